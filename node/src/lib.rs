@@ -1,0 +1,17 @@
+//! A node: chunks in the memory of a function instance.
+//!
+//! The process is an ordinary Lambda bootstrap on the official `lambda_runtime`.
+//! Each invocation either answers a ping or dials the proxy and serves one link
+//! until nothing was asked for the linger time or the deadline is near. Between
+//! invocations the process is frozen; only the chunk store survives that.
+//!
+//! Flow: `runtime` (what was invoked) -> `serve` (the link of one invocation)
+//! -> `store` (chunks by write id). The store knows no sockets.
+
+mod clock;
+mod instance;
+pub mod runtime;
+mod serve;
+pub mod store;
+
+pub use runtime::run;

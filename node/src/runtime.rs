@@ -1,0 +1,67 @@
+//! The process: Lambda's runtime loop around [`crate::serve`].
+
+use std::{cell::RefCell, rc::Rc, time::Duration};
+
+use lambda_runtime::{LambdaEvent, service_fn};
+use scatterhoard_wire::invoke::{Ending, Invocation, Purpose, Report};
+use tokio::time::Instant;
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    clock,
+    instance::Instance,
+    serve::{self, Deadlines},
+};
+
+/// Runs until the platform ends the process. One thread: an instance below
+/// 1.8 GB has at most one processor's share, and a second stack costs memory.
+pub fn run() -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_env("SCATTERHOARD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve_invocations())
+}
+
+async fn serve_invocations() -> anyhow::Result<()> {
+    let memory_mb = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+        .ok()
+        .and_then(|mb| mb.parse().ok())
+        .unwrap_or(128);
+    let instance = Rc::new(RefCell::new(Instance::new(memory_mb)));
+    let handler = service_fn(|event: LambdaEvent<serde_json::Value>| invoked(instance.clone(), event));
+    lambda_runtime::run(handler).await.map_err(|e| anyhow::anyhow!("lambda runtime: {e}"))
+}
+
+/// One invocation. Its error is what Lambda reports as a function error.
+async fn invoked(
+    instance: Rc<RefCell<Instance>>,
+    event: LambdaEvent<serde_json::Value>,
+) -> Result<Report, lambda_runtime::Error> {
+    let payload = event.payload.to_string();
+    let invocation = Invocation::from_json(payload.as_bytes())?;
+    if !instance.borrow_mut().admit(invocation.epoch) {
+        return Ok(instance.borrow().report(Ending::StaleEpoch));
+    }
+    let ending = match invocation.purpose {
+        Purpose::Warm => Ending::Pinged,
+        Purpose::Serve => {
+            let deadlines = deadlines(event.context.deadline, &invocation);
+            serve::serve(&instance, &invocation, deadlines).await
+        }
+    };
+    tracing::debug!(invocation = %invocation.invocation, ?ending, "returning");
+    Ok(instance.borrow().report(ending))
+}
+
+/// The margin that was asked for, but at most a third of the time there is: a
+/// function with a short time-out must get to work, too.
+fn deadlines(deadline_unix_ms: u64, invocation: &Invocation) -> Deadlines {
+    let left = Duration::from_millis(deadline_unix_ms.saturating_sub(clock::unix_ms()));
+    let margin = Duration::from_millis(invocation.deadline_margin_ms.into()).min(left / 3);
+    let now = Instant::now();
+    Deadlines { goodbye: now + left - margin, give_up: now + left - margin / 4 }
+}

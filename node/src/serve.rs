@@ -1,0 +1,319 @@
+//! The link of one invocation: dial, hello, requests, goodbye.
+//!
+//! One task, one socket, no channels: it reads while little is waiting to be
+//! written, takes cells for the running gets in turn, and writes what the
+//! socket takes. Whatever a peer sends, the worst outcome is that the link ends
+//! and the instance returns.
+
+mod gets;
+
+use std::{cell::RefCell, io, io::IoSlice, time::Duration};
+
+use bytes::Bytes;
+use scatterhoard_wire::{
+    Cell,
+    invoke::{Ending, Invocation},
+    limits::LIST_PAGE,
+    message::{GoodbyeReason, Message, Refusal},
+    stream::{Assembler, Frame, SendQueue},
+};
+use tokio::{
+    io::Interest,
+    net::TcpStream,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::instance::Instance;
+use gets::Gets;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for goodbye-ok; the proxy may be gone.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Cells are taken from the store for writing up to about so much.
+const SEND_AHEAD_BYTES: usize = 1 << 20;
+/// Reads in a row before writing gets its turn.
+const READS_IN_A_ROW: usize = 8;
+const IO_SLICES: usize = 32;
+
+/// When to leave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    /// Say goodbye now, under any load.
+    pub(crate) goodbye: Instant,
+    /// Return now, whether goodbye was answered or not.
+    pub(crate) give_up: Instant,
+}
+
+/// Serves one link; says how it ended.
+pub(crate) async fn serve(
+    instance: &RefCell<Instance>,
+    invocation: &Invocation,
+    deadlines: Deadlines,
+) -> Ending {
+    let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(invocation.proxy)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::warn!(proxy = %invocation.proxy, %error, "cannot dial the proxy");
+            return Ending::Unreachable;
+        }
+        Err(_) => return Ending::Unreachable,
+    };
+    // small replies must not wait for more to come
+    let _ = stream.set_nodelay(true);
+    let link = Link {
+        stream,
+        instance,
+        assembler: Assembler::default(),
+        queue: SendQueue::default(),
+        gets: Gets::default(),
+        leaving: None,
+        last_use: Instant::now(),
+    };
+    match link.run(invocation, deadlines).await {
+        Ok(ending) => ending,
+        Err(error) => {
+            tracing::info!(invocation = %invocation.invocation, %error, "link lost");
+            Ending::LinkLost
+        }
+    }
+}
+
+struct Link<'a> {
+    stream: TcpStream,
+    instance: &'a RefCell<Instance>,
+    assembler: Assembler,
+    queue: SendQueue,
+    gets: Gets,
+    leaving: Option<(GoodbyeReason, Instant)>,
+    last_use: Instant,
+}
+
+/// What a frame means for the life of the link.
+enum Next {
+    Stay,
+    Leave(Ending),
+}
+
+impl Link<'_> {
+    async fn run(mut self, invocation: &Invocation, deadlines: Deadlines) -> io::Result<Ending> {
+        let hello = self.instance.borrow().hello(invocation);
+        self.queue.push(0, &Message::Hello(hello), Bytes::new());
+        match timeout(WELCOME_TIMEOUT, self.welcome()).await {
+            Ok(welcome) => {
+                if let Some(ending) = welcome? {
+                    return Ok(ending);
+                }
+            }
+            Err(_) => return Ok(Ending::LinkLost),
+        }
+        let linger = Duration::from_millis(invocation.linger_ms.into());
+        self.last_use = Instant::now();
+        loop {
+            self.gets.take_turns(&self.instance.borrow().store, &mut self.queue, SEND_AHEAD_BYTES);
+            self.write_ready()?;
+            let now = Instant::now();
+            let wake = self.wake_at(linger, deadlines);
+            if now >= wake {
+                match self.leaving {
+                    Some((reason, _)) => return Ok(ending_of(reason)),
+                    None if now >= deadlines.goodbye => self.leave(GoodbyeReason::Deadline, deadlines),
+                    None => self.leave(GoodbyeReason::Idle, deadlines),
+                }
+                continue;
+            }
+            if let Next::Leave(ending) = self.wait_and_read(wake, deadlines).await? {
+                return Ok(ending);
+            }
+        }
+    }
+
+    /// Sends the hello and waits for the answer; an ending if it is no.
+    async fn welcome(&mut self) -> io::Result<Option<Ending>> {
+        loop {
+            self.write_ready()?;
+            self.stream.ready(self.interest()).await?;
+            self.read_ready()?;
+            let Some(frame) = self.assembler.next_frame().map_err(io::Error::other)? else { continue };
+            return match frame.message {
+                Message::Welcome => Ok(None),
+                Message::Reject(why) => {
+                    tracing::warn!(why, "the proxy refused the link");
+                    Ok(Some(Ending::Rejected))
+                }
+                _ => Err(io::Error::other("expected welcome")),
+            };
+        }
+    }
+
+    /// When something is due although no byte arrives.
+    fn wake_at(&self, linger: Duration, deadlines: Deadlines) -> Instant {
+        match self.leaving {
+            Some((_, give_up)) => give_up,
+            None if self.is_quiet() => (self.last_use + linger).min(deadlines.goodbye),
+            None => deadlines.goodbye,
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.gets.is_empty() && self.queue.is_empty() && self.assembler.at_border()
+    }
+
+    /// Backpressure: while much is to be written, nothing more is read. When
+    /// leaving, reading goes on, for goodbye-ok comes behind everything else.
+    fn interest(&self) -> Interest {
+        let reading = self.leaving.is_some()
+            || (self.queue.bytes() < 2 * SEND_AHEAD_BYTES && self.gets.has_room());
+        match (reading, self.queue.is_empty()) {
+            (_, true) => Interest::READABLE,
+            (true, false) => Interest::READABLE | Interest::WRITABLE,
+            (false, false) => Interest::WRITABLE,
+        }
+    }
+
+    async fn wait_and_read(&mut self, wake: Instant, deadlines: Deadlines) -> io::Result<Next> {
+        let interest = self.interest();
+        let ready = tokio::select! {
+            ready = self.stream.ready(interest) => ready?,
+            () = sleep_until(wake) => return Ok(Next::Stay),
+        };
+        if !interest.is_readable() || !ready.is_readable() {
+            return Ok(Next::Stay);
+        }
+        for _ in 0..READS_IN_A_ROW {
+            let more = self.read_ready()?;
+            while let Some(frame) = self.assembler.next_frame().map_err(io::Error::other)? {
+                if let Next::Leave(ending) = self.handle(frame, deadlines) {
+                    return Ok(Next::Leave(ending));
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        Ok(Next::Stay)
+    }
+
+    /// Reads once; false if nothing is there.
+    fn read_ready(&mut self) -> io::Result<bool> {
+        match self.stream.try_read_buf(&mut self.assembler.spare()) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
+                self.assembler.filled(n);
+                Ok(true)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes as much as the socket takes.
+    fn write_ready(&mut self) -> io::Result<()> {
+        while !self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); IO_SLICES];
+            let used = self.queue.slices(&mut slices);
+            match self.stream.try_write_vectored(&slices[..used]) {
+                Ok(n) => self.queue.advance(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            }
+            self.last_use = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, request: u32, message: &Message) {
+        self.queue.push(request, message, Bytes::new());
+    }
+
+    /// From here on nothing new is taken; what is under way is handed back.
+    fn leave(&mut self, reason: GoodbyeReason, deadlines: Deadlines) {
+        if self.leaving.is_some() {
+            return;
+        }
+        for request in self.gets.drain() {
+            self.reply(request, &Message::Refused(Refusal::Returning));
+        }
+        self.reply(0, &Message::Goodbye(reason));
+        self.leaving = Some((reason, (Instant::now() + GOODBYE_TIMEOUT).min(deadlines.give_up)));
+    }
+
+    fn handle(&mut self, frame: Frame, deadlines: Deadlines) -> Next {
+        self.last_use = Instant::now();
+        let request = frame.request;
+        match frame.message {
+            Message::GoodbyeOk => {
+                // what is still queued is lost on purpose: the proxy has said
+                // that it expects nothing more
+                let reason = self.leaving.map_or(GoodbyeReason::Released, |(reason, _)| reason);
+                return Next::Leave(ending_of(reason));
+            }
+            Message::Release => self.leave(GoodbyeReason::Released, deadlines),
+            Message::Cancel => self.gets.cancel(request),
+            Message::Put { .. } | Message::Get { .. } if self.leaving.is_some() => {
+                self.reply(request, &Message::Refused(Refusal::Returning));
+            }
+            Message::Put { chunk, stripe, checksum, last } => {
+                let cell = Cell { stripe, checksum, payload: frame.payload.freeze() };
+                let outcome = self.put(&chunk, cell);
+                match outcome {
+                    Err(why) => self.reply(request, &Message::Refused(why)),
+                    Ok(complete) if last => {
+                        let held = self.instance.borrow().store.held();
+                        self.reply(request, &Message::Stored { complete, held });
+                    }
+                    Ok(_) => {}
+                }
+            }
+            Message::Get { chunk, first, count } => {
+                if self.instance.borrow().store.cell(chunk, first).is_none() {
+                    self.reply(request, &Message::Missing);
+                } else if !self.gets.add(request, chunk, first, count) {
+                    self.reply(request, &Message::Refused(Refusal::Busy));
+                }
+            }
+            Message::Delete(ids) => {
+                self.instance.borrow_mut().store.delete(&ids);
+                self.deleted(request);
+            }
+            Message::DeleteBelow(floor) => {
+                self.instance.borrow_mut().store.delete_below(floor);
+                self.deleted(request);
+            }
+            Message::List(after) => {
+                let (chunks, more) = self.instance.borrow().store.list(after, LIST_PAGE);
+                self.reply(request, &Message::Listed { chunks, more });
+            }
+            Message::Ping => {
+                let held = self.instance.borrow().store.held();
+                self.reply(request, &Message::Pong(held));
+            }
+            other => {
+                tracing::warn!(message = ?other, "the proxy sent what only a node says");
+                return Next::Leave(Ending::LinkLost);
+            }
+        }
+        Next::Stay
+    }
+
+    fn put(&mut self, chunk: &scatterhoard_wire::ChunkDescriptor, cell: Cell) -> Result<bool, Refusal> {
+        let mut instance = self.instance.borrow_mut();
+        if chunk.id.write_id.epoch < instance.highest_epoch() {
+            return Err(Refusal::StaleEpoch);
+        }
+        instance.store.put(chunk, cell)
+    }
+
+    fn deleted(&mut self, request: u32) {
+        let held = self.instance.borrow().store.held();
+        self.reply(request, &Message::Deleted(held));
+    }
+}
+
+fn ending_of(reason: GoodbyeReason) -> Ending {
+    match reason {
+        GoodbyeReason::Idle => Ending::Idle,
+        GoodbyeReason::Deadline => Ending::Deadline,
+        GoodbyeReason::Released => Ending::Released,
+    }
+}

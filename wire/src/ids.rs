@@ -1,0 +1,127 @@
+//! Names of things, as newtypes so that they cannot be mixed up.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One proxy process's reign. Raised and made durable before the first write of
+/// every process start; a node refuses anything below the highest it has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+/// Names one write attempt for ever: never used again, not even for a retry.
+/// Ordered: a later attempt of the same owner is greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId {
+    /// The epoch of the proxy that writes.
+    pub epoch: Epoch,
+    /// Counts the write attempts within the epoch.
+    pub counter: u64,
+}
+
+/// One stored piece of one write attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChunkId {
+    /// The write attempt it belongs to.
+    pub write_id: WriteId,
+    /// Which of the d + p chunks: data chunks are `0..d`, parity is `d..d+p`.
+    pub index: u8,
+}
+
+/// One function of the pool.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub u16);
+
+/// One running sandbox of a node: drawn at random when the process starts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InstanceId(pub u128);
+
+/// One invocation, as the proxy that made it counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InvocationId(pub u64);
+
+/// One-time secret that lets an instance open the link of one invocation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Token(pub u128);
+
+/// A 128-bit id was not 32 hexadecimal digits.
+#[derive(Debug, thiserror::Error)]
+#[error("expected 32 hexadecimal digits")]
+pub struct BadHex;
+
+fn parse_hex(s: &str) -> Result<u128, BadHex> {
+    if s.len() != 32 || !s.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(BadHex);
+    }
+    u128::from_str_radix(s, 16).map_err(|_| BadHex)
+}
+
+macro_rules! hex_id {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = BadHex;
+            fn try_from(s: String) -> Result<Self, BadHex> {
+                parse_hex(&s).map(Self)
+            }
+        }
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                format!("{:032x}", id.0)
+            }
+        }
+    };
+}
+hex_id!(InstanceId);
+hex_id!(Token);
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+/// A secret: never printed.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:03}", self.0)
+    }
+}
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node-{self}")
+    }
+}
+impl fmt::Display for WriteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch.0, self.counter)
+    }
+}
+impl fmt::Debug for WriteId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "w{self}")
+    }
+}
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+impl fmt::Display for InvocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}

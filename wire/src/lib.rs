@@ -1,0 +1,23 @@
+//! What two Scatterhoard processes must agree on: ids, geometry, the chunk
+//! descriptor, checksums, link frames, the invoke payload, and limits.
+//!
+//! Pure and synchronous: no sockets, no clock, no tokio. Everything that is
+//! decoded here comes from a peer, so no input may panic or allocate beyond
+//! [`limits`].
+
+pub mod checksum;
+mod codec;
+pub mod descriptor;
+pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod geometry;
+pub mod ids;
+pub mod invoke;
+pub mod limits;
+pub mod message;
+pub mod stream;
+
+pub use descriptor::{Cell, ChunkDescriptor};
+pub use geometry::{Geometry, GeometryPolicy, Layout};
+pub use ids::{ChunkId, Epoch, InstanceId, InvocationId, NodeId, Token, WriteId};

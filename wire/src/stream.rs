@@ -1,0 +1,230 @@
+//! Frames to and from a byte stream, without doing any I/O: the owner of the
+//! socket reads into [`Assembler::spare`] and writes out of [`SendQueue`].
+//!
+//! Both are safe to abandon between any two calls, so a read may be cancelled
+//! by a timer at any time without losing the place in the stream.
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Limit};
+
+use crate::{
+    frame::{self, FrameError, HEADER_BYTES, Header},
+    limits::MAX_BODY_BYTES,
+    message::Message,
+};
+
+/// Room for headers and bodies; also how much of a payload may be copied.
+const HEAD_BYTES: usize = 16 * 1024;
+/// Payloads up to this many bytes travel in one piece with their header.
+const INLINE_BYTES: usize = 4 * 1024;
+
+/// One received frame.
+#[derive(Debug)]
+pub struct Frame {
+    /// Request id, as in the header.
+    pub request: u32,
+    /// What is said.
+    pub message: Message,
+    /// The payload, alone in its allocation; empty where there is none.
+    pub payload: BytesMut,
+}
+
+/// A frame whose payload is still arriving.
+#[derive(Debug)]
+struct Pending {
+    frame: Frame,
+    missing: usize,
+}
+
+/// Puts frames together from what the socket gives.
+#[derive(Debug)]
+pub struct Assembler {
+    head: BytesMut,
+    pending: Option<Pending>,
+}
+
+impl Default for Assembler {
+    fn default() -> Self {
+        Self { head: BytesMut::with_capacity(HEAD_BYTES), pending: None }
+    }
+}
+
+impl Assembler {
+    /// Where the next bytes of the stream belong. Large payloads are read
+    /// straight to where they stay.
+    pub fn spare(&mut self) -> Limit<&mut BytesMut> {
+        match &mut self.pending {
+            Some(p) => (&mut p.frame.payload).limit(p.missing),
+            None => {
+                self.head.reserve(HEAD_BYTES.saturating_sub(self.head.len()).max(1024));
+                let room = self.head.capacity() - self.head.len();
+                (&mut self.head).limit(room)
+            }
+        }
+    }
+
+    /// To be told how many bytes were read into [`Self::spare`].
+    pub fn filled(&mut self, n: usize) {
+        if let Some(p) = &mut self.pending {
+            p.missing -= n;
+        }
+    }
+
+    /// Whether the stream could end here without cutting a frame.
+    pub fn at_border(&self) -> bool {
+        self.pending.is_none() && self.head.is_empty()
+    }
+
+    /// The next whole frame, if it has arrived. An error ends the link.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        if let Some(p) = self.pending.take_if(|p| p.missing == 0) {
+            return Ok(Some(p.frame));
+        }
+        if self.pending.is_some() {
+            return Ok(None);
+        }
+        let Some(head) = self.head.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let header = Header::decode(head)?;
+        debug_assert!(header.body_len <= MAX_BODY_BYTES as usize);
+        let body_end = HEADER_BYTES + header.body_len;
+        let Some(body) = self.head.get(HEADER_BYTES..body_end) else { return Ok(None) };
+        let message = header.message(body)?;
+        self.head.advance(body_end);
+        let here = header.payload_len.min(self.head.len());
+        let mut payload = BytesMut::with_capacity(header.payload_len);
+        payload.put_slice(&self.head[..here]);
+        self.head.advance(here);
+        let frame = Frame { request: header.request, message, payload };
+        let missing = header.payload_len - here;
+        if missing == 0 {
+            return Ok(Some(frame));
+        }
+        self.pending = Some(Pending { frame, missing });
+        Ok(None)
+    }
+}
+
+/// Frames on their way out, as segments for vectored writes. Payloads beyond a
+/// few KiB are not copied. Its bound is the sender's: it says how much waits.
+#[derive(Debug, Default)]
+pub struct SendQueue {
+    segments: VecDeque<Bytes>,
+    tail: BytesMut,
+    bytes: usize,
+}
+
+impl SendQueue {
+    /// Appends a frame.
+    pub fn push(&mut self, request: u32, message: &Message, payload: Bytes) {
+        let before = self.tail.len();
+        frame::encode(message, request, payload.len(), &mut self.tail);
+        self.bytes += self.tail.len() - before + payload.len();
+        if payload.len() <= INLINE_BYTES {
+            self.tail.put_slice(&payload);
+        } else {
+            self.segments.push_back(self.tail.split().freeze());
+            self.segments.push_back(payload);
+        }
+    }
+
+    /// Bytes not yet written.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether all is written.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Fills `slices` with what to write next; says how many it used.
+    pub fn slices<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        if !self.tail.is_empty() {
+            self.segments.push_back(self.tail.split().freeze());
+        }
+        let mut used = 0;
+        for (slot, segment) in slices.iter_mut().zip(&self.segments) {
+            *slot = IoSlice::new(segment);
+            used += 1;
+        }
+        used
+    }
+
+    /// To be told how many bytes the socket took.
+    pub fn advance(&mut self, mut n: usize) {
+        self.bytes -= n;
+        while n > 0 {
+            let Some(front) = self.segments.front_mut() else { return };
+            if front.len() > n {
+                front.advance(n);
+                return;
+            }
+            n -= front.len();
+            self.segments.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::{
+        descriptor::ChunkDescriptor,
+        geometry::{Geometry, Layout},
+        ids::{ChunkId, Epoch, WriteId},
+    };
+
+    fn put(len: usize) -> Message {
+        let layout = Layout::new(Geometry::new(1, 0).unwrap(), len as u64, 1 << 20).unwrap();
+        let id = ChunkId { write_id: WriteId { epoch: Epoch(1), counter: 1 }, index: 0 };
+        Message::Put { chunk: ChunkDescriptor { id, layout }, stripe: 0, checksum: 0, last: true }
+    }
+
+    fn drain(queue: &mut SendQueue, step: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        while !queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 3];
+            let used = queue.slices(&mut slices);
+            let chunk: Vec<u8> =
+                slices[..used].iter().flat_map(|s| s.iter().copied()).take(step).collect();
+            queue.advance(chunk.len());
+            out.extend(chunk);
+        }
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_the_stream_gives_the_same_frames(
+            sizes in vec(0usize..40_000, 1..6), write in 1usize..70_000, read in 1usize..30_000
+        ) {
+            let mut queue = SendQueue::default();
+            for (i, size) in sizes.iter().enumerate() {
+                queue.push(i as u32, &put(*size), Bytes::from(vec![i as u8; *size]));
+                queue.push(i as u32, &Message::Ping, Bytes::new());
+            }
+            let total = queue.bytes();
+            let stream = drain(&mut queue, write);
+            prop_assert_eq!(stream.len(), total);
+            let (mut assembler, mut at, mut got) = (Assembler::default(), 0, Vec::new());
+            while at < stream.len() {
+                let mut spare = assembler.spare();
+                let n = read.min(spare.remaining_mut()).min(stream.len() - at);
+                spare.put_slice(&stream[at..at + n]);
+                assembler.filled(n);
+                at += n;
+                while let Some(frame) = assembler.next_frame().unwrap() { got.push(frame) }
+            }
+            prop_assert!(assembler.at_border());
+            prop_assert_eq!(got.len(), 2 * sizes.len());
+            for (i, frame) in got.iter().enumerate() {
+                prop_assert_eq!(frame.request as usize, i / 2);
+                let expect = if i % 2 == 0 { vec![(i / 2) as u8; sizes[i / 2]] } else { vec![] };
+                prop_assert_eq!(&frame.payload[..], &expect[..]);
+            }
+        }
+    }
+}
