@@ -3,13 +3,16 @@
 //! configuration at.
 //!
 //! Payload: `{"do": "echo"}` and so on, see `Order`. `INIT` in the environment
-//! makes it misbehave before its first event: `sleep` or `exit`.
+//! makes it misbehave: `sleep` or `exit` before its first event, `dawdle` by
+//! asking for each next event late.
 
 #![allow(missing_docs, clippy::panic, clippy::disallowed_methods)]
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -94,7 +97,38 @@ async fn main() -> Result<(), Error> {
     match std::env::var("INIT").as_deref() {
         Ok("sleep") => std::thread::sleep(Duration::from_secs(60)),
         Ok("exit") => std::process::exit(7),
+        Ok("dawdle") => return dawdle(),
         _ => {}
     }
     lambda_runtime::run(service_fn(handle)).await
+}
+
+/// The smallest runtime there is. It answers at once, then takes half a second
+/// before it asks for more.
+fn dawdle() -> Result<(), Error> {
+    let api = std::env::var("AWS_LAMBDA_RUNTIME_API")?;
+    let prefix = "/2018-06-01/runtime/invocation";
+    loop {
+        let event = exchange(&api, "GET", &format!("{prefix}/next"), "")?;
+        let id = event
+            .lines()
+            .find_map(|l| l.strip_prefix("lambda-runtime-aws-request-id: "));
+        let id = id.ok_or("no request id")?;
+        let count = INVOCATIONS.fetch_add(1, Ordering::Relaxed) + 1;
+        let answer = json!({"pid": std::process::id(), "count": count}).to_string();
+        exchange(&api, "POST", &format!("{prefix}/{id}/response"), &answer)?;
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+fn exchange(api: &str, method: &str, path: &str, body: &str) -> Result<String, Error> {
+    let mut stream = TcpStream::connect(api)?;
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }

@@ -9,10 +9,11 @@ use crate::invoke_api::decode;
 use crate::platform::Platform;
 use crate::reclaim::{Reclaim, ReclaimPolicy};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Orders are small.
@@ -35,6 +36,11 @@ pub(crate) async fn handle(
     platform: Arc<Platform>,
     request: Request<Incoming>,
 ) -> Result<Reply, Hangup> {
+    let host = request.headers().get(HOST).map(HeaderValue::as_bytes);
+    if !names_this_machine(host) {
+        let body = r#"{"message":"ask by address or as localhost"}"#;
+        return Ok(json(StatusCode::FORBIDDEN, body));
+    }
     match route(&platform, request).await {
         Ok(reply) => Ok(reply),
         Err(Refused(status, message)) => Ok(json(
@@ -107,6 +113,20 @@ async fn route(platform: &Platform, request: Request<Incoming>) -> Result<Reply,
     }
 }
 
+/// Whether the request was addressed to an IP address or `localhost`. Any other
+/// name may be a web page's, pointed here to get around its browser's rules.
+fn names_this_machine(host: Option<&[u8]>) -> bool {
+    let Some(host) = host.and_then(|h| std::str::from_utf8(h).ok()) else {
+        return true;
+    };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || address.parse::<IpAddr>().is_ok()
+}
+
 fn shown<T: Serialize>(what: &T) -> Reply {
     match serde_json::to_vec(what) {
         Ok(body) => json(StatusCode::OK, body),
@@ -142,4 +162,26 @@ async fn order<T: DeserializeOwned>(
         BodyError::Broken => bad("broken off".to_owned()),
     })?;
     serde_json::from_slice(&body.bytes).map_err(|e| bad(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_and_localhost_are_this_machine() {
+        for good in [
+            "127.0.0.1:9001",
+            "127.0.0.1",
+            "[::1]:80",
+            "localhost:1",
+            "localhost",
+        ] {
+            assert!(names_this_machine(Some(good.as_bytes())), "{good}");
+        }
+        for bad in ["evil.example:9001", "localhost.evil.example", ""] {
+            assert!(!names_this_machine(Some(bad.as_bytes())), "{bad}");
+        }
+        assert!(names_this_machine(None));
+    }
 }

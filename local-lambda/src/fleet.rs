@@ -1,19 +1,23 @@
 //! Which instances there are, and which of them serves the next invocation.
 //! Pure: takes `now`, returns decisions; starts and kills nothing itself.
 //!
-//! Invariants: an instance serves at most one invocation; a function never has
-//! more invocations running than its limit; an instance that left the fleet is
+//! Invariants: an instance serves at most one invocation; none is admitted
+//! beyond the limit of its function or account; an instance that left the fleet is
 //! never chosen again. `idle` of a function lists exactly its idle instances,
 //! the one that became idle last at the end.
 //!
 //! States: Starting -> Busy -> Idle -> Busy ...; any of them -> gone.
 
+mod function_state;
+
 use crate::Error;
 use crate::answer::{Refusal, ThrottleReason};
 use crate::function::{FunctionConfig, Routing};
 use crate::rate::Bucket;
+pub(crate) use function_state::Limits;
+use function_state::{FunctionState, RATE_PER_CONCURRENCY, Unreserved};
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -52,15 +56,6 @@ pub(crate) struct Instance {
     pub(crate) invocations: u64,
 }
 
-#[derive(Debug)]
-struct Function {
-    config: Arc<FunctionConfig>,
-    idle: Vec<InstanceId>,
-    busy: u32,
-    rng: SmallRng,
-    bucket: Bucket,
-}
-
 /// Who serves an invocation.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Admission {
@@ -83,22 +78,10 @@ pub(crate) enum After {
     Retire,
 }
 
-/// Limits of the account.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) account_concurrency: u32,
-    pub(crate) max_instances: usize,
-    pub(crate) rate_limit: bool,
-}
-
-/// Invocations a second that one unit of concurrency may make (Lambda's quota
-/// for synchronous invocations).
-const RATE_PER_CONCURRENCY: f64 = 10.0;
-
 #[derive(Debug)]
 pub(crate) struct Fleet {
     limits: Limits,
-    functions: BTreeMap<String, Function>,
+    functions: BTreeMap<String, FunctionState>,
     instances: BTreeMap<InstanceId, Instance>,
     reserved: u32,
     unreserved_busy: u32,
@@ -155,7 +138,7 @@ impl Fleet {
         let function = self
             .functions
             .entry(name.clone())
-            .or_insert_with(|| Function {
+            .or_insert_with(|| FunctionState {
                 config: Arc::clone(&config),
                 idle: Vec::new(),
                 busy: 0,
@@ -216,16 +199,13 @@ impl Fleet {
         let Some(function) = self.functions.get_mut(name) else {
             return Err(Refusal::NoSuchFunction(name.to_owned()));
         };
-        let unreserved = self.limits.account_concurrency - self.reserved;
-        throttle(
-            function,
-            self.unreserved_busy,
-            unreserved,
-            self.limits,
-            &mut self.unreserved_bucket,
-            now,
-        )
-        .map_err(Refusal::Throttled)?;
+        let unreserved = Unreserved {
+            busy: self.unreserved_busy,
+            concurrency: self.limits.account_concurrency - self.reserved,
+            bucket: &mut self.unreserved_bucket,
+        };
+        let allowed = function.throttle(unreserved, self.limits.rate_limit, now);
+        allowed.map_err(Refusal::Throttled)?;
         if let Some(id) = function.pick() {
             self.occupy(id, InstanceState::Busy);
             return Ok(Admission::Reuse(id));
@@ -381,57 +361,6 @@ impl Fleet {
 
     pub(crate) fn has_function(&self, name: &str) -> bool {
         self.functions.contains_key(name)
-    }
-}
-
-impl Function {
-    fn pick(&mut self) -> Option<InstanceId> {
-        match self.config.routing {
-            Routing::MostRecent => self.idle.pop(),
-            _ if self.idle.is_empty() => None,
-            Routing::LeastRecent => Some(self.idle.remove(0)),
-            Routing::Random(_) => {
-                let at = self.rng.random_range(0..self.idle.len());
-                Some(self.idle.remove(at))
-            }
-        }
-    }
-}
-
-fn throttle(
-    function: &mut Function,
-    unreserved_busy: u32,
-    unreserved: u32,
-    limits: Limits,
-    unreserved_bucket: &mut Bucket,
-    now: Instant,
-) -> Result<(), ThrottleReason> {
-    match function.config.reserved_concurrency {
-        Some(reserved) if function.busy >= reserved => {
-            Err(ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded)
-        }
-        Some(reserved) if limits.rate_limit => {
-            let taken = function
-                .bucket
-                .take(f64::from(reserved) * RATE_PER_CONCURRENCY, now);
-            if taken {
-                Ok(())
-            } else {
-                Err(ThrottleReason::ReservedFunctionInvocationRateLimitExceeded)
-            }
-        }
-        None if unreserved_busy >= unreserved => {
-            Err(ThrottleReason::ConcurrentInvocationLimitExceeded)
-        }
-        None if limits.rate_limit => {
-            let taken = unreserved_bucket.take(f64::from(unreserved) * RATE_PER_CONCURRENCY, now);
-            if taken {
-                Ok(())
-            } else {
-                Err(ThrottleReason::FunctionInvocationRateLimitExceeded)
-            }
-        }
-        _ => Ok(()),
     }
 }
 

@@ -74,6 +74,8 @@ impl InstanceTask {
             sandbox.close().await;
         }
         self.platform.forget(self.id);
+        // Its Runtime API ends too, if the process never came to be.
+        self.kill.cancel();
         // Nothing is sent here any more. What was sent before met a process
         // that had died while idle, which is nobody's error: another serves it.
         while let Ok(work) = self.work.try_recv() {
@@ -138,14 +140,18 @@ impl InstanceTask {
             tokio::select! {
                 biased;
                 status = sandbox.ended() => {
-                    tracing::info!(instance = %self.id, function = %self.config.name, %status, "idle instance ended");
+                    if !self.kill.is_cancelled() {
+                        let function = &self.config.name;
+                        tracing::info!(instance = %self.id, function, %status, "idle instance ended");
+                    }
                     return Next::End;
                 }
                 work = self.work.recv() => return work.map_or(Next::End, Next::Serve),
                 () = self.recheck.notified() => {}
                 () = due => {
                     if self.platform.world.lock().fleet.expire(self.id, Instant::now()) {
-                        tracing::info!(instance = %self.id, function = %self.config.name, "instance expired");
+                        let function = &self.config.name;
+                        tracing::info!(instance = %self.id, function, "instance expired");
                         return Next::End;
                     }
                 }
@@ -201,6 +207,10 @@ impl InstanceTask {
             false
         };
         drop(world);
+        tracing::debug!(
+            instance = %self.id, function = %call.function, request = %call.request_id,
+            init = ?ending.init, run = ?ending.run, failed, stays, "invocation ended"
+        );
         // A caller that went away does not mind.
         let _ = call.reply.send(Ok(ending.outcome));
         stays

@@ -51,6 +51,7 @@ mod runtime_api;
 mod sandbox;
 mod settings;
 mod text;
+mod world;
 
 pub use answer::{MAX_EVENT_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, ThrottleReason};
 pub use error::Error;
@@ -59,7 +60,10 @@ pub use fleet::{InstanceId, InstanceState};
 pub use function::{FunctionConfig, Routing};
 pub use ledger::{Bill, Ledger};
 pub use local::{Handle, LocalLambda};
-pub use platform::InstanceInfo;
 pub use prices::{Architecture, Prices, Tier};
 pub use reclaim::{Reclaim, ReclaimPolicy, ReclaimProcess, Scheduled};
 pub use settings::{EventSettings, MemoryEnforcement, Output, Settings};
+pub use world::InstanceInfo;
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("local-lambda freezes, watches and kills processes the Linux way");

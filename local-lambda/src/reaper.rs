@@ -85,7 +85,8 @@ pub(crate) async fn watch_memory(platform: Arc<Platform>) {
             () = platform.stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        for (process, limit) in platform.running() {
+        let running = platform.world.lock().running();
+        for (process, limit) in running {
             if process.rss_bytes().is_some_and(|rss| rss > limit) {
                 process.kill_over_memory();
             }

@@ -111,7 +111,9 @@ impl Sandbox {
                 Some(RuntimeEvent::InitError(body)) => Outcome::FunctionError(body),
                 _ => return Ok(self.started.elapsed()),
             },
-            status = ended(&self.exit, &self.process, &self.kill) => Outcome::Failed(self.cause(status)),
+            status = ended(&self.exit, &self.process, &self.kill) => {
+                Outcome::Failed(self.cause(status))
+            }
             () = tokio::time::sleep(limit) => Outcome::Failed(Failure::TimedOut(limit)),
         };
         Err((outcome, self.started.elapsed()))
@@ -147,7 +149,8 @@ impl Sandbox {
                 }
                 () = &mut deadline => {
                     self.end().await;
-                    return Served { outcome: Outcome::Failed(Failure::TimedOut(timeout)), run: timeout, alive: false };
+                    let outcome = Outcome::Failed(Failure::TimedOut(timeout));
+                    return Served { outcome, run: timeout, alive: false };
                 }
             }
         };

@@ -1,6 +1,7 @@
 //! The fleet's decisions, without a process in sight.
 
 use super::*;
+use rand::Rng;
 
 const LIMITS: Limits = Limits {
     account_concurrency: 4,
@@ -301,4 +302,97 @@ fn the_rate_limit_is_ten_a_second_for_each_unit() {
         ThrottleReason::ReservedFunctionInvocationRateLimitExceeded
     );
     admitted(&mut fleet, "r", now + Duration::from_millis(150));
+}
+
+/// What the counters say must be what the instances say, whatever happened.
+fn check(fleet: &Fleet) {
+    let mut unreserved = 0;
+    for (name, state) in &fleet.functions {
+        let of = |wanted: fn(InstanceState) -> bool| {
+            let mine = fleet
+                .instances
+                .iter()
+                .filter(|(_, i)| i.config.name == *name);
+            mine.filter(|(_, i)| wanted(i.state))
+                .map(|(id, _)| *id)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(|s| s != InstanceState::Idle).len(), state.busy as usize);
+        let mut idle = state.idle.clone();
+        idle.sort_unstable();
+        assert_eq!(of(|s| s == InstanceState::Idle), idle);
+        unreserved += if state.config.reserved_concurrency.is_none() {
+            state.busy
+        } else {
+            0
+        };
+    }
+    assert_eq!(unreserved, fleet.unreserved_busy);
+    let reserved = fleet
+        .functions
+        .values()
+        .filter_map(|f| f.config.reserved_concurrency)
+        .sum::<u32>();
+    assert_eq!(reserved, fleet.reserved);
+    assert!(fleet.reserved <= LIMITS.account_concurrency);
+    assert!(fleet.instances.len() <= LIMITS.max_instances);
+    assert!(
+        fleet
+            .instances
+            .values()
+            .all(|i| fleet.functions.contains_key(&i.config.name))
+    );
+}
+
+#[test]
+fn a_random_walk_keeps_the_books_straight() {
+    for seed in 0..30 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let (mut fleet, start) = fleet([]);
+        let mut known: Vec<InstanceId> = Vec::new();
+        for step in 0..400 {
+            let now = start + Duration::from_millis(step * 10);
+            let name = ["a", "b", "c"][rng.random_range(0..3)];
+            let some = (!known.is_empty()).then(|| known[rng.random_range(0..known.len())]);
+            match (rng.random_range(0..12), some) {
+                (0..=4, _) => {
+                    known.extend(
+                        fleet
+                            .admit(name, now)
+                            .ok()
+                            .map(|admission| match admission {
+                                Admission::Reuse(id) | Admission::Start { id, .. } => id,
+                            }),
+                    )
+                }
+                (5..=7, Some(id))
+                    if fleet
+                        .instance(id)
+                        .is_some_and(|i| i.state != InstanceState::Idle) =>
+                {
+                    fleet.finished(id, now);
+                }
+                (8, Some(id)) => drop(fleet.leave(id)),
+                (9, Some(id)) => drop(fleet.expire(id, now)),
+                (10, _) => {
+                    let config = FunctionConfig {
+                        memory_mb: [128, 256][rng.random_range(0..2)],
+                        reserved_concurrency: [None, Some(0), Some(1), Some(2)]
+                            [rng.random_range(0..4)],
+                        routing: [
+                            Routing::MostRecent,
+                            Routing::LeastRecent,
+                            Routing::Random(1),
+                        ][rng.random_range(0..3)],
+                        max_age: [None, Some(Duration::from_millis(300))][rng.random_range(0..2)],
+                        ..function(name)
+                    };
+                    let _ = fleet.put(config, seed, now);
+                }
+                (11, _) if rng.random_bool(0.2) => drop(fleet.remove(name)),
+                _ => {}
+            }
+            check(&fleet);
+        }
+    }
 }

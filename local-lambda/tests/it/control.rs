@@ -20,7 +20,7 @@ fn http(endpoint: &str, method: &str, path: &str, body: Option<&Value>) -> (u16,
     let body = body.unwrap_or_default();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{kind}content-length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{kind}content-length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();
@@ -78,7 +78,8 @@ async fn everything_can_be_steered_over_http() {
     assert_eq!(taken, json!([list[0]["id"]]));
     until("reclaimed", || state(process).is_none()).await;
     w.echo("f").await;
-    let policy = json!({"schedule": [{"after_s": 0.01}]});
+    let process = json!({"pmf": {"0": 1.0}, "scale": 0.5, "minute_s": 0.05});
+    let policy = json!({"schedule": [{"after_s": 0.01}], "process": process});
     assert_eq!(
         ask("PUT", "/_local/reclaim-policy", Some(policy.clone())).0,
         204

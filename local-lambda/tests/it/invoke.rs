@@ -245,3 +245,23 @@ async fn output_goes_to_a_file_for_each_function() {
     let log = std::fs::read_to_string(folder.path().join("logs/f.log")).unwrap();
     assert!(log.contains("as told"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runtime_that_does_not_come_back_is_frozen_where_it_stands() {
+    let mut slow = function("f");
+    slow.env.insert("INIT".into(), "dawdle".into());
+    let w = world(Settings::default(), [slow]).await;
+    let first = w.echo("f").await;
+    // it would have asked by now, were it not frozen
+    until("frozen", || state(first) == Some('T')).await;
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    for n in 2..=4 {
+        let output = w.invoke("f", json!({"do": "echo"})).await.unwrap();
+        assert_eq!(
+            (pid(&output), &payload(&output)["count"]),
+            (first, &json!(n))
+        );
+    }
+    assert_eq!(w.handle.instances().len(), 1);
+    w.stop().await;
+}

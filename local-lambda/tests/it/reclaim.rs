@@ -40,7 +40,7 @@ async fn by_id_by_function_and_by_lot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn by_idle_time_and_by_age() {
-    let short = Some(Duration::from_millis(600));
+    let short = Some(Duration::from_millis(1200));
     let idle = FunctionConfig {
         idle_timeout: short,
         ..function("idle")
@@ -54,7 +54,7 @@ async fn by_idle_time_and_by_age() {
     // an idle time-out starts anew with each invocation
     let pid = w.echo("idle").await;
     let old = w.echo("old").await;
-    let sleeping = w.sleeping("idle", 1200);
+    let sleeping = w.sleeping("idle", 1800);
     assert_eq!(crate::support::pid(&sleeping.await.unwrap().unwrap()), pid);
     until("both gone", || {
         w.handle.instances().len() == 1 && state(pid).is_none()
@@ -62,8 +62,7 @@ async fn by_idle_time_and_by_age() {
     .await;
     assert!(state(old).is_none());
     // busy beyond its age: it finishes, then goes
-    let (busy, first) = (w.sleeping("old", 1500), w.handle.instances());
-    assert_eq!(first.len(), 1);
+    let busy = w.sleeping("old", 1800);
     let pid = crate::support::pid(&busy.await.unwrap().unwrap());
     until("gone after its work", || state(pid).is_none()).await;
     // a time-out set later counts for instances that are idle already
