@@ -16,13 +16,16 @@ use crate::{
 /// Runs until the platform ends the process. One thread: an instance below
 /// 1.8 GB has at most one processor's share, and a second stack costs memory.
 pub fn run() -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_env("SCATTERHOARD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter =
+        EnvFilter::try_from_env("SCATTERHOARD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt()
         .json()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(serve_invocations())
 }
 
@@ -32,8 +35,11 @@ async fn serve_invocations() -> anyhow::Result<()> {
         .and_then(|mb| mb.parse().ok())
         .unwrap_or(128);
     let instance = Rc::new(RefCell::new(Instance::new(memory_mb)));
-    let handler = service_fn(|event: LambdaEvent<serde_json::Value>| invoked(instance.clone(), event));
-    lambda_runtime::run(handler).await.map_err(|e| anyhow::anyhow!("lambda runtime: {e}"))
+    let handler =
+        service_fn(|event: LambdaEvent<serde_json::Value>| invoked(instance.clone(), event));
+    lambda_runtime::run(handler)
+        .await
+        .map_err(|e| anyhow::anyhow!("lambda runtime: {e}"))
 }
 
 /// One invocation. Its error is what Lambda reports as a function error.
@@ -63,5 +69,8 @@ fn deadlines(deadline_unix_ms: u64, invocation: &Invocation) -> Deadlines {
     let left = Duration::from_millis(deadline_unix_ms.saturating_sub(clock::unix_ms()));
     let margin = Duration::from_millis(invocation.deadline_margin_ms.into()).min(left / 3);
     let now = Instant::now();
-    Deadlines { goodbye: now + left - margin, give_up: now + left - margin / 4 }
+    Deadlines {
+        goodbye: now + left - margin,
+        give_up: now + left - margin / 4,
+    }
 }

@@ -110,14 +110,20 @@ impl Link<'_> {
         let linger = Duration::from_millis(invocation.linger_ms.into());
         self.last_use = Instant::now();
         loop {
-            self.gets.take_turns(&self.instance.borrow().store, &mut self.queue, SEND_AHEAD_BYTES);
+            self.gets.take_turns(
+                &self.instance.borrow().store,
+                &mut self.queue,
+                SEND_AHEAD_BYTES,
+            );
             self.write_ready()?;
             let now = Instant::now();
             let wake = self.wake_at(linger, deadlines);
             if now >= wake {
                 match self.leaving {
                     Some((reason, _)) => return Ok(ending_of(reason)),
-                    None if now >= deadlines.goodbye => self.leave(GoodbyeReason::Deadline, deadlines),
+                    None if now >= deadlines.goodbye => {
+                        self.leave(GoodbyeReason::Deadline, deadlines)
+                    }
                     None => self.leave(GoodbyeReason::Idle, deadlines),
                 }
                 continue;
@@ -134,7 +140,9 @@ impl Link<'_> {
             self.write_ready()?;
             self.stream.ready(self.interest()).await?;
             self.read_ready()?;
-            let Some(frame) = self.assembler.next_frame().map_err(io::Error::other)? else { continue };
+            let Some(frame) = self.assembler.next_frame().map_err(io::Error::other)? else {
+                continue;
+            };
             return match frame.message {
                 Message::Welcome => Ok(None),
                 Message::Reject(why) => {
@@ -235,7 +243,10 @@ impl Link<'_> {
             self.reply(request, &Message::Refused(Refusal::Returning));
         }
         self.reply(0, &Message::Goodbye(reason));
-        self.leaving = Some((reason, (Instant::now() + GOODBYE_TIMEOUT).min(deadlines.give_up)));
+        self.leaving = Some((
+            reason,
+            (Instant::now() + GOODBYE_TIMEOUT).min(deadlines.give_up),
+        ));
     }
 
     fn handle(&mut self, frame: Frame, deadlines: Deadlines) -> Next {
@@ -245,7 +256,9 @@ impl Link<'_> {
             Message::GoodbyeOk => {
                 // what is still queued is lost on purpose: the proxy has said
                 // that it expects nothing more
-                let reason = self.leaving.map_or(GoodbyeReason::Released, |(reason, _)| reason);
+                let reason = self
+                    .leaving
+                    .map_or(GoodbyeReason::Released, |(reason, _)| reason);
                 return Next::Leave(ending_of(reason));
             }
             Message::Release => self.leave(GoodbyeReason::Released, deadlines),
@@ -253,8 +266,17 @@ impl Link<'_> {
             Message::Put { .. } | Message::Get { .. } if self.leaving.is_some() => {
                 self.reply(request, &Message::Refused(Refusal::Returning));
             }
-            Message::Put { chunk, stripe, checksum, last } => {
-                let cell = Cell { stripe, checksum, payload: frame.payload.freeze() };
+            Message::Put {
+                chunk,
+                stripe,
+                checksum,
+                last,
+            } => {
+                let cell = Cell {
+                    stripe,
+                    checksum,
+                    payload: frame.payload.freeze(),
+                };
                 let outcome = self.put(&chunk, cell);
                 match outcome {
                     Err(why) => self.reply(request, &Message::Refused(why)),
@@ -265,7 +287,11 @@ impl Link<'_> {
                     Ok(_) => {}
                 }
             }
-            Message::Get { chunk, first, count } => {
+            Message::Get {
+                chunk,
+                first,
+                count,
+            } => {
                 if self.instance.borrow().store.cell(chunk, first).is_none() {
                     self.reply(request, &Message::Missing);
                 } else if !self.gets.add(request, chunk, first, count) {
@@ -296,7 +322,11 @@ impl Link<'_> {
         Next::Stay
     }
 
-    fn put(&mut self, chunk: &scatterhoard_wire::ChunkDescriptor, cell: Cell) -> Result<bool, Refusal> {
+    fn put(
+        &mut self,
+        chunk: &scatterhoard_wire::ChunkDescriptor,
+        cell: Cell,
+    ) -> Result<bool, Refusal> {
         let mut instance = self.instance.borrow_mut();
         if chunk.id.write_id.epoch < instance.highest_epoch() {
             return Err(Refusal::StaleEpoch);

@@ -47,7 +47,11 @@ impl<'a> Fields<'a> {
 
     /// Everything must have been read: trailing bytes are a disagreement.
     pub(crate) fn finish(self) -> Result<(), FrameError> {
-        if self.0.is_empty() { Ok(()) } else { Err(FrameError::Malformed("trailing bytes")) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(FrameError::Malformed("trailing bytes"))
+        }
     }
 }
 

@@ -46,28 +46,37 @@ impl ChunkDescriptor {
 
     pub(crate) fn decode(fields: &mut Fields<'_>) -> Result<Self, FrameError> {
         let write_id = write_id(fields)?;
-        let [index, data, parity, reserved] = [fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?];
+        let [index, data, parity, reserved] =
+            [fields.u8()?, fields.u8()?, fields.u8()?, fields.u8()?];
         let cell_bytes = fields.u32()?;
         let size_bytes = fields.u64()?;
-        let geometry = Geometry::new(data, parity).map_err(|_| FrameError::Malformed("geometry"))?;
-        let layout =
-            Layout::new(geometry, size_bytes, cell_bytes).map_err(|_| FrameError::Malformed("layout"))?;
+        let geometry =
+            Geometry::new(data, parity).map_err(|_| FrameError::Malformed("geometry"))?;
+        let layout = Layout::new(geometry, size_bytes, cell_bytes)
+            .map_err(|_| FrameError::Malformed("layout"))?;
         if usize::from(index) >= geometry.total() || reserved != 0 {
             return Err(FrameError::Malformed("chunk index"));
         }
-        Ok(Self { id: ChunkId { write_id, index }, layout })
+        Ok(Self {
+            id: ChunkId { write_id, index },
+            layout,
+        })
     }
 
     /// Makes a cell of this chunk, computing its checksum.
     pub fn cell(&self, stripe: u32, payload: Bytes) -> Cell {
-        Cell { stripe, checksum: checksum::cell(self, stripe, &payload), payload }
+        Cell {
+            stripe,
+            checksum: checksum::cell(self, stripe, &payload),
+            payload,
+        }
     }
 
-    /// Whether the cell is one of this chunk, whole and unharmed.
-    pub fn verifies(&self, cell: &Cell) -> bool {
-        cell.payload.len() == self.layout.cell_len(cell.stripe)
-            && !cell.payload.is_empty()
-            && cell.checksum == checksum::cell(self, cell.stripe, &cell.payload)
+    /// Whether these bytes are the cell of this chunk and stripe, unharmed.
+    pub fn verifies(&self, stripe: u32, checksum: u32, payload: &[u8]) -> bool {
+        payload.len() == self.layout.cell_len(stripe)
+            && !payload.is_empty()
+            && checksum == checksum::cell(self, stripe, payload)
     }
 }
 
@@ -77,5 +86,8 @@ pub(crate) fn put_write_id(out: &mut impl BufMut, id: WriteId) {
 }
 
 pub(crate) fn write_id(fields: &mut Fields<'_>) -> Result<WriteId, FrameError> {
-    Ok(WriteId { epoch: Epoch(fields.u64()?), counter: fields.u64()? })
+    Ok(WriteId {
+        epoch: Epoch(fields.u64()?),
+        counter: fields.u64()?,
+    })
 }

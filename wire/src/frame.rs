@@ -65,7 +65,8 @@ pub struct Header {
 impl Header {
     /// Reads a header; says what else belongs to the frame.
     pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FrameError> {
-        let u32_at = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+        let u32_at =
+            |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         let magic = u16::from_le_bytes([bytes[0], bytes[1]]);
         if magic != MAGIC {
             return Err(FrameError::Magic(magic));
@@ -89,7 +90,12 @@ impl Header {
     /// Checks the body and decodes the message. The payload, if the kind has
     /// one, is still to be read from the link.
     pub fn message(&self, body: &[u8]) -> Result<Message, FrameError> {
-        let stated = u32::from_le_bytes([self.bytes[16], self.bytes[17], self.bytes[18], self.bytes[19]]);
+        let stated = u32::from_le_bytes([
+            self.bytes[16],
+            self.bytes[17],
+            self.bytes[18],
+            self.bytes[19],
+        ]);
         if body.len() != self.body_len || stated != checksum::frame(&self.bytes[..16], body) {
             return Err(FrameError::Checksum);
         }

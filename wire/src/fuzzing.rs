@@ -12,10 +12,18 @@ use crate::{
 /// Arbitrary bytes as a frame: what decodes, encodes to the same bytes.
 #[allow(clippy::panic, reason = "a broken law must stop the fuzzer")]
 pub fn check_frame(data: &[u8]) {
-    let Some((head, rest)) = data.split_first_chunk::<HEADER_BYTES>() else { return };
-    let Ok(header) = Header::decode(head) else { return };
-    let Some(body) = rest.get(..header.body_len) else { return };
-    let Ok(message) = header.message(body) else { return };
+    let Some((head, rest)) = data.split_first_chunk::<HEADER_BYTES>() else {
+        return;
+    };
+    let Ok(header) = Header::decode(head) else {
+        return;
+    };
+    let Some(body) = rest.get(..header.body_len) else {
+        return;
+    };
+    let Ok(message) = header.message(body) else {
+        return;
+    };
     let mut again = BytesMut::new();
     frame::encode(&message, header.request, header.payload_len, &mut again);
     assert_eq!(again, &data[..HEADER_BYTES + header.body_len]);
@@ -23,8 +31,12 @@ pub fn check_frame(data: &[u8]) {
 
 /// Arbitrary bytes as kind and body of a message, past the checksum.
 pub fn check_message(data: &[u8]) {
-    let Some((kind, body)) = data.split_first() else { return };
-    let Ok(message) = Message::decode(*kind, body) else { return };
+    let Some((kind, body)) = data.split_first() else {
+        return;
+    };
+    let Ok(message) = Message::decode(*kind, body) else {
+        return;
+    };
     let mut again = BytesMut::new();
     message.encode_body(&mut again);
     assert_eq!(again, body);

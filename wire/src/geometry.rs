@@ -25,7 +25,9 @@ pub struct Geometry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GeometryError {
     /// d or p out of bounds.
-    #[error("a geometry needs 1 to {MAX_DATA_CHUNKS} data and at most {MAX_PARITY_CHUNKS} parity chunks, written D+P")]
+    #[error(
+        "a geometry needs 1 to {MAX_DATA_CHUNKS} data and at most {MAX_PARITY_CHUNKS} parity chunks, written D+P"
+    )]
     Chunks,
     /// Cell of zero bytes or beyond the frame limit.
     #[error("a cell has 1 to {MAX_CELL_BYTES} bytes")]
@@ -108,7 +110,12 @@ impl GeometryPolicy {
     /// The defaults around a widest geometry: copies up to 256 KiB, one data
     /// chunk per 256 KiB above, cells of 256 KiB.
     pub const fn with_full(full: Geometry) -> Self {
-        Self { full, whole_up_to_bytes: 256 << 10, bytes_per_chunk: 256 << 10, cell_bytes: 256 << 10 }
+        Self {
+            full,
+            whole_up_to_bytes: 256 << 10,
+            bytes_per_chunk: 256 << 10,
+            cell_bytes: 256 << 10,
+        }
     }
 
     /// The layout of an object of `size_bytes`.
@@ -121,7 +128,8 @@ impl GeometryPolicy {
         };
         let geometry = Geometry::new(data, self.full.parity)?;
         let longest = size_bytes.div_ceil(u64::from(data)).max(1);
-        let cell = u32::try_from(longest.min(u64::from(self.cell_bytes))).unwrap_or(self.cell_bytes);
+        let cell =
+            u32::try_from(longest.min(u64::from(self.cell_bytes))).unwrap_or(self.cell_bytes);
         Layout::new(geometry, size_bytes, cell)
     }
 }
@@ -136,14 +144,22 @@ pub struct Layout {
 
 impl Layout {
     /// An object of `size_bytes` in cells of at most `cell_bytes`.
-    pub const fn new(geometry: Geometry, size_bytes: u64, cell_bytes: u32) -> Result<Self, GeometryError> {
+    pub const fn new(
+        geometry: Geometry,
+        size_bytes: u64,
+        cell_bytes: u32,
+    ) -> Result<Self, GeometryError> {
         if cell_bytes == 0 || cell_bytes > MAX_CELL_BYTES {
             return Err(GeometryError::Cell);
         }
         if size_bytes > MAX_OBJECT_BYTES {
             return Err(GeometryError::Size);
         }
-        Ok(Self { geometry, size_bytes, cell_bytes })
+        Ok(Self {
+            geometry,
+            size_bytes,
+            cell_bytes,
+        })
     }
 
     /// (d, p).
@@ -172,7 +188,11 @@ impl Layout {
         // at most MAX_OBJECT_BYTES / 1, but cells that small come only from a
         // hostile descriptor: saturate
         let n = self.size_bytes.div_ceil(self.stripe_bytes());
-        if n > u32::MAX as u64 { u32::MAX } else { n as u32 }
+        if n > u32::MAX as u64 {
+            u32::MAX
+        } else {
+            n as u32
+        }
     }
 
     /// Length of each cell of `stripe`, in bytes; 0 beyond the last.
@@ -226,7 +246,10 @@ mod tests {
     fn small_objects_are_copied_and_large_ones_coded() {
         let d = |size| policy().layout(size).unwrap().geometry().data();
         assert_eq!([d(0), d(1), d(256 << 10)], [1, 1, 1]);
-        assert_eq!([d((256 << 10) + 1), d(1_000_000), d(10_000_000), d(1 << 32)], [2, 4, 10, 10]);
+        assert_eq!(
+            [d((256 << 10) + 1), d(1_000_000), d(10_000_000), d(1 << 32)],
+            [2, 4, 10, 10]
+        );
     }
 
     #[test]

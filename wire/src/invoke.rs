@@ -102,12 +102,18 @@ pub enum InvokeError {
     #[error("invoke payload: {0}")]
     Json(#[from] serde_json::Error),
     /// Another version.
-    #[error("invoke payload version {0}, expected {VERSION}: proxy and nodes must be of the same release")]
+    #[error(
+        "invoke payload version {0}, expected {VERSION}: proxy and nodes must be of the same release"
+    )]
     Version(u32),
 }
 
 fn check_version(version: u32) -> Result<(), InvokeError> {
-    if version == VERSION { Ok(()) } else { Err(InvokeError::Version(version)) }
+    if version == VERSION {
+        Ok(())
+    } else {
+        Err(InvokeError::Version(version))
+    }
 }
 
 impl Invocation {

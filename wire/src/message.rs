@@ -206,7 +206,12 @@ impl Message {
                 put_held(out, hello.held);
             }
             Self::Reject(why) => put_text(out, why),
-            Self::Put { chunk, stripe, checksum, last } => {
+            Self::Put {
+                chunk,
+                stripe,
+                checksum,
+                last,
+            } => {
                 chunk.encode(out);
                 out.put_u32_le(*stripe);
                 out.put_u32_le(*checksum);
@@ -216,7 +221,11 @@ impl Message {
                 out.put_u8(u8::from(*complete));
                 put_held(out, *held);
             }
-            Self::Get { chunk, first, count } => {
+            Self::Get {
+                chunk,
+                first,
+                count,
+            } => {
                 put_chunk_id(out, *chunk);
                 out.put_u32_le(*first);
                 out.put_u32_le(*count);
@@ -246,7 +255,12 @@ impl Message {
                 chunks.iter().for_each(|c| c.encode(out));
             }
             Self::Goodbye(why) => out.put_u8(*why as u8),
-            Self::Welcome | Self::Missing | Self::Ping | Self::Cancel | Self::Release | Self::GoodbyeOk => {}
+            Self::Welcome
+            | Self::Missing
+            | Self::Ping
+            | Self::Cancel
+            | Self::Release
+            | Self::GoodbyeOk => {}
         }
     }
 
@@ -269,15 +283,25 @@ impl Message {
                 checksum: f.u32()?,
                 last: f.bool()?,
             },
-            kind::STORED => Self::Stored { complete: f.bool()?, held: held(&mut f)? },
+            kind::STORED => Self::Stored {
+                complete: f.bool()?,
+                held: held(&mut f)?,
+            },
             kind::GET => {
                 let (chunk, first, count) = (chunk_id(&mut f)?, f.u32()?, f.u32()?);
                 if count == 0 || count > MAX_WINDOW_CELLS {
                     return Err(FrameError::Malformed("window"));
                 }
-                Self::Get { chunk, first, count }
+                Self::Get {
+                    chunk,
+                    first,
+                    count,
+                }
             }
-            kind::CELL => Self::Cell { stripe: f.u32()?, checksum: f.u32()? },
+            kind::CELL => Self::Cell {
+                stripe: f.u32()?,
+                checksum: f.u32()?,
+            },
             kind::MISSING => Self::Missing,
             kind::REFUSED => Self::Refused(refusal(f.u8()?)?),
             kind::DELETE => {
@@ -286,11 +310,17 @@ impl Message {
             }
             kind::DELETE_BELOW => Self::DeleteBelow(write_id(&mut f)?),
             kind::DELETED => Self::Deleted(held(&mut f)?),
-            kind::LIST => Self::List(if f.bool()? { Some(chunk_id(&mut f)?) } else { None }),
+            kind::LIST => Self::List(if f.bool()? {
+                Some(chunk_id(&mut f)?)
+            } else {
+                None
+            }),
             kind::LISTED => {
                 let more = f.bool()?;
                 let n = bounded(f.u16()?, LIST_PAGE)?;
-                let chunks = (0..n).map(|_| ChunkDescriptor::decode(&mut f)).collect::<Result<_, _>>()?;
+                let chunks = (0..n)
+                    .map(|_| ChunkDescriptor::decode(&mut f))
+                    .collect::<Result<_, _>>()?;
                 Self::Listed { chunks, more }
             }
             kind::PING => Self::Ping,
@@ -313,7 +343,11 @@ impl Message {
 
 fn bounded(n: u16, limit: usize) -> Result<usize, FrameError> {
     let n = usize::from(n);
-    if n > limit { Err(FrameError::Malformed("too many items")) } else { Ok(n) }
+    if n > limit {
+        Err(FrameError::Malformed("too many items"))
+    } else {
+        Ok(n)
+    }
 }
 
 fn refusal(byte: u8) -> Result<Refusal, FrameError> {
@@ -334,7 +368,11 @@ fn put_held(out: &mut impl BufMut, held: Held) {
 }
 
 fn held(f: &mut Fields<'_>) -> Result<Held, FrameError> {
-    Ok(Held { bytes: f.u64()?, budget_bytes: f.u64()?, chunks: f.u32()? })
+    Ok(Held {
+        bytes: f.u64()?,
+        budget_bytes: f.u64()?,
+        chunks: f.u32()?,
+    })
 }
 
 fn put_chunk_id(out: &mut impl BufMut, id: ChunkId) {
@@ -343,7 +381,10 @@ fn put_chunk_id(out: &mut impl BufMut, id: ChunkId) {
 }
 
 fn chunk_id(f: &mut Fields<'_>) -> Result<ChunkId, FrameError> {
-    Ok(ChunkId { write_id: write_id(f)?, index: f.u8()? })
+    Ok(ChunkId {
+        write_id: write_id(f)?,
+        index: f.u8()?,
+    })
 }
 
 #[cfg(test)]

@@ -46,7 +46,10 @@ pub struct Assembler {
 
 impl Default for Assembler {
     fn default() -> Self {
-        Self { head: BytesMut::with_capacity(HEAD_BYTES), pending: None }
+        Self {
+            head: BytesMut::with_capacity(HEAD_BYTES),
+            pending: None,
+        }
     }
 }
 
@@ -57,7 +60,8 @@ impl Assembler {
         match &mut self.pending {
             Some(p) => (&mut p.frame.payload).limit(p.missing),
             None => {
-                self.head.reserve(HEAD_BYTES.saturating_sub(self.head.len()).max(1024));
+                self.head
+                    .reserve(HEAD_BYTES.saturating_sub(self.head.len()).max(1024));
                 let room = self.head.capacity() - self.head.len();
                 (&mut self.head).limit(room)
             }
@@ -84,18 +88,26 @@ impl Assembler {
         if self.pending.is_some() {
             return Ok(None);
         }
-        let Some(head) = self.head.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+        let Some(head) = self.head.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
         let header = Header::decode(head)?;
         debug_assert!(header.body_len <= MAX_BODY_BYTES as usize);
         let body_end = HEADER_BYTES + header.body_len;
-        let Some(body) = self.head.get(HEADER_BYTES..body_end) else { return Ok(None) };
+        let Some(body) = self.head.get(HEADER_BYTES..body_end) else {
+            return Ok(None);
+        };
         let message = header.message(body)?;
         self.head.advance(body_end);
         let here = header.payload_len.min(self.head.len());
         let mut payload = BytesMut::with_capacity(header.payload_len);
         payload.put_slice(&self.head[..here]);
         self.head.advance(here);
-        let frame = Frame { request: header.request, message, payload };
+        let frame = Frame {
+            request: header.request,
+            message,
+            payload,
+        };
         let missing = header.payload_len - here;
         if missing == 0 {
             return Ok(Some(frame));
@@ -155,7 +167,9 @@ impl SendQueue {
     pub fn advance(&mut self, mut n: usize) {
         self.bytes -= n;
         while n > 0 {
-            let Some(front) = self.segments.front_mut() else { return };
+            let Some(front) = self.segments.front_mut() else {
+                return;
+            };
             if front.len() > n {
                 front.advance(n);
                 return;
@@ -179,8 +193,19 @@ mod tests {
 
     fn put(len: usize) -> Message {
         let layout = Layout::new(Geometry::new(1, 0).unwrap(), len as u64, 1 << 20).unwrap();
-        let id = ChunkId { write_id: WriteId { epoch: Epoch(1), counter: 1 }, index: 0 };
-        Message::Put { chunk: ChunkDescriptor { id, layout }, stripe: 0, checksum: 0, last: true }
+        let id = ChunkId {
+            write_id: WriteId {
+                epoch: Epoch(1),
+                counter: 1,
+            },
+            index: 0,
+        };
+        Message::Put {
+            chunk: ChunkDescriptor { id, layout },
+            stripe: 0,
+            checksum: 0,
+            last: true,
+        }
     }
 
     fn drain(queue: &mut SendQueue, step: usize) -> Vec<u8> {
@@ -188,8 +213,11 @@ mod tests {
         while !queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); 3];
             let used = queue.slices(&mut slices);
-            let chunk: Vec<u8> =
-                slices[..used].iter().flat_map(|s| s.iter().copied()).take(step).collect();
+            let chunk: Vec<u8> = slices[..used]
+                .iter()
+                .flat_map(|s| s.iter().copied())
+                .take(step)
+                .collect();
             queue.advance(chunk.len());
             out.extend(chunk);
         }

@@ -4,11 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use scatterhoard_wire::{
-    ChunkId,
-    message::Message,
-    stream::SendQueue,
-};
+use scatterhoard_wire::{ChunkId, message::Message, stream::SendQueue};
 
 use crate::store::ChunkStore;
 
@@ -40,7 +36,12 @@ impl Gets {
     pub(super) fn add(&mut self, request: u32, chunk: ChunkId, first: u32, count: u32) -> bool {
         let room = self.has_room();
         if room {
-            self.0.push_back(Get { request, chunk, next: first, left: count });
+            self.0.push_back(Get {
+                request,
+                chunk,
+                next: first,
+                left: count,
+            });
         }
         room
     }
@@ -55,15 +56,25 @@ impl Gets {
     }
 
     /// Queues cells until about `ahead_bytes` wait to be written.
-    pub(super) fn take_turns(&mut self, store: &ChunkStore, queue: &mut SendQueue, ahead_bytes: usize) {
+    pub(super) fn take_turns(
+        &mut self,
+        store: &ChunkStore,
+        queue: &mut SendQueue,
+        ahead_bytes: usize,
+    ) {
         while queue.bytes() < ahead_bytes {
-            let Some(mut get) = self.0.pop_front() else { return };
+            let Some(mut get) = self.0.pop_front() else {
+                return;
+            };
             // deleted meanwhile, or asked beyond its end
             let Some(cell) = store.cell(get.chunk, get.next) else {
                 queue.push(get.request, &Message::Missing, Bytes::new());
                 continue;
             };
-            let message = Message::Cell { stripe: cell.stripe, checksum: cell.checksum };
+            let message = Message::Cell {
+                stripe: cell.stripe,
+                checksum: cell.checksum,
+            };
             queue.push(get.request, &message, cell.payload);
             get.next += 1;
             get.left -= 1;

@@ -4,12 +4,21 @@ use scatterhoard_wire::{Geometry, Layout};
 use super::*;
 
 fn write_id(counter: u64) -> WriteId {
-    WriteId { epoch: Epoch(1 + counter % 3), counter }
+    WriteId {
+        epoch: Epoch(1 + counter % 3),
+        counter,
+    }
 }
 
 fn descriptor(counter: u64, index: u8, size: u64) -> ChunkDescriptor {
     let layout = Layout::new(Geometry::new(2, 1).unwrap(), size, 100).unwrap();
-    ChunkDescriptor { id: ChunkId { write_id: write_id(counter), index }, layout }
+    ChunkDescriptor {
+        id: ChunkId {
+            write_id: write_id(counter),
+            index,
+        },
+        layout,
+    }
 }
 
 fn cell(d: &ChunkDescriptor, stripe: u32) -> Cell {
@@ -18,7 +27,10 @@ fn cell(d: &ChunkDescriptor, stripe: u32) -> Cell {
 }
 
 fn put_all(store: &mut ChunkStore, d: &ChunkDescriptor) -> Result<bool, Refusal> {
-    (0..d.layout.stripes()).map(|s| store.put(d, cell(d, s))).last().unwrap()
+    (0..d.layout.stripes())
+        .map(|s| store.put(d, cell(d, s)))
+        .last()
+        .unwrap()
 }
 
 #[test]
@@ -28,7 +40,11 @@ fn only_complete_chunks_are_served() {
     assert_eq!(store.put(&d, cell(&d, 0)), Ok(false));
     assert!(store.cell(d.id, 0).is_none());
     assert_eq!(store.put(&d, cell(&d, 2)), Ok(false));
-    assert_eq!(store.put(&d, cell(&d, 2)), Ok(false), "twice the same cell is one cell");
+    assert_eq!(
+        store.put(&d, cell(&d, 2)),
+        Ok(false),
+        "twice the same cell is one cell"
+    );
     assert_eq!(store.put(&d, cell(&d, 1)), Ok(true));
     assert_eq!(store.cell(d.id, 2), Some(cell(&d, 2)));
     assert!(store.cell(d.id, 3).is_none());
@@ -45,15 +61,28 @@ fn bad_cells_are_refused() {
     assert_eq!(store.put(&d, beyond), Err(Refusal::BadCell));
     store.put(&d, cell(&d, 0)).unwrap();
     let other = descriptor(1, 0, 501);
-    assert_eq!(store.put(&other, cell(&other, 1)), Err(Refusal::BadCell), "one id, two layouts");
+    assert_eq!(
+        store.put(&other, cell(&other, 1)),
+        Err(Refusal::BadCell),
+        "one id, two layouts"
+    );
 }
 
 #[test]
 fn a_hostile_layout_cannot_allocate_beyond_the_budget() {
     let mut store = ChunkStore::new(1 << 20);
     let layout = Layout::new(Geometry::new(1, 0).unwrap(), 8 << 30, 1).unwrap();
-    let d = ChunkDescriptor { id: ChunkId { write_id: write_id(1), index: 0 }, layout };
-    assert_eq!(store.put(&d, d.cell(0, Bytes::from_static(b"x"))), Err(Refusal::Full));
+    let d = ChunkDescriptor {
+        id: ChunkId {
+            write_id: write_id(1),
+            index: 0,
+        },
+        layout,
+    };
+    assert_eq!(
+        store.put(&d, d.cell(0, Bytes::from_static(b"x"))),
+        Err(Refusal::Full)
+    );
     assert_eq!(store.held().bytes, 0);
 }
 

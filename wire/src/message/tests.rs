@@ -9,32 +9,51 @@ use crate::{
 };
 
 fn any_write_id() -> impl Strategy<Value = WriteId> {
-    any::<(u64, u64)>().prop_map(|(e, counter)| WriteId { epoch: Epoch(e), counter })
+    any::<(u64, u64)>().prop_map(|(e, counter)| WriteId {
+        epoch: Epoch(e),
+        counter,
+    })
 }
 fn any_chunk_id() -> impl Strategy<Value = ChunkId> {
     (any_write_id(), any::<u8>()).prop_map(|(write_id, index)| ChunkId { write_id, index })
 }
 fn any_descriptor() -> impl Strategy<Value = ChunkDescriptor> {
-    (any_write_id(), 1u8..=64, 0u8..=32, 0u64..=crate::limits::MAX_OBJECT_BYTES, 1u32..1_000_000, any::<u8>())
+    (
+        any_write_id(),
+        1u8..=64,
+        0u8..=32,
+        0u64..=crate::limits::MAX_OBJECT_BYTES,
+        1u32..1_000_000,
+        any::<u8>(),
+    )
         .prop_map(|(write_id, d, p, size, cell, i)| ChunkDescriptor {
-            id: ChunkId { write_id, index: i % (d + p) },
+            id: ChunkId {
+                write_id,
+                index: i % (d + p),
+            },
             layout: Layout::new(Geometry::new(d, p).unwrap(), size, cell).unwrap(),
         })
 }
 fn any_held() -> impl Strategy<Value = Held> {
-    any::<(u64, u64, u32)>().prop_map(|(bytes, budget_bytes, chunks)| Held { bytes, budget_bytes, chunks })
+    any::<(u64, u64, u32)>().prop_map(|(bytes, budget_bytes, chunks)| Held {
+        bytes,
+        budget_bytes,
+        chunks,
+    })
 }
 fn any_hello() -> impl Strategy<Value = Message> {
-    (any::<(u128, u128, u64, u64, u64)>(), any_held()).prop_map(|((t, i, v, birth_unix_ms, e), held)| {
-        Message::Hello(Hello {
-            token: Token(t),
-            instance: InstanceId(i),
-            invocation: InvocationId(v),
-            birth_unix_ms,
-            highest_epoch: Epoch(e),
-            held,
-        })
-    })
+    (any::<(u128, u128, u64, u64, u64)>(), any_held()).prop_map(
+        |((t, i, v, birth_unix_ms, e), held)| {
+            Message::Hello(Hello {
+                token: Token(t),
+                instance: InstanceId(i),
+                invocation: InvocationId(v),
+                birth_unix_ms,
+                highest_epoch: Epoch(e),
+                held,
+            })
+        },
+    )
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
@@ -42,11 +61,22 @@ fn any_message() -> impl Strategy<Value = Message> {
         any_hello(),
         Just(Message::Welcome),
         ".{0,40}".prop_map(Message::Reject),
-        (any_descriptor(), any::<(u32, u32, bool)>())
-            .prop_map(|(chunk, (stripe, checksum, last))| Message::Put { chunk, stripe, checksum, last }),
+        (any_descriptor(), any::<(u32, u32, bool)>()).prop_map(
+            |(chunk, (stripe, checksum, last))| Message::Put {
+                chunk,
+                stripe,
+                checksum,
+                last
+            }
+        ),
         (any::<bool>(), any_held()).prop_map(|(complete, held)| Message::Stored { complete, held }),
-        (any_chunk_id(), any::<u32>(), 1..=MAX_WINDOW_CELLS)
-            .prop_map(|(chunk, first, count)| Message::Get { chunk, first, count }),
+        (any_chunk_id(), any::<u32>(), 1..=MAX_WINDOW_CELLS).prop_map(|(chunk, first, count)| {
+            Message::Get {
+                chunk,
+                first,
+                count,
+            }
+        }),
         any::<(u32, u32)>().prop_map(|(stripe, checksum)| Message::Cell { stripe, checksum }),
         Just(Message::Missing),
         (0u8..5).prop_map(|b| Message::Refused(refusal(b).unwrap())),
@@ -101,12 +131,24 @@ proptest! {
 
 #[test]
 fn the_largest_messages_fit_a_body() {
-    let id = WriteId { epoch: Epoch(1), counter: 2 };
+    let id = WriteId {
+        epoch: Epoch(1),
+        counter: 2,
+    };
     let layout = Layout::new(Geometry::new(1, 0).unwrap(), 1, 1).unwrap();
-    let chunk = ChunkDescriptor { id: ChunkId { write_id: id, index: 0 }, layout };
+    let chunk = ChunkDescriptor {
+        id: ChunkId {
+            write_id: id,
+            index: 0,
+        },
+        layout,
+    };
     for message in [
         Message::Delete(vec![id; DELETE_BATCH]),
-        Message::Listed { chunks: vec![chunk; LIST_PAGE], more: true },
+        Message::Listed {
+            chunks: vec![chunk; LIST_PAGE],
+            more: true,
+        },
         Message::Reject("é".repeat(2000)),
     ] {
         let mut out = BytesMut::new();

@@ -1,0 +1,73 @@
+//! `scatterhoard-bench`: loads any RESP endpoint, and compares Scatterhoard with
+//! redis-server in one run.
+//!
+//! Targets take turns inside a round (A B A B ...), so that a slow minute of the
+//! machine hits all of them, and every figure is a median over rounds. The client
+//! is the same for all targets and allocates nothing per operation.
+
+mod bodies;
+mod client;
+mod compare;
+mod goals;
+mod keys;
+mod load;
+mod measure;
+mod procfs;
+mod reply;
+mod report;
+mod server;
+mod size;
+mod target;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "Load generator and comparison for Redis-speaking object caches"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Load one or more running servers and print a table.
+    Load(load::Args),
+    /// Start redis-server and scatterhoard on free loopback ports and compare them.
+    Compare(compare::Args),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scatterhoard-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Load(args) => client_runtime(args.plan.threads)?.block_on(load::run(args)),
+        Command::Compare(args) => client_runtime(args.threads)?.block_on(compare::run(args)),
+    }
+}
+
+/// One client thread by default, like redis-benchmark: the servers need the other cores.
+fn client_runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
+    let mut builder = if threads <= 1 {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(threads);
+        builder
+    };
+    Ok(builder.enable_all().build()?)
+}

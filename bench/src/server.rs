@@ -1,0 +1,213 @@
+//! A server that the comparison starts and ends: own free port, own folder, own log.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::client::Connection;
+use crate::reply::Reply;
+use crate::target::Target;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// A child process with its port and folder. Dropped without [`Server::stop`], it is killed.
+pub(crate) struct Server {
+    pub(crate) target: Target,
+    child: Child,
+    folder: TempDir,
+}
+
+/// redis-server without persistence.
+pub(crate) async fn start_redis(program: &Path) -> Result<Server> {
+    let folder = tempfile::tempdir()?;
+    let port = free_port()?;
+    let arguments = [
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &port.to_string(),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+        "--daemonize",
+        "no",
+    ]
+    .map(OsString::from);
+    start("redis-server", program, &arguments, port, folder)
+        .await
+        .with_context(|| {
+            "cannot start redis-server: install it (Debian: apt-get install redis-server) \
+         or name it with --redis-server PATH"
+        })
+}
+
+/// How scatterhoard is set up for a comparison.
+#[derive(Clone, clap::Args)]
+pub(crate) struct Pool {
+    /// Node functions of the local pool.
+    #[arg(long, default_value_t = 14)]
+    pub(crate) nodes: usize,
+    #[arg(long, default_value_t = 512)]
+    pub(crate) node_memory_mb: usize,
+    #[arg(long, default_value = "10+2")]
+    pub(crate) data_parity: String,
+    /// Further arguments for scatterhoard, e.g. --scatterhoard-arg=--config=FILE.
+    #[arg(long = "scatterhoard-arg", allow_hyphen_values = true)]
+    pub(crate) extra: Vec<OsString>,
+}
+
+/// scatterhoard with its local pool.
+pub(crate) async fn start_scatterhoard(
+    program: &Path,
+    pool: &Pool,
+    hot_tier_mb: u32,
+) -> Result<Server> {
+    let folder = tempfile::tempdir()?;
+    let port = free_port()?;
+    let mut arguments: Vec<OsString> = vec!["serve".into()];
+    let mut option = |name: &str, value: String| {
+        arguments.extend([OsString::from(name), OsString::from(value)]);
+    };
+    option("--listen", format!("127.0.0.1:{port}"));
+    option("--admin", "127.0.0.1:0".to_owned());
+    option("--nodes", pool.nodes.to_string());
+    option("--node-memory-mb", pool.node_memory_mb.to_string());
+    option("--data-parity", pool.data_parity.clone());
+    option("--hot-tier-mb", hot_tier_mb.to_string());
+    option(
+        "--data-dir",
+        folder.path().join("data").display().to_string(),
+    );
+    arguments.extend(pool.extra.iter().cloned());
+    start("scatterhoard", program, &arguments, port, folder)
+        .await
+        .with_context(|| {
+            "cannot start scatterhoard: build it with `cargo build --release`, \
+         or name it with --scatterhoard PATH"
+        })
+}
+
+async fn start(
+    name: &str,
+    program: &Path,
+    arguments: &[OsString],
+    port: u16,
+    folder: TempDir,
+) -> Result<Server> {
+    let log = File::create(log_path(&folder))?;
+    let child = Command::new(program)
+        .args(arguments)
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => anyhow::anyhow!("{} is not there", program.display()),
+            _ => anyhow::anyhow!("{}: {error}", program.display()),
+        })?;
+    let target = Target {
+        name: name.to_owned(),
+        address: format!("127.0.0.1:{port}"),
+        pid: Some(child.id()),
+    };
+    let mut server = Server {
+        target,
+        child,
+        folder,
+    };
+    server.wait_until_ready().await?;
+    Ok(server)
+}
+
+impl Server {
+    /// Answers PING within the limit, or an error with the last lines of its log.
+    async fn wait_until_ready(&mut self) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < START_LIMIT {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended at once ({status}):\n{}", self.log_tail());
+            }
+            if self.pings().await {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        bail!(
+            "no answer to PING within {START_LIMIT:?}:\n{}",
+            self.log_tail()
+        )
+    }
+
+    async fn pings(&self) -> bool {
+        let ping = async {
+            let mut connection = Connection::open(&self.target.address, 1, 0).await?;
+            connection.push(&[b"PING"])?;
+            connection.exchange(1).await?;
+            anyhow::Ok(connection.reply(0) == Some(Reply::Line(b"PONG")))
+        };
+        tokio::time::timeout(Duration::from_secs(1), ping)
+            .await
+            .is_ok_and(|pong| pong.unwrap_or(false))
+    }
+
+    pub(crate) fn log_tail(&self) -> String {
+        let text = fs::read_to_string(log_path(&self.folder)).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// SIGTERM, and SIGKILL after the limit (reported: a server must end by itself).
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        terminate(&self.child)?;
+        let started = Instant::now();
+        while started.elapsed() < STOP_LIMIT {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        bail!(
+            "{} did not end within {STOP_LIMIT:?} of SIGTERM",
+            self.target.name
+        )
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn terminate(child: &Child) -> Result<()> {
+    Ok(kill(
+        Pid::from_raw(i32::try_from(child.id())?),
+        Signal::SIGTERM,
+    )?)
+}
+
+fn log_path(folder: &TempDir) -> PathBuf {
+    folder.path().join("log")
+}
+
+/// A port that was free a moment ago: both servers are told theirs, so that both
+/// start alike. Whoever takes it in between makes the start fail, visibly.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

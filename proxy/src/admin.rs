@@ -1,0 +1,161 @@
+//! The admin port: health, metrics, and the local pool's instances.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State},
+    http::StatusCode,
+    response::IntoResponse,
+    routing::{get, post},
+};
+use local_lambda::{Handle, Reclaim};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{apply::Context, pool::lifecycle::Phase};
+
+/// What the admin port shows.
+#[derive(Clone)]
+pub struct Admin {
+    context: Arc<Context>,
+    metrics: PrometheusHandle,
+    local: Option<Handle>,
+}
+
+#[derive(Deserialize)]
+struct ReclaimQuery {
+    function: Option<String>,
+    count: Option<usize>,
+    seed: Option<u64>,
+}
+
+impl Admin {
+    /// An admin port over a running server; `local` in local-pool mode only.
+    pub fn new(context: Arc<Context>, metrics: PrometheusHandle, local: Option<Handle>) -> Self {
+        Self {
+            context,
+            metrics,
+            local,
+        }
+    }
+
+    /// Serves until stopped.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) {
+        let router = Router::new()
+            .route("/", get(index))
+            .route("/healthz", get(healthz))
+            .route("/metrics", get(render))
+            .route("/pool/instances", get(instances))
+            .route("/pool/reclaim", post(reclaim))
+            .with_state(self);
+        let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(%error, "admin port failed");
+        }
+    }
+}
+
+async fn index() -> &'static str {
+    "scatterhoard\n\nGET  /healthz\nGET  /metrics\nGET  /pool/instances\nPOST /pool/reclaim?count=N[&seed=S] or ?function=NAME\n"
+}
+
+/// Healthy as long as enough nodes can be reached to read and write.
+async fn healthz(State(admin): State<Admin>) -> impl IntoResponse {
+    let pool = admin.context.store.pool();
+    let reachable = pool.candidates().iter().filter(|c| c.reachable).count();
+    let geometry = admin.context.store.settings().geometry.full;
+    let text = format!("{reachable} of {} nodes reachable\n", pool.nodes().len());
+    if reachable > geometry.data() || reachable == pool.nodes().len() {
+        (StatusCode::OK, format!("ok: {text}"))
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("degraded: {text}"))
+    }
+}
+
+async fn render(State(admin): State<Admin>) -> String {
+    gauges(&admin.context);
+    admin.metrics.render()
+}
+
+type IsPhase = fn(&Phase) -> bool;
+
+/// Gauges are read off when somebody looks.
+#[allow(clippy::cast_precision_loss, reason = "metrics are doubles")]
+fn gauges(context: &Context) {
+    let store = &context.store;
+    let index = store.index();
+    let keys: u64 = (0..crate::keyspace::DATABASES as u8)
+        .map(|db| index.len(db))
+        .sum();
+    metrics::gauge!("scatterhoard_keys").set(keys as f64);
+    metrics::gauge!("scatterhoard_object_bytes").set(index.bytes() as f64);
+    metrics::counter!("scatterhoard_expired_keys_total").absolute(index.expired_total());
+    drop(index);
+    metrics::gauge!("scatterhoard_hot_tier_bytes").set(store.hot_bytes() as f64);
+    metrics::gauge!("scatterhoard_clients").set(context.clients.len() as f64);
+    let views: Vec<_> = store.pool().nodes().iter().map(|n| n.view()).collect();
+    let phases: [(&str, IsPhase); 6] = [
+        ("asleep", |p| matches!(p, Phase::Asleep)),
+        ("pinging", |p| matches!(p, Phase::Pinging { .. })),
+        ("waking", |p| matches!(p, Phase::Waking { .. })),
+        ("active", |p| matches!(p, Phase::Active { .. })),
+        ("returning", |p| matches!(p, Phase::Returning { .. })),
+        ("unreachable", |p| matches!(p, Phase::Unreachable { .. })),
+    ];
+    for (name, is_it) in phases {
+        let count = views.iter().filter(|v| is_it(&v.phase)).count();
+        metrics::gauge!("scatterhoard_nodes", "phase" => name).set(count as f64);
+    }
+    let held = views.iter().filter_map(|v| v.held);
+    let (used, budget) = held.fold((0, 0), |(u, b), h| (u + h.bytes, b + h.budget_bytes));
+    metrics::gauge!("scatterhoard_node_bytes_held").set(used as f64);
+    metrics::gauge!("scatterhoard_node_bytes_budget").set(budget as f64);
+    let stats = &context.stats;
+    let counters = [
+        ("scatterhoard_commands_total", &stats.commands),
+        ("scatterhoard_connections_total", &stats.connections),
+        (
+            "scatterhoard_rejected_connections_total",
+            &stats.rejected_connections,
+        ),
+        ("scatterhoard_keyspace_hits_total", &stats.hits),
+        ("scatterhoard_keyspace_misses_total", &stats.misses),
+    ];
+    for (name, counter) in counters {
+        let value = counter.load(std::sync::atomic::Ordering::Relaxed);
+        metrics::counter!(name).absolute(value);
+    }
+}
+
+const NOT_LOCAL: (StatusCode, &str) = (
+    StatusCode::NOT_FOUND,
+    "only with the local pool; ask the function endpoint\n",
+);
+
+async fn instances(State(admin): State<Admin>) -> axum::response::Response {
+    let Some(local) = &admin.local else {
+        return NOT_LOCAL.into_response();
+    };
+    Json(local.instances()).into_response()
+}
+
+async fn reclaim(
+    State(admin): State<Admin>,
+    Query(query): Query<ReclaimQuery>,
+) -> axum::response::Response {
+    let Some(local) = &admin.local else {
+        return NOT_LOCAL.into_response();
+    };
+    let order = match (query.function, query.count) {
+        (Some(function), _) => Reclaim::function(function),
+        (None, Some(count)) => Reclaim::random(count, query.seed.unwrap_or_else(rand::random)),
+        (None, None) => {
+            let text = "say ?count=N or ?function=NAME\n";
+            return (StatusCode::BAD_REQUEST, text).into_response();
+        }
+    };
+    Json(local.reclaim(&order.and_busy())).into_response()
+}

@@ -1,0 +1,129 @@
+//! Commands about the connection.
+
+use super::{Context, Outcome};
+use crate::{
+    command::{
+        CommandError, ConnectionCommand,
+        connection::{ClientAttribute, ClientCommand, ClientKind, Hello, ReplyMode},
+        describe,
+    },
+    keyspace::DATABASES,
+    resp::{Protocol, Reply},
+    session::{Client, Silence},
+    value::Value,
+};
+
+fn text(bytes: impl Into<bytes::Bytes>) -> Reply {
+    Reply::Bulk(Value::from(bytes.into()))
+}
+
+pub(super) fn apply(context: &Context, client: &mut Client, command: ConnectionCommand) -> Outcome {
+    let reply = match command {
+        ConnectionCommand::Ping { message: None } => Reply::Simple("PONG".into()),
+        ConnectionCommand::Ping {
+            message: Some(message),
+        } => Reply::Bulk(message),
+        ConnectionCommand::Echo { message } => Reply::Bulk(message),
+        ConnectionCommand::Hello(hello) => return hello_reply(client, hello).into(),
+        ConnectionCommand::Quit => return Outcome::Close(Reply::OK),
+        ConnectionCommand::Reset => {
+            client.reset();
+            Reply::Simple("RESET".into())
+        }
+        ConnectionCommand::Select { db } => match u8::try_from(db) {
+            Ok(db) if usize::from(db) < DATABASES => {
+                client.db = db;
+                client.entry.update(|c| c.db = db);
+                Reply::OK
+            }
+            _ => CommandError::DbIndex.into(),
+        },
+        // no password can be configured yet
+        ConnectionCommand::Auth(credentials) => match credentials.user {
+            None => CommandError::NoPasswordConfigured.into(),
+            Some(user) if &user[..] == b"default" => Reply::OK,
+            Some(_) => CommandError::WrongPass.into(),
+        },
+        ConnectionCommand::Client(command) => return client_command(context, client, command),
+    };
+    reply.into()
+}
+
+fn hello_reply(client: &mut Client, hello: Hello) -> Reply {
+    // without a password the default user may log in with any
+    if hello
+        .auth
+        .as_ref()
+        .is_some_and(|a| a.user.as_ref().is_none_or(|u| &u[..] != b"default"))
+    {
+        return CommandError::WrongPass.into();
+    }
+    if let Some(protocol) = hello.protocol {
+        client.protocol = protocol;
+        client
+            .entry
+            .update(|c| c.resp = if protocol == Protocol::Resp3 { 3 } else { 2 });
+    }
+    if let Some(name) = hello.name {
+        client.entry.update(|c| c.name = name);
+    }
+    let field = |name: &'static str| Reply::Bulk(name.into());
+    let proto = if client.protocol == Protocol::Resp3 {
+        3
+    } else {
+        2
+    };
+    Reply::Map(vec![
+        (field("server"), field("redis")),
+        (field("version"), field(super::info::REDIS_VERSION)),
+        (field("proto"), Reply::Integer(proto)),
+        (field("id"), Reply::Integer(client.entry.id().cast_signed())),
+        (field("mode"), field("standalone")),
+        (field("role"), field("master")),
+        (field("modules"), Reply::Array(Vec::new())),
+    ])
+}
+
+fn client_command(context: &Context, client: &mut Client, command: ClientCommand) -> Outcome {
+    let reply = match command {
+        ClientCommand::Id => Reply::Integer(client.entry.id().cast_signed()),
+        ClientCommand::Info => Reply::Verbatim(client.entry.line().into()),
+        ClientCommand::List { kind, ids } => {
+            let shown = kind.is_none_or(|kind| kind == ClientKind::Normal);
+            let lines = if shown {
+                context.clients.lines(&ids)
+            } else {
+                String::new()
+            };
+            Reply::Verbatim(lines.into())
+        }
+        ClientCommand::GetName => match client.entry.name() {
+            name if name.is_empty() => Reply::Null,
+            name => text(name),
+        },
+        ClientCommand::SetName { name } => {
+            client.entry.update(|c| c.name = name);
+            Reply::OK
+        }
+        ClientCommand::SetInfo { attribute, value } => {
+            client.entry.update(|c| match attribute {
+                ClientAttribute::LibName => c.lib_name = value,
+                ClientAttribute::LibVer => c.lib_ver = value,
+            });
+            Reply::OK
+        }
+        // nothing is ever dropped for want of client memory, and every read
+        // counts as a use: accepted, as clients send it at once
+        ClientCommand::NoEvict(_) | ClientCommand::NoTouch(_) => Reply::OK,
+        ClientCommand::Reply(mode) => {
+            client.silence = match mode {
+                ReplyMode::On => Silence::None,
+                ReplyMode::Off => Silence::Always,
+                ReplyMode::Skip => Silence::ThisAndNext,
+            };
+            Reply::OK
+        }
+        ClientCommand::Help => describe::help("client"),
+    };
+    reply.into()
+}

@@ -1,0 +1,118 @@
+//! Commands about keys. None of them touches a node.
+
+use super::{Context, key};
+use crate::{
+    clock,
+    command::{
+        KeyCommand, glob,
+        keys::{Scan, TtlQuery},
+    },
+    keyspace::{Found, Keyspace},
+    resp::Reply,
+    value::Value,
+};
+
+/// Most slots that one SCAN looks at, however many it is asked for: the index is
+/// locked meanwhile.
+const MAX_COUNT: u64 = 100_000;
+
+pub(super) fn apply(context: &Context, db: u8, command: KeyCommand) -> Reply {
+    let now = clock::unix_ms();
+    let mut index = context.store.index();
+    let reply = on_index(&mut index, db, now, command);
+    context.store.free(&mut index);
+    reply
+}
+
+fn count(n: usize) -> Reply {
+    Reply::Integer(i64::try_from(n).unwrap_or(i64::MAX))
+}
+
+fn on_index(index: &mut Keyspace, db: u8, now: u64, command: KeyCommand) -> Reply {
+    match command {
+        KeyCommand::Del { keys } => count(
+            keys.iter()
+                .filter(|k| index.remove(key(db, k).as_ref(), now).is_some())
+                .count(),
+        ),
+        KeyCommand::Exists { keys } => count(
+            keys.iter()
+                .filter(|k| index.peek(key(db, k).as_ref(), now).is_some())
+                .count(),
+        ),
+        KeyCommand::Touch { keys } => count(
+            keys.iter()
+                .filter(|k| index.get(key(db, k).as_ref(), now).is_some())
+                .count(),
+        ),
+        KeyCommand::Type { key: k } => {
+            let found = index.peek(key(db, &k).as_ref(), now);
+            Reply::Simple(if found.is_some() { "string" } else { "none" }.into())
+        }
+        KeyCommand::Expire {
+            key: k,
+            expiry,
+            condition,
+        } => {
+            let k = key(db, &k);
+            let Some(Found {
+                expires_unix_ms, ..
+            }) = index.peek(k.as_ref(), now)
+            else {
+                return Reply::Integer(0);
+            };
+            let at = expiry.deadline(now, expires_unix_ms);
+            let allowed = at.is_none_or(|at| condition.allows(expires_unix_ms, at));
+            Reply::Integer((allowed && index.set_expiry(k.as_ref(), at, now)).into())
+        }
+        KeyCommand::Ttl { key: k, query } => match index.peek(key(db, &k).as_ref(), now) {
+            None => Reply::Integer(TtlQuery::NO_KEY),
+            Some(found) => Reply::Integer(query.answer(found.expires_unix_ms, now)),
+        },
+        KeyCommand::Persist { key: k } => {
+            let k = key(db, &k);
+            let had = index
+                .peek(k.as_ref(), now)
+                .is_some_and(|f| f.expires_unix_ms.is_some());
+            Reply::Integer((had && index.set_expiry(k.as_ref(), None, now)).into())
+        }
+        KeyCommand::Scan(step) => scan(index, db, now, &step),
+        KeyCommand::Keys { pattern } => {
+            let mut found = Vec::new();
+            index.scan(db, 0, usize::MAX, now, |k, _| {
+                if glob::matches(&pattern, k) {
+                    found.push(bulk(k));
+                }
+            });
+            Reply::Array(found)
+        }
+        KeyCommand::RandomKey => index
+            .random_key(db, now, &mut rand::rng())
+            .map_or(Reply::Null, |k| bulk(&k)),
+    }
+}
+
+fn bulk(key: &[u8]) -> Reply {
+    Reply::Bulk(Value::from(bytes::Bytes::copy_from_slice(key)))
+}
+
+fn scan(index: &Keyspace, db: u8, now: u64, step: &Scan) -> Reply {
+    let wanted = step.count.clamp(1, MAX_COUNT) as usize;
+    let mut found = Vec::new();
+    let is_string = step
+        .kind
+        .as_ref()
+        .is_none_or(|kind| kind.eq_ignore_ascii_case(b"string"));
+    let visit = |k: &[u8], _: &_| {
+        let fits = step
+            .pattern
+            .as_ref()
+            .is_none_or(|pattern| glob::matches(pattern, k));
+        if is_string && fits {
+            found.push(bulk(k));
+        }
+    };
+    let cursor = index.scan(db, step.cursor, wanted, now, visit);
+    let cursor = Reply::Bulk(Value::from(bytes::Bytes::from(cursor.to_string())));
+    Reply::Array(vec![cursor, Reply::Array(found)])
+}

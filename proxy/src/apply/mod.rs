@@ -1,0 +1,200 @@
+//! Carries commands out on the store. A family of commands has one file, as in
+//! `command`. Errors become replies here and nowhere else.
+
+mod connection;
+mod info;
+mod keys;
+mod server;
+mod strings;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use crate::{
+    clients::Clients,
+    command::{Command, CommandError},
+    config::Config,
+    resp::Reply,
+    session::Client,
+    store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, WriteError},
+    value::Value,
+};
+
+/// What all sessions share.
+pub struct Context {
+    /// The objects.
+    pub store: Arc<Store>,
+    /// Settings in force.
+    pub config: Config,
+    /// The connections.
+    pub clients: Clients,
+    /// Counters that INFO shows.
+    pub stats: Stats,
+    /// When the server started.
+    pub started: Instant,
+}
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Commands carried out.
+    pub commands: AtomicU64,
+    /// Connections accepted.
+    pub connections: AtomicU64,
+    /// Connections refused, for the limit or protected mode.
+    pub rejected_connections: AtomicU64,
+    /// Reads that found their key.
+    pub hits: AtomicU64,
+    /// Reads that did not.
+    pub misses: AtomicU64,
+}
+
+impl Stats {
+    /// Adds one.
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Sets everything to zero (CONFIG RESETSTAT).
+    pub fn reset(&self) {
+        for counter in [
+            &self.commands,
+            &self.connections,
+            &self.rejected_connections,
+            &self.hits,
+            &self.misses,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a session is to send.
+pub enum Outcome {
+    /// This.
+    Reply(Reply),
+    /// A value, streamed.
+    Value(ValueReply),
+    /// As many values as there are items, as an array.
+    Values(Vec<Lookup>),
+    /// This, and then the end of the connection.
+    Close(Reply),
+}
+
+/// A value that is ready to be sent, or to be read piece by piece.
+pub enum ValueReply {
+    /// In memory.
+    Whole(Reply),
+    /// On nodes, of which d have confirmed their chunk.
+    Stream {
+        /// The first stripe's bytes.
+        first: Vec<bytes::Bytes>,
+        /// The rest.
+        rest: Box<ObjectReader>,
+    },
+}
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+impl From<CommandError> for Outcome {
+    fn from(error: CommandError) -> Self {
+        Self::Reply(error.into())
+    }
+}
+
+/// The one place where errors of reading become replies.
+impl From<ReadError> for Reply {
+    fn from(error: ReadError) -> Self {
+        match error {
+            // a cache has lost it: a miss
+            ReadError::Lost { .. } => Self::Null,
+            ReadError::Unavailable { .. } => {
+                Self::Error(format!("UNAVAILABLE {error}; try again").into())
+            }
+            ReadError::Codec(_) => Self::Error(format!("ERR internal error: {error}").into()),
+        }
+    }
+}
+
+/// The one place where errors of writing become replies.
+impl From<WriteError> for Reply {
+    fn from(error: WriteError) -> Self {
+        let text = match error {
+            WriteError::Full => {
+                "OOM command not allowed when used memory > 'maxmemory'.".to_owned()
+            }
+            WriteError::TooLarge { .. } => format!("OOM {error}"),
+            WriteError::Size(_) => format!("ERR {error}"),
+            WriteError::Nodes(_) | WriteError::Quorum { .. } => {
+                format!("UNAVAILABLE {error}; try again")
+            }
+            WriteError::Superseded => format!("READONLY {error}"),
+            WriteError::Codec(_) => format!("ERR internal error: {error}"),
+        };
+        Self::Error(text.into())
+    }
+}
+
+/// Carries one command out.
+pub async fn apply(context: &Context, client: &mut Client, command: Command) -> Outcome {
+    match command {
+        Command::String(command) => strings::apply(context, client.db, command).await,
+        Command::Key(command) => keys::apply(context, client.db, command).into(),
+        Command::Connection(command) => connection::apply(context, client, command),
+        Command::Server(command) => server::apply(context, client, command),
+    }
+}
+
+/// Makes a value ready to be sent: small ones are read whole, of others the
+/// first stripe, so that what is lost is noticed before a header goes out.
+pub async fn ready(store: &Arc<Store>, lookup: Lookup) -> ValueReply {
+    let pinned = match lookup {
+        Lookup::Missing => return ValueReply::Whole(Reply::Null),
+        Lookup::Here(value) => return ValueReply::Whole(Reply::Bulk(value)),
+        Lookup::There(pinned) => pinned,
+    };
+    if store.is_small(pinned.object()) {
+        let again = store.again(&pinned);
+        return ValueReply::Whole(match store.read_whole(pinned).await {
+            Ok(value) => Reply::Bulk(value),
+            Err(error) => {
+                forget_if_lost(store, &again, &error);
+                error.into()
+            }
+        });
+    }
+    let mut reader = Box::new(ObjectReader::new(pinned));
+    match reader.next_stripe().await {
+        Ok(Some(first)) => ValueReply::Stream {
+            first,
+            rest: reader,
+        },
+        Ok(None) => ValueReply::Whole(Reply::Bulk(Value::Empty)),
+        Err(error) => {
+            forget_if_lost(store, reader.pinned(), &error);
+            ValueReply::Whole(error.into())
+        }
+    }
+}
+
+fn forget_if_lost(store: &Arc<Store>, pinned: &Pinned, error: &ReadError) {
+    if let ReadError::Lost { .. } = error {
+        store.forget_lost(pinned);
+    }
+}
+
+fn key(db: u8, bytes: &bytes::Bytes) -> Key {
+    Key {
+        db,
+        bytes: bytes.clone(),
+    }
+}

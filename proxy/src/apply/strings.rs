@@ -1,0 +1,178 @@
+//! GET, SET and their relatives.
+
+use std::sync::atomic::Ordering;
+
+use super::{Context, Outcome, Stats, ValueReply, key, ready};
+use crate::{
+    clock,
+    command::{
+        Expiry, StringCommand,
+        strings::{Set, SetAnswer, SetCondition},
+    },
+    keyspace::{Condition, NewExpiry},
+    resp::Reply,
+    store::{Key, Lookup},
+    value::Value,
+};
+
+pub(super) async fn apply(context: &Context, db: u8, command: StringCommand) -> Outcome {
+    match command {
+        StringCommand::Get { key: k } => {
+            let lookup = look_up(context, key(db, &k));
+            Outcome::Value(ready(&context.store, lookup).await)
+        }
+        StringCommand::MGet { keys } => {
+            Outcome::Values(keys.iter().map(|k| look_up(context, key(db, k))).collect())
+        }
+        StringCommand::GetDel { key: k } => get_del(context, key(db, &k)).await,
+        StringCommand::GetEx { key: k, expiry } => get_ex(context, key(db, &k), expiry).await,
+        StringCommand::Set(command) => set(context, db, command).await,
+        StringCommand::MSet {
+            pairs,
+            if_none_exist,
+        } => mset(context, db, pairs, if_none_exist).await,
+        StringCommand::StrLen { key: k } => {
+            let found = context
+                .store
+                .index()
+                .get(key(db, &k).as_ref(), clock::unix_ms());
+            let len = found.map_or(0, |f| f.object.size_bytes());
+            Reply::Integer(i64::try_from(len).unwrap_or(i64::MAX)).into()
+        }
+    }
+}
+
+fn look_up(context: &Context, key: Key) -> Lookup {
+    let lookup = context.store.look_up(key);
+    let counter = match lookup {
+        Lookup::Missing => &context.stats.misses,
+        Lookup::Here(_) | Lookup::There(_) => &context.stats.hits,
+    };
+    counter.fetch_add(1, Ordering::Relaxed);
+    lookup
+}
+
+/// The value is confirmed first and the key removed then, unless it was written
+/// again meanwhile: then the new value is the one to be taken.
+async fn get_del(context: &Context, key: Key) -> Outcome {
+    let store = &context.store;
+    loop {
+        let lookup = look_up(context, key.clone());
+        let named = store.index().peek(key.as_ref(), clock::unix_ms());
+        let Some(named) = named else {
+            return Reply::Null.into();
+        };
+        let value = ready(store, lookup).await;
+        if matches!(value, ValueReply::Whole(Reply::Error(_) | Reply::Null)) {
+            return Outcome::Value(value);
+        }
+        if store.remove_if(&key, named.object.write_id) {
+            return Outcome::Value(value);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn get_ex(context: &Context, key: Key, expiry: Expiry) -> Outcome {
+    let lookup = look_up(context, key.clone());
+    let value = ready(&context.store, lookup).await;
+    if expiry != Expiry::Keep && !matches!(value, ValueReply::Whole(Reply::Error(_) | Reply::Null))
+    {
+        let now = clock::unix_ms();
+        let mut index = context.store.index();
+        index.set_expiry(key.as_ref(), expiry.deadline(now, None), now);
+        context.store.free(&mut index);
+    }
+    Outcome::Value(value)
+}
+
+fn condition(condition: SetCondition) -> Condition {
+    match condition {
+        SetCondition::Always => Condition::Always,
+        SetCondition::IfAbsent => Condition::Absent,
+        SetCondition::IfPresent => Condition::Present,
+    }
+}
+
+async fn set(context: &Context, db: u8, command: Set) -> Outcome {
+    let store = &context.store;
+    let Set {
+        key: k,
+        value,
+        condition: when,
+        expiry,
+        answer,
+    } = command;
+    let key = key(db, &k);
+    let when = condition(when);
+    // known in advance not to hold: nothing need be written
+    let present = store.index().peek(key.as_ref(), clock::unix_ms()).is_some();
+    let hopeless = match when {
+        Condition::Always => false,
+        Condition::Absent => present,
+        Condition::Present => !present,
+    };
+    if hopeless {
+        return match answer {
+            SetAnswer::Ok => Reply::Null.into(),
+            SetAnswer::Count => Reply::Integer(0).into(),
+            SetAnswer::OldValue => Outcome::Value(ready(store, look_up(context, key)).await),
+        };
+    }
+    let written = match store.write(value).await {
+        Ok(written) => written,
+        Err(error) => {
+            tracing::warn!(%error, "write failed");
+            metrics::counter!("scatterhoard_write_errors_total").increment(1);
+            return Reply::from(error).into();
+        }
+    };
+    let now = clock::unix_ms();
+    let new_expiry = match expiry {
+        Expiry::Keep => NewExpiry::Keep,
+        other => NewExpiry::Set(other.deadline(now, None)),
+    };
+    let want_previous = answer == SetAnswer::OldValue;
+    let outcome = store.commit(key, written, when, new_expiry, want_previous);
+    match answer {
+        SetAnswer::Ok if outcome.done => Reply::OK.into(),
+        SetAnswer::Ok => Reply::Null.into(),
+        SetAnswer::Count => Reply::Integer(outcome.done.into()).into(),
+        SetAnswer::OldValue => {
+            let counter = match outcome.previous {
+                Lookup::Missing => &context.stats.misses,
+                Lookup::Here(_) | Lookup::There(_) => &context.stats.hits,
+            };
+            Stats::count(counter);
+            Outcome::Value(ready(store, outcome.previous).await)
+        }
+    }
+}
+
+async fn mset(
+    context: &Context,
+    db: u8,
+    pairs: Vec<(bytes::Bytes, Value)>,
+    if_none_exist: bool,
+) -> Outcome {
+    let store = &context.store;
+    let now = clock::unix_ms();
+    let exists = |k: &bytes::Bytes| store.index().peek(key(db, k).as_ref(), now).is_some();
+    if if_none_exist && pairs.iter().any(|(k, _)| exists(k)) {
+        return Reply::Integer(0).into();
+    }
+    let mut writes = Vec::with_capacity(pairs.len());
+    for (k, value) in pairs {
+        match store.write(value).await {
+            Ok(written) => writes.push((key(db, &k), written)),
+            // what was written so far is garbage as it is dropped
+            Err(error) => return Reply::from(error).into(),
+        }
+    }
+    let done = store.commit_all(writes, if_none_exist);
+    if if_none_exist {
+        Reply::Integer(done.into()).into()
+    } else {
+        Reply::OK.into()
+    }
+}

@@ -1,0 +1,132 @@
+//! The connections there are, for CLIENT LIST and INFO.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// What is known of one connection.
+#[derive(Clone, Debug)]
+pub struct ClientInfo {
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// CLIENT SETNAME.
+    pub name: Bytes,
+    /// CLIENT SETINFO lib-name.
+    pub lib_name: Bytes,
+    /// CLIENT SETINFO lib-ver.
+    pub lib_ver: Bytes,
+    /// Selected database.
+    pub db: u8,
+    /// RESP version.
+    pub resp: u8,
+    /// Since when.
+    pub since: Instant,
+}
+
+type Table = Mutex<BTreeMap<u64, Arc<Mutex<ClientInfo>>>>;
+
+/// All connections. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Clients {
+    table: Arc<Table>,
+    last_id: Arc<AtomicU64>,
+}
+
+/// One connection's entry; gone when dropped.
+pub struct Entry {
+    id: u64,
+    info: Arc<Mutex<ClientInfo>>,
+    table: Arc<Table>,
+}
+
+impl Clients {
+    /// Adds a connection.
+    pub fn enter(&self, peer: SocketAddr) -> Entry {
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let info = Arc::new(Mutex::new(ClientInfo {
+            peer,
+            name: Bytes::new(),
+            lib_name: Bytes::new(),
+            lib_ver: Bytes::new(),
+            db: 0,
+            resp: 2,
+            since: Instant::now(),
+        }));
+        self.table.lock().insert(id, info.clone());
+        Entry {
+            id,
+            info,
+            table: self.table.clone(),
+        }
+    }
+
+    /// Number of connections.
+    pub fn len(&self) -> usize {
+        self.table.lock().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// CLIENT LIST's lines: of these ids, or of all if there are none.
+    pub fn lines(&self, ids: &[u64]) -> String {
+        let table = self.table.lock();
+        let shown = table
+            .iter()
+            .filter(|(id, _)| ids.is_empty() || ids.contains(id));
+        shown.map(|(id, info)| line(*id, &info.lock())).collect()
+    }
+}
+
+impl Entry {
+    /// The connection's number.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its name, empty if it has none.
+    pub fn name(&self) -> Bytes {
+        self.info.lock().name.clone()
+    }
+
+    /// Its line in CLIENT LIST.
+    pub fn line(&self) -> String {
+        line(self.id, &self.info.lock())
+    }
+
+    /// Changes what is known.
+    pub fn update(&self, change: impl FnOnce(&mut ClientInfo)) {
+        change(&mut self.info.lock());
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.table.lock().remove(&self.id);
+    }
+}
+
+fn line(id: u64, info: &ClientInfo) -> String {
+    let text = |b: &Bytes| String::from_utf8_lossy(b).into_owned();
+    format!(
+        "id={id} addr={} name={} age={} db={} flags=N resp={} lib-name={} lib-ver={}\n",
+        info.peer,
+        text(&info.name),
+        info.since.elapsed().as_secs(),
+        info.db,
+        info.resp,
+        text(&info.lib_name),
+        text(&info.lib_ver),
+    )
+}

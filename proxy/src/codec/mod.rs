@@ -1,0 +1,134 @@
+//! The erasure code behind a seam: cells of one stripe in, cells out.
+//!
+//! Both backends use the same matrix, so what one encodes the other decodes
+//! (property-tested). With d = 1 a parity chunk is a copy and no code is run.
+
+mod portable;
+mod simd;
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use scatterhoard_wire::Geometry;
+
+/// Which implementation computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// `reed-solomon-erasure`, compiled for AVX2.
+    ReedSolomonErasure,
+    /// `rusty_erasure`: finds out at run time what the processor can do.
+    RustyErasure,
+}
+
+impl Backend {
+    /// What runs here: the AVX2 build is not attempted without AVX2, since it
+    /// would end the process with an illegal instruction.
+    pub fn available(self) -> Self {
+        if self == Self::ReedSolomonErasure && !simd::is_supported() {
+            tracing::warn!(
+                "this processor has no AVX2: using the portable erasure code, which is slower"
+            );
+            return Self::RustyErasure;
+        }
+        self
+    }
+}
+
+/// The matrix cannot be made or the cells do not fit it: our own mistake.
+#[derive(Debug, thiserror::Error)]
+#[error("erasure code: {0}")]
+pub struct CodecError(String);
+
+/// Encodes and decodes stripes of one geometry with d >= 2 and p >= 1. All
+/// cells of a stripe have the same length.
+trait Code: Send + Sync {
+    fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), CodecError>;
+    /// Fills in the missing ones of the first d cells from any d cells.
+    fn decode(&self, cells: &mut [Option<BytesMut>], cell_len: usize) -> Result<(), CodecError>;
+}
+
+/// Codes for every geometry up to the widest one.
+#[derive(Clone)]
+pub struct Codec {
+    /// By d, from 2.
+    codes: Arc<[Option<Box<dyn Code>>]>,
+}
+
+impl Codec {
+    /// Codes for d = 1 to `full`'s, all with its p.
+    pub fn new(full: Geometry, backend: Backend) -> Result<Self, CodecError> {
+        let backend = backend.available();
+        let make = |d: usize| -> Result<Option<Box<dyn Code>>, CodecError> {
+            if d < 2 || full.parity() == 0 {
+                return Ok(None);
+            }
+            Ok(Some(match backend {
+                Backend::ReedSolomonErasure => Box::new(simd::Simd::new(d, full.parity())?),
+                Backend::RustyErasure => Box::new(portable::Portable::new(d, full.parity())?),
+            }))
+        };
+        let codes = (0..=full.data()).map(make).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            codes: codes.into(),
+        })
+    }
+
+    fn code(&self, d: usize) -> Result<&dyn Code, CodecError> {
+        let code = self.codes.get(d).and_then(|c| c.as_deref());
+        code.ok_or_else(|| CodecError(format!("no code for {d} data chunks")))
+    }
+
+    /// The parity cells of a stripe, from its d equally long data cells.
+    pub fn parity(&self, geometry: Geometry, data: &[Bytes]) -> Result<Vec<Bytes>, CodecError> {
+        if geometry.data() == 1 {
+            return Ok(vec![
+                data.first().cloned().unwrap_or_default();
+                geometry.parity()
+            ]);
+        }
+        if geometry.parity() == 0 {
+            return Ok(Vec::new());
+        }
+        let len = data.first().map_or(0, Bytes::len);
+        let mut parity: Vec<BytesMut> = (0..geometry.parity())
+            .map(|_| BytesMut::zeroed(len))
+            .collect();
+        let data: Vec<&[u8]> = data.iter().map(|c| &c[..]).collect();
+        let mut out: Vec<&mut [u8]> = parity.iter_mut().map(|c| &mut c[..]).collect();
+        self.code(geometry.data())?.encode(&data, &mut out)?;
+        Ok(parity.into_iter().map(BytesMut::freeze).collect())
+    }
+
+    /// The d data cells of a stripe, from any d of its d + p cells.
+    pub fn data(
+        &self,
+        geometry: Geometry,
+        mut cells: Vec<Option<BytesMut>>,
+        cell_len: usize,
+    ) -> Result<Vec<Bytes>, CodecError> {
+        let d = geometry.data();
+        if d == 1 {
+            let any = cells.into_iter().flatten().next();
+            let any = any.ok_or_else(|| CodecError("no cell at all".into()))?;
+            return Ok(vec![any.freeze()]);
+        }
+        if cells.iter().take(d).any(Option::is_none) {
+            self.code(d)?.decode(&mut cells, cell_len)?;
+        }
+        let data: Vec<Bytes> = cells
+            .into_iter()
+            .take(d)
+            .flatten()
+            .map(BytesMut::freeze)
+            .collect();
+        if data.len() == d {
+            Ok(data)
+        } else {
+            Err(CodecError("too few cells".into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

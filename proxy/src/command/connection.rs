@@ -1,0 +1,364 @@
+//! Commands about the connection: who the client is and how it is talked to.
+
+use bytes::Bytes;
+
+use super::args::{Args, choose, excerpt, integer, is};
+use super::table::{CommandSpec, Group, flags::*};
+use super::{Command, CommandError};
+use crate::resp::Protocol;
+use crate::value::Value;
+
+/// A command about the connection it came on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionCommand {
+    /// PING: `PONG`, or the message.
+    Ping {
+        /// To be sent back.
+        message: Option<Value>,
+    },
+    /// ECHO: the message.
+    Echo {
+        /// To be sent back.
+        message: Value,
+    },
+    /// HELLO: facts about the server, as a map.
+    Hello(Hello),
+    /// QUIT: `OK`, then close.
+    Quit,
+    /// RESET: `RESET`, and the connection is as if new.
+    Reset,
+    /// SELECT. Answer [`CommandError::DbIndex`] where there is no such database.
+    Select {
+        /// From 0.
+        db: u32,
+    },
+    /// AUTH.
+    Auth(Credentials),
+    /// CLIENT.
+    Client(ClientCommand),
+}
+
+/// What a client says to be let in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// `None`: the default user (AUTH with a password alone).
+    pub user: Option<Bytes>,
+    /// The password as sent.
+    pub password: Bytes,
+}
+
+/// Passwords stay out of logs.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// HELLO's arguments. They take effect together or not at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// The protocol to speak from this reply on; `None`: as before.
+    pub protocol: Option<Protocol>,
+    /// Log in first.
+    pub auth: Option<Credentials>,
+    /// The connection's new name; empty: none.
+    pub name: Option<Bytes>,
+}
+
+/// CLIENT and its subcommands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientCommand {
+    /// ID: the connection's number.
+    Id,
+    /// INFO: a line about this connection.
+    Info,
+    /// LIST: a line about every connection that fits.
+    List {
+        /// Of this kind.
+        kind: Option<ClientKind>,
+        /// With one of these numbers; empty: all.
+        ids: Vec<u64>,
+    },
+    /// GETNAME: the name or null.
+    GetName,
+    /// SETNAME.
+    SetName {
+        /// Printable ASCII without spaces; empty: no name.
+        name: Bytes,
+    },
+    /// SETINFO (since Redis 7.2; client libraries send it at once).
+    SetInfo {
+        /// What is set.
+        attribute: ClientAttribute,
+        /// Printable ASCII without spaces.
+        value: Bytes,
+    },
+    /// NO-EVICT.
+    NoEvict(bool),
+    /// NO-TOUCH (since Redis 7.2).
+    NoTouch(bool),
+    /// REPLY.
+    Reply(ReplyMode),
+    /// HELP.
+    Help,
+}
+
+/// What CLIENT SETINFO sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAttribute {
+    /// The name of the client library.
+    LibName,
+    /// Its version.
+    LibVer,
+}
+
+/// Kinds of connections that CLIENT LIST knows. All of ours are `Normal`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientKind {
+    /// Ordinary clients.
+    Normal,
+    /// Our replication source.
+    Master,
+    /// Our replicas.
+    Replica,
+    /// Subscribers.
+    PubSub,
+}
+
+/// Whether a connection gets replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// Yes; this command answers OK.
+    On,
+    /// No, this command included.
+    Off,
+    /// Neither to this command nor to the next.
+    Skip,
+}
+
+const IN_CONNECTION: u16 = LOADING | STALE | FAST;
+const ALWAYS: u16 = NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY;
+const CLIENT: u16 = NOSCRIPT | LOADING | STALE;
+
+const fn spec(
+    name: &'static str,
+    arity: isize,
+    flags: u16,
+    parse: super::table::Parse,
+) -> CommandSpec {
+    CommandSpec::new(name, arity, flags, Group::Connection, parse)
+}
+
+/// This family's part of the command table.
+pub(super) static COMMANDS: &[CommandSpec] = &[
+    spec("ping", -1, FAST, ping)
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
+        .doc("1.0.0", "Answers PONG, or the given message."),
+    spec("echo", 2, IN_CONNECTION, echo).doc("1.0.0", "Answers the given message."),
+    spec("hello", -1, ALWAYS, hello).doc("6.0.0", "Chooses the protocol and describes the server."),
+    spec("quit", -1, ALWAYS, quit).doc("1.0.0", "Closes the connection."),
+    spec("reset", 1, ALWAYS, reset).doc("6.2.0", "Makes the connection as if new."),
+    spec("select", 2, IN_CONNECTION, select).doc("1.0.0", "Chooses the database."),
+    spec("auth", -2, ALWAYS, auth).doc("1.0.0", "Logs in."),
+    spec("client", -2, 0, Args::incomplete)
+        .subcommands(CLIENT_COMMANDS)
+        .doc("2.4.0", "Commands about connections."),
+];
+
+static CLIENT_COMMANDS: &[CommandSpec] = &[
+    spec("client|id", 2, CLIENT, |_| client(ClientCommand::Id))
+        .doc("5.0.0", "Returns the number of this connection."),
+    spec("client|info", 2, CLIENT, |_| client(ClientCommand::Info))
+        .tips(&["nondeterministic_output"])
+        .doc("6.2.0", "Describes this connection."),
+    spec("client|list", -2, ADMIN | CLIENT, client_list)
+        .tips(&["nondeterministic_output"])
+        .doc("2.4.0", "Describes all connections."),
+    spec("client|getname", 2, CLIENT, |_| {
+        client(ClientCommand::GetName)
+    })
+    .doc("2.6.9", "Returns the name of this connection."),
+    spec("client|setname", 3, CLIENT, client_setname).doc("2.6.9", "Names this connection."),
+    spec("client|setinfo", 4, CLIENT, client_setinfo)
+        .doc("7.2.0", "Sets the client library's name or version."),
+    spec("client|no-evict", 3, ADMIN | CLIENT, |mut args| {
+        client(ClientCommand::NoEvict(args.one_of(ON_OFF)?))
+    })
+    .doc(
+        "7.0.0",
+        "Exempts this connection from being closed for lack of memory.",
+    ),
+    spec("client|no-touch", 3, CLIENT, |mut args| {
+        client(ClientCommand::NoTouch(args.one_of(ON_OFF)?))
+    })
+    .doc(
+        "7.2.0",
+        "Keeps this connection's reads from marking keys as used.",
+    ),
+    spec("client|reply", 3, CLIENT, client_reply)
+        .doc("3.2.0", "Turns replies to this connection on or off."),
+    spec("client|help", 2, LOADING | STALE, |_| {
+        client(ClientCommand::Help)
+    })
+    .doc("5.0.0", "Lists the subcommands."),
+];
+
+const ON_OFF: &[(&str, bool)] = &[("ON", true), ("OFF", false)];
+
+fn connection(command: ConnectionCommand) -> Result<Command, CommandError> {
+    Ok(Command::Connection(command))
+}
+
+fn client(command: ClientCommand) -> Result<Command, CommandError> {
+    connection(ConnectionCommand::Client(command))
+}
+
+fn ping(mut args: Args) -> Result<Command, CommandError> {
+    let message = match args.len() {
+        0 => None,
+        1 => Some(args.value()?),
+        _ => return Err(args.wrong_number()),
+    };
+    connection(ConnectionCommand::Ping { message })
+}
+
+fn echo(mut args: Args) -> Result<Command, CommandError> {
+    connection(ConnectionCommand::Echo {
+        message: args.value()?,
+    })
+}
+
+fn quit(_: Args) -> Result<Command, CommandError> {
+    connection(ConnectionCommand::Quit)
+}
+
+fn reset(_: Args) -> Result<Command, CommandError> {
+    connection(ConnectionCommand::Reset)
+}
+
+fn select(mut args: Args) -> Result<Command, CommandError> {
+    let db = i32::try_from(args.integer()?).map_err(|_| CommandError::OutOfIntRange)?;
+    let db = u32::try_from(db).map_err(|_| CommandError::DbIndex)?;
+    connection(ConnectionCommand::Select { db })
+}
+
+fn auth(mut args: Args) -> Result<Command, CommandError> {
+    let user = match args.len() {
+        1 => None,
+        2 => Some(args.token()?),
+        _ => return Err(CommandError::Syntax),
+    };
+    connection(ConnectionCommand::Auth(Credentials {
+        user,
+        password: args.token()?,
+    }))
+}
+
+fn hello(mut args: Args) -> Result<Command, CommandError> {
+    let mut hello = Hello::default();
+    if let Some(version) = args.option()? {
+        hello.protocol = Some(match integer(&version) {
+            Ok(2) => Protocol::Resp2,
+            Ok(3) => Protocol::Resp3,
+            Ok(_) => return Err(CommandError::NoProto),
+            Err(_) => return Err(CommandError::ProtocolVersion),
+        });
+    }
+    while args.len() > 0 {
+        let option = args.value()?;
+        let [word] = option.segments() else {
+            return Err(hello_option(&option));
+        };
+        if is(word, "AUTH") && args.len() >= 2 {
+            let user = Some(args.token()?);
+            hello.auth = Some(Credentials {
+                user,
+                password: args.token()?,
+            });
+        } else if is(word, "SETNAME") && args.len() >= 1 {
+            hello.name = Some(client_name(args.token()?)?);
+        } else {
+            return Err(hello_option(&option));
+        }
+    }
+    connection(ConnectionCommand::Hello(hello))
+}
+
+fn hello_option(option: &Value) -> CommandError {
+    CommandError::HelloOption(excerpt(option, 128))
+}
+
+/// CLIENT LIST prints names and values between blanks and in lines.
+fn is_printable(name: &[u8]) -> bool {
+    name.iter().all(u8::is_ascii_graphic)
+}
+
+fn client_name(name: Bytes) -> Result<Bytes, CommandError> {
+    if is_printable(&name) {
+        Ok(name)
+    } else {
+        Err(CommandError::ClientName)
+    }
+}
+
+fn client_setname(mut args: Args) -> Result<Command, CommandError> {
+    client(ClientCommand::SetName {
+        name: client_name(args.token()?)?,
+    })
+}
+
+fn client_setinfo(mut args: Args) -> Result<Command, CommandError> {
+    let (option, value) = (args.value()?, args.token()?);
+    let (attribute, name) = match option.segments() {
+        [word] if is(word, "LIB-NAME") => (ClientAttribute::LibName, "lib-name"),
+        [word] if is(word, "LIB-VER") => (ClientAttribute::LibVer, "lib-ver"),
+        _ => return Err(CommandError::UnrecognizedOption(excerpt(&option, 128))),
+    };
+    if !is_printable(&value) {
+        return Err(CommandError::ClientInfo(name));
+    }
+    client(ClientCommand::SetInfo { attribute, value })
+}
+
+fn client_reply(mut args: Args) -> Result<Command, CommandError> {
+    let modes = [
+        ("ON", ReplyMode::On),
+        ("OFF", ReplyMode::Off),
+        ("SKIP", ReplyMode::Skip),
+    ];
+    client(ClientCommand::Reply(args.one_of(&modes)?))
+}
+
+fn client_list(mut args: Args) -> Result<Command, CommandError> {
+    let (mut kind, mut ids) = (None, Vec::new());
+    match args.option()? {
+        None => {}
+        Some(o) if is(&o, "TYPE") && args.len() == 1 => kind = Some(client_kind(&args.value()?)?),
+        Some(o) if is(&o, "ID") && args.len() > 0 => {
+            while let Some(id) = args.option()? {
+                let id = integer(&id).map_err(|_| CommandError::ClientId)?;
+                // negative ones are numbers that no connection has
+                ids.push(u64::try_from(id).unwrap_or(0));
+            }
+        }
+        Some(_) => return Err(CommandError::Syntax),
+    }
+    client(ClientCommand::List { kind, ids })
+}
+
+fn client_kind(word: &Value) -> Result<ClientKind, CommandError> {
+    let kinds = [
+        ("normal", ClientKind::Normal),
+        ("master", ClientKind::Master),
+        ("slave", ClientKind::Replica),
+        ("replica", ClientKind::Replica),
+        ("pubsub", ClientKind::PubSub),
+    ];
+    let kind = match word.segments() {
+        [word] => choose(word, &kinds),
+        _ => None,
+    };
+    kind.ok_or_else(|| CommandError::ClientType(excerpt(word, 128)))
+}

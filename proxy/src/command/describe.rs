@@ -1,0 +1,248 @@
+//! COMMAND and its subcommands: the command table, told to the client.
+
+use bytes::Bytes;
+
+use super::table::{CommandSpec, Group, commands, flags, lookup, lookup_full};
+use super::{CommandError, glob};
+use crate::resp::Reply;
+use crate::value::Value;
+
+/// COMMAND, understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandQuery {
+    /// COMMAND alone: like INFO of all.
+    All,
+    /// COUNT.
+    Count,
+    /// INFO: of these names (also `command|subcommand`); none: of all.
+    Info(Vec<Bytes>),
+    /// DOCS: likewise.
+    Docs(Vec<Bytes>),
+    /// LIST.
+    List(ListFilter),
+    /// GETKEYS: of this request.
+    GetKeys(Vec<Value>),
+    /// HELP.
+    Help,
+}
+
+/// What COMMAND LIST lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListFilter {
+    /// Everything.
+    None,
+    /// What a module brought: nothing, for there are none.
+    Module,
+    /// What belongs to a category of ACLs, named without its `@`.
+    AclCategory(String),
+    /// What matches a glob in lower case.
+    Pattern(Vec<u8>),
+}
+
+impl CommandQuery {
+    /// The reply.
+    pub fn answer(&self) -> Result<Reply, CommandError> {
+        Ok(match self {
+            Self::All => all().map(info).collect::<Vec<_>>().into(),
+            Self::Info(names) if names.is_empty() => return Self::All.answer(),
+            Self::Info(names) => {
+                let info_of = |name: &Bytes| lookup_full(name).map_or(Reply::NullArray, info);
+                names.iter().map(info_of).collect::<Vec<_>>().into()
+            }
+            Self::Count => Reply::Integer(i64::try_from(commands().len()).unwrap_or(i64::MAX)),
+            Self::Docs(names) if names.is_empty() => Reply::Map(all().map(docs).collect()),
+            Self::Docs(names) => Reply::Map(
+                names
+                    .iter()
+                    .filter_map(|name| lookup_full(name))
+                    .map(docs)
+                    .collect(),
+            ),
+            Self::List(filter) => list(filter),
+            Self::GetKeys(request) => get_keys(request)?,
+            Self::Help => help("command"),
+        })
+    }
+}
+
+fn all() -> impl Iterator<Item = &'static CommandSpec> {
+    commands().iter().copied()
+}
+
+fn text(text: &'static str) -> Reply {
+    Reply::Bulk(text.into())
+}
+
+fn statuses(names: impl IntoIterator<Item = &'static str>) -> Vec<Reply> {
+    names
+        .into_iter()
+        .map(|name| Reply::Simple(name.into()))
+        .collect()
+}
+
+fn number(n: isize) -> Reply {
+    Reply::Integer(n as i64)
+}
+
+/// Name, arity, flags, first key, last key, step, categories, tips, key
+/// specifications, subcommands.
+fn info(spec: &'static CommandSpec) -> Reply {
+    let keys = &spec.keys;
+    Reply::Array(vec![
+        text(spec.name),
+        number(spec.arity),
+        Reply::Set(statuses(flag_names(spec))),
+        number(keys.first.cast_signed()),
+        number(keys.last),
+        number(keys.step.cast_signed()),
+        Reply::Set(statuses(categories(spec))),
+        spec.tips
+            .iter()
+            .map(|tip| text(tip))
+            .collect::<Vec<_>>()
+            .into(),
+        key_specs(spec),
+        spec.subcommands.iter().map(info).collect::<Vec<_>>().into(),
+    ])
+}
+
+fn flag_names(spec: &CommandSpec) -> impl Iterator<Item = &'static str> + use<> {
+    let set = spec.flags;
+    flags::NAMES
+        .into_iter()
+        .enumerate()
+        .filter(move |(bit, _)| set >> bit & 1 == 1)
+        .map(|(_, n)| n)
+}
+
+/// Categories for ACLs follow from flags and group, but for a few.
+fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static str> {
+    let group = match spec.group {
+        Group::Generic => "@keyspace",
+        Group::String => "@string",
+        Group::Connection if spec.flags != 0 => "@connection",
+        Group::Connection | Group::Server => "",
+    };
+    let has = |name| spec.acl.contains(&name) || group == name;
+    let admin = spec.is(flags::ADMIN);
+    let fast = spec.is(flags::FAST);
+    [
+        ("@keyspace", has("@keyspace")),
+        ("@read", spec.is(flags::READONLY)),
+        ("@write", spec.is(flags::WRITE)),
+        ("@string", has("@string")),
+        ("@admin", admin),
+        ("@fast", fast),
+        ("@slow", !fast),
+        ("@dangerous", admin || has("@dangerous")),
+        ("@connection", has("@connection")),
+    ]
+    .into_iter()
+    .filter_map(|(name, belongs)| belongs.then_some(name))
+}
+
+/// The keys once more, in the words of Redis 7.
+fn key_specs(spec: &CommandSpec) -> Reply {
+    let keys = &spec.keys;
+    if keys.first == 0 {
+        return Reply::Array(Vec::new());
+    }
+    let last = if keys.last < 0 { keys.last } else { 0 };
+    let part = |kind, spec| {
+        Reply::Map(vec![
+            (text("type"), text(kind)),
+            (text("spec"), Reply::Map(spec)),
+        ])
+    };
+    let index = vec![(text("index"), number(keys.first.cast_signed()))];
+    let range = vec![
+        (text("lastkey"), number(last)),
+        (text("keystep"), number(keys.step.cast_signed())),
+        (text("limit"), number(0)),
+    ];
+    let mut fields = vec![
+        (
+            text("flags"),
+            Reply::Set(statuses(keys.access.iter().copied())),
+        ),
+        (text("begin_search"), part("index", index)),
+        (text("find_keys"), part("range", range)),
+    ];
+    if !spec.keys_note.is_empty() {
+        fields.insert(0, (text("notes"), text(spec.keys_note)));
+    }
+    Reply::Array(vec![Reply::Map(fields)])
+}
+
+fn docs(spec: &'static CommandSpec) -> (Reply, Reply) {
+    let group = match spec.group {
+        Group::Generic => "generic",
+        Group::String => "string",
+        Group::Connection => "connection",
+        Group::Server => "server",
+    };
+    let mut fields = vec![
+        (text("summary"), text(spec.summary)),
+        (text("since"), text(spec.since)),
+        (text("group"), text(group)),
+    ];
+    if !spec.subcommands.is_empty() {
+        let subcommands = spec.subcommands.iter().map(docs).collect();
+        fields.push((text("subcommands"), Reply::Map(subcommands)));
+    }
+    (text(spec.name), Reply::Map(fields))
+}
+
+fn list(filter: &ListFilter) -> Reply {
+    let fits = |spec: &&CommandSpec| match filter {
+        ListFilter::None => true,
+        ListFilter::Module => false,
+        ListFilter::AclCategory(category) => {
+            categories(spec).any(|c| c.strip_prefix('@') == Some(category))
+        }
+        ListFilter::Pattern(pattern) => glob::matches(pattern, spec.name.as_bytes()),
+    };
+    let with_subcommands = all().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands));
+    with_subcommands
+        .filter(fits)
+        .map(|spec| text(spec.name))
+        .collect::<Vec<_>>()
+        .into()
+}
+
+fn get_keys(request: &[Value]) -> Result<Reply, CommandError> {
+    let spec = match CommandSpec::of(request) {
+        Ok(spec) => spec,
+        Err(CommandError::Arity { .. }) => return Err(CommandError::GetKeysArity),
+        Err(_) => return Err(CommandError::GetKeysCommand),
+    };
+    let keys: Vec<Reply> = spec
+        .keys
+        .places(request.len())
+        .filter_map(|place| request.get(place).cloned().map(Reply::Bulk))
+        .collect();
+    if keys.is_empty() {
+        Err(CommandError::GetKeysNone)
+    } else {
+        Ok(keys.into())
+    }
+}
+
+/// The reply to HELP of a command that has subcommands.
+pub fn help(command: &'static str) -> Reply {
+    let Some(spec) = lookup(command.as_bytes()) else {
+        return Reply::Array(Vec::new());
+    };
+    let head = format!(
+        "{} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+        command.to_uppercase()
+    );
+    let lines = spec.subcommands.iter().flat_map(|sub| {
+        [
+            sub.short_name().to_uppercase(),
+            format!("    {}", sub.summary),
+        ]
+    });
+    let lines = std::iter::once(head).chain(lines);
+    Reply::Array(lines.map(|line| Reply::Simple(line.into())).collect())
+}

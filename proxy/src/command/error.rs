@@ -1,0 +1,130 @@
+//! What can be wrong with a command, in Redis's words.
+
+use super::table::MAX_KEY_BYTES;
+use crate::resp::{ProtocolError, Reply};
+
+/// Why a command was not understood, or is refused whatever the state of the
+/// server. The client has to change the command; sending it again is no use.
+///
+/// The texts are those of Redis 7.0.15, code first, as far as Redis has them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// No such command. Name and arguments are cut as Redis cuts them.
+    #[error("ERR unknown command '{name}', with args beginning with: {args}")]
+    UnknownCommand {
+        /// The first 128 bytes of the name.
+        name: String,
+        /// The first arguments, each in quotes and followed by a space.
+        args: String,
+    },
+    /// The command has subcommands, but not this one.
+    #[error("ERR unknown subcommand '{name}'. Try {} HELP.", command.to_uppercase())]
+    UnknownSubcommand {
+        /// The command.
+        command: &'static str,
+        /// The first 128 bytes of what should be a subcommand.
+        name: String,
+    },
+    /// Too few or too many arguments, or one of a pair is missing.
+    #[error("ERR wrong number of arguments for '{command}' command")]
+    Arity {
+        /// The command; `name|subcommand` where it has one.
+        command: &'static str,
+    },
+    /// Options that do not exist, miss their argument or exclude each other.
+    #[error("ERR syntax error")]
+    Syntax,
+    /// An argument should be a 64-bit number in plain decimal digits.
+    #[error("ERR value is not an integer or out of range")]
+    NotAnInteger,
+    /// A number that does not fit into 32 bits where it has to.
+    #[error("ERR value is out of range, value must between -2147483648 and 2147483647")]
+    OutOfIntRange,
+    /// The expiry is not positive, or too far in the future to be counted.
+    #[error("ERR invalid expire time in '{command}' command")]
+    InvalidExpire {
+        /// The command.
+        command: &'static str,
+    },
+    /// EXPIRE: an option that does not exist.
+    #[error("ERR Unsupported option {0}")]
+    UnsupportedOption(String),
+    /// EXPIRE: NX with another condition.
+    #[error("ERR NX and XX, GT or LT options at the same time are not compatible")]
+    NxWithOthers,
+    /// EXPIRE: GT with LT.
+    #[error("ERR GT and LT options at the same time are not compatible")]
+    GtWithLt,
+    /// SCAN: the cursor is not a number.
+    #[error("ERR invalid cursor")]
+    InvalidCursor,
+    /// SELECT: no such database.
+    #[error("ERR DB index is out of range")]
+    DbIndex,
+    /// HELLO: the version is not a number.
+    #[error("ERR Protocol version is not an integer or out of range")]
+    ProtocolVersion,
+    /// HELLO: a version other than 2 and 3.
+    #[error("NOPROTO unsupported protocol version")]
+    NoProto,
+    /// HELLO: an option that does not exist or misses its arguments.
+    #[error("ERR Syntax error in HELLO option '{0}'")]
+    HelloOption(String),
+    /// HELLO before AUTH on a server that wants a password.
+    #[error(
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
+    )]
+    HelloNoAuth,
+    /// A name with spaces, line ends or bytes that are not printable ASCII.
+    #[error("ERR Client names cannot contain spaces, newlines or special characters.")]
+    ClientName,
+    /// CLIENT SETINFO: the same rule for its values.
+    #[error("ERR {0} cannot contain spaces, newlines or special characters.")]
+    ClientInfo(&'static str),
+    /// CLIENT SETINFO: neither lib-name nor lib-ver.
+    #[error("ERR Unrecognized option '{0}'")]
+    UnrecognizedOption(String),
+    /// CLIENT LIST: no such kind of client.
+    #[error("ERR Unknown client type '{0}'")]
+    ClientType(String),
+    /// CLIENT LIST ID: not a number above 0.
+    #[error("ERR Invalid client ID")]
+    ClientId,
+    /// AUTH with a password alone where none is set.
+    #[error(
+        "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
+    )]
+    NoPasswordConfigured,
+    /// AUTH with the wrong name or password.
+    #[error("WRONGPASS invalid username-password pair or user is disabled.")]
+    WrongPass,
+    /// Any command before AUTH on a server that wants a password.
+    #[error("NOAUTH Authentication required.")]
+    NoAuth,
+    /// COMMAND GETKEYS: no such command.
+    #[error("ERR Invalid command specified")]
+    GetKeysCommand,
+    /// COMMAND GETKEYS: not enough or too many arguments for the command.
+    #[error("ERR Invalid number of arguments specified for command")]
+    GetKeysArity,
+    /// COMMAND GETKEYS: the command takes no keys.
+    #[error("ERR The command has no key arguments")]
+    GetKeysNone,
+    /// A key longer than we keep.
+    #[error("ERR key is longer than {MAX_KEY_BYTES} bytes")]
+    KeyTooLong,
+}
+
+/// The one place where errors of commands become replies.
+impl From<CommandError> for Reply {
+    fn from(error: CommandError) -> Self {
+        Self::Error(error.to_string().into())
+    }
+}
+
+/// The same for errors of the protocol, after which the connection closes.
+impl From<ProtocolError> for Reply {
+    fn from(error: ProtocolError) -> Self {
+        Self::Error(format!("ERR {error}").into())
+    }
+}

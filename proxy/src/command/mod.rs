@@ -1,0 +1,57 @@
+//! Commands: from the arguments of a request to a typed value that says what
+//! is to be done, and Redis's own words for everything that is not right.
+//!
+//! Nothing is executed here and no state is read. A family of commands has one
+//! file: its types, its entries in the command table, its parsing.
+//!
+//! REPLICAOF, SLAVEOF, MIGRATE, DEBUG and MODULE are unknown commands for ever.
+
+pub mod args;
+pub mod connection;
+pub mod describe;
+pub mod error;
+pub mod expiry;
+pub mod glob;
+pub mod keys;
+pub mod server;
+pub mod strings;
+pub mod table;
+
+#[doc(hidden)]
+pub mod fuzzing;
+#[cfg(test)]
+mod tests;
+
+use crate::value::Value;
+
+pub use connection::ConnectionCommand;
+pub use error::CommandError;
+pub use expiry::{ExpireCondition, Expiry, TtlQuery};
+pub use keys::KeyCommand;
+pub use server::ServerCommand;
+pub use strings::StringCommand;
+pub use table::CommandSpec;
+
+/// One command with its arguments understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// About the connection itself.
+    Connection(ConnectionCommand),
+    /// About the server as a whole.
+    Server(ServerCommand),
+    /// About keys, whatever they hold.
+    Key(KeyCommand),
+    /// About string values.
+    String(StringCommand),
+}
+
+impl Command {
+    /// Understands a request: the command's name, then its arguments.
+    ///
+    /// Arguments stay slices of the buffer that they arrived in (see
+    /// [`crate::resp::Step::Request`]): copy what outlives the request.
+    pub fn parse(request: Vec<Value>) -> Result<Self, CommandError> {
+        let spec = CommandSpec::of(&request)?;
+        (spec.parse)(args::Args::new(spec, request))
+    }
+}

@@ -1,0 +1,333 @@
+//! GET, SET and their relatives.
+
+use bytes::Bytes;
+
+use super::args::{Args, integer, is};
+use super::expiry::Unit;
+use super::table::{CommandSpec, Group, flags::*};
+use super::{Command, CommandError, Expiry};
+use crate::value::Value;
+
+/// A command about string values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StringCommand {
+    /// GET: the value, or null.
+    Get {
+        /// Of this key.
+        key: Bytes,
+    },
+    /// SET, SETEX, PSETEX, SETNX, GETSET.
+    Set(Set),
+    /// GETDEL: like GET, and the key is gone.
+    GetDel {
+        /// The key.
+        key: Bytes,
+    },
+    /// GETEX: like GET, and the expiry changes.
+    GetEx {
+        /// The key.
+        key: Bytes,
+        /// `Keep` without options; `None` for PERSIST.
+        expiry: Expiry,
+    },
+    /// MGET: one value or null for each key, in order.
+    MGet {
+        /// At least one.
+        keys: Vec<Bytes>,
+    },
+    /// MSET and MSETNX: all or nothing. A key may occur twice: the last wins.
+    MSet {
+        /// At least one.
+        pairs: Vec<(Bytes, Value)>,
+        /// MSETNX: only if none of the keys exists; the reply is 1 or 0.
+        if_none_exist: bool,
+    },
+    /// STRLEN: the value's length, 0 if there is none.
+    StrLen {
+        /// Of this key.
+        key: Bytes,
+    },
+}
+
+/// One write of one value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// The key.
+    pub key: Bytes,
+    /// The value, in the segments it arrived in.
+    pub value: Value,
+    /// Whether the write takes place.
+    pub condition: SetCondition,
+    /// The new object's expiry. `At` may be past: the key is gone then.
+    pub expiry: Expiry,
+    /// The reply that the client expects.
+    pub answer: SetAnswer,
+}
+
+/// When a SET takes place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetCondition {
+    /// Always.
+    #[default]
+    Always,
+    /// If the key does not exist (NX).
+    IfAbsent,
+    /// If the key exists (XX).
+    IfPresent,
+}
+
+/// What a SET answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetAnswer {
+    /// OK, or null if the condition did not hold.
+    #[default]
+    Ok,
+    /// The value before, or null, whether or not the condition held (GET).
+    OldValue,
+    /// 1, or 0 if the condition did not hold (SETNX).
+    Count,
+}
+
+const RW: &[&str] = &["RW", "access", "update"];
+const OVERWRITE: &[&str] = &["OW", "update"];
+const INSERT: &[&str] = &["OW", "insert"];
+const READ: &[&str] = &["RO", "access"];
+
+const fn spec(
+    name: &'static str,
+    arity: isize,
+    flags: u16,
+    parse: super::table::Parse,
+) -> CommandSpec {
+    CommandSpec::new(name, arity, flags, Group::String, parse)
+}
+
+/// This family's part of the command table.
+pub(super) static COMMANDS: &[CommandSpec] = &[
+    spec("get", 2, READONLY | FAST, get)
+        .keys(1, 1, READ)
+        .doc("1.0.0", "Returns the value of a key."),
+    spec("set", -3, WRITE | DENYOOM, set)
+        .keys(1, 1, &["RW", "access", "update", "variable_flags"])
+        .keys_note("RW and ACCESS due to the optional `GET` argument")
+        .doc("1.0.0", "Sets the value of a key."),
+    spec("setex", 4, WRITE | DENYOOM, setex)
+        .keys(1, 1, OVERWRITE)
+        .doc(
+            "2.0.0",
+            "Sets the value of a key and its expiry in seconds.",
+        ),
+    spec("psetex", 4, WRITE | DENYOOM, psetex)
+        .keys(1, 1, OVERWRITE)
+        .doc(
+            "2.6.0",
+            "Sets the value of a key and its expiry in milliseconds.",
+        ),
+    spec("setnx", 3, WRITE | DENYOOM | FAST, setnx)
+        .keys(1, 1, INSERT)
+        .doc("1.0.0", "Sets the value of a key that does not exist."),
+    spec("getset", 3, WRITE | DENYOOM | FAST, getset)
+        .keys(1, 1, RW)
+        .doc(
+            "1.0.0",
+            "Sets the value of a key and returns the one before.",
+        ),
+    spec("getdel", 2, WRITE | FAST, getdel)
+        .keys(1, 1, &["RW", "access", "delete"])
+        .doc("6.2.0", "Returns the value of a key and deletes it."),
+    spec("getex", -2, WRITE | FAST, getex)
+        .keys(1, 1, RW)
+        .keys_note("RW and UPDATE because it changes the TTL")
+        .doc(
+            "6.2.0",
+            "Returns the value of a key and changes its expiry.",
+        ),
+    spec("mget", -2, READONLY | FAST, mget)
+        .keys(-1, 1, READ)
+        .tips(&["request_policy:multi_shard"])
+        .doc("1.0.0", "Returns the values of several keys."),
+    spec("mset", -3, WRITE | DENYOOM, mset)
+        .keys(-1, 2, OVERWRITE)
+        .tips(&[
+            "request_policy:multi_shard",
+            "response_policy:all_succeeded",
+        ])
+        .doc("1.0.1", "Sets the values of several keys."),
+    spec("msetnx", -3, WRITE | DENYOOM, msetnx)
+        .keys(-1, 2, INSERT)
+        .tips(&["request_policy:multi_shard", "response_policy:agg_min"])
+        .doc(
+            "1.0.1",
+            "Sets the values of several keys if none of them exists.",
+        ),
+    spec("strlen", 2, READONLY | FAST, strlen)
+        .keys(1, 1, &["RO"])
+        .doc("2.2.0", "Returns the length of a value."),
+];
+
+fn get(mut args: Args) -> Result<Command, CommandError> {
+    Ok(Command::String(StringCommand::Get { key: args.key()? }))
+}
+
+fn getdel(mut args: Args) -> Result<Command, CommandError> {
+    Ok(Command::String(StringCommand::GetDel { key: args.key()? }))
+}
+
+fn strlen(mut args: Args) -> Result<Command, CommandError> {
+    Ok(Command::String(StringCommand::StrLen { key: args.key()? }))
+}
+
+fn mget(mut args: Args) -> Result<Command, CommandError> {
+    Ok(Command::String(StringCommand::MGet { keys: args.keys()? }))
+}
+
+fn set(mut args: Args) -> Result<Command, CommandError> {
+    let (key, value) = (args.key()?, args.value()?);
+    let (mut condition, mut answer) = (SetCondition::Always, SetAnswer::Ok);
+    let mut expiry = ExpiryOption::None;
+    while let Some(option) = args.option()? {
+        if is(&option, "NX") && condition != SetCondition::IfPresent {
+            condition = SetCondition::IfAbsent;
+        } else if is(&option, "XX") && condition != SetCondition::IfAbsent {
+            condition = SetCondition::IfPresent;
+        } else if is(&option, "GET") {
+            answer = SetAnswer::OldValue;
+        } else {
+            expiry = expiry.and(&option, "KEEPTTL", &mut args)?;
+        }
+    }
+    let expiry = expiry.resolve(Expiry::None, Expiry::Keep, &args)?;
+    Ok(Command::String(StringCommand::Set(Set {
+        key,
+        value,
+        condition,
+        expiry,
+        answer,
+    })))
+}
+
+fn getex(mut args: Args) -> Result<Command, CommandError> {
+    let key = args.key()?;
+    let mut expiry = ExpiryOption::None;
+    while let Some(option) = args.option()? {
+        expiry = expiry.and(&option, "PERSIST", &mut args)?;
+    }
+    let expiry = expiry.resolve(Expiry::Keep, Expiry::None, &args)?;
+    Ok(Command::String(StringCommand::GetEx { key, expiry }))
+}
+
+/// The option about expiry that SET or GETEX has got so far. One may be
+/// repeated, two may not be mixed; the number is looked at when all options
+/// are known to be in order.
+enum ExpiryOption {
+    None,
+    /// KEEPTTL or PERSIST.
+    Plain,
+    Time(Unit, Bytes),
+}
+
+impl ExpiryOption {
+    fn and(self, option: &[u8], plain: &str, args: &mut Args) -> Result<Self, CommandError> {
+        if is(option, plain) {
+            return match self {
+                Self::None | Self::Plain => Ok(Self::Plain),
+                Self::Time(..) => Err(CommandError::Syntax),
+            };
+        }
+        let unit = Unit::of_option(option).ok_or(CommandError::Syntax)?;
+        match self {
+            Self::None => {}
+            Self::Time(before, _) if before == unit => {}
+            _ => return Err(CommandError::Syntax),
+        }
+        Ok(Self::Time(unit, args.operand()?))
+    }
+
+    fn resolve(self, none: Expiry, plain: Expiry, args: &Args) -> Result<Expiry, CommandError> {
+        match self {
+            Self::None => Ok(none),
+            Self::Plain => Ok(plain),
+            Self::Time(unit, number) => unit.positive(integer(&number)?, args),
+        }
+    }
+}
+
+fn setex(args: Args) -> Result<Command, CommandError> {
+    set_with_expiry(args, Unit::EX)
+}
+
+fn psetex(args: Args) -> Result<Command, CommandError> {
+    set_with_expiry(args, Unit::PX)
+}
+
+fn set_with_expiry(mut args: Args, unit: Unit) -> Result<Command, CommandError> {
+    let key = args.key()?;
+    let number = args.integer()?;
+    let expiry = unit.positive(number, &args)?;
+    plain_set(
+        key,
+        args.value()?,
+        SetCondition::Always,
+        expiry,
+        SetAnswer::Ok,
+    )
+}
+
+fn setnx(mut args: Args) -> Result<Command, CommandError> {
+    let (key, value) = (args.key()?, args.value()?);
+    plain_set(
+        key,
+        value,
+        SetCondition::IfAbsent,
+        Expiry::None,
+        SetAnswer::Count,
+    )
+}
+
+fn getset(mut args: Args) -> Result<Command, CommandError> {
+    let (key, value) = (args.key()?, args.value()?);
+    plain_set(
+        key,
+        value,
+        SetCondition::Always,
+        Expiry::None,
+        SetAnswer::OldValue,
+    )
+}
+
+fn plain_set(
+    key: Bytes,
+    value: Value,
+    condition: SetCondition,
+    expiry: Expiry,
+    answer: SetAnswer,
+) -> Result<Command, CommandError> {
+    Ok(Command::String(StringCommand::Set(Set {
+        key,
+        value,
+        condition,
+        expiry,
+        answer,
+    })))
+}
+
+fn mset(args: Args) -> Result<Command, CommandError> {
+    pairs(args, false)
+}
+
+fn msetnx(args: Args) -> Result<Command, CommandError> {
+    pairs(args, true)
+}
+
+fn pairs(mut args: Args, if_none_exist: bool) -> Result<Command, CommandError> {
+    if !args.len().is_multiple_of(2) {
+        return Err(args.wrong_number());
+    }
+    let pairs = (0..args.len() / 2)
+        .map(|_| Ok((args.key()?, args.value()?)))
+        .collect::<Result<_, CommandError>>()?;
+    Ok(Command::String(StringCommand::MSet {
+        pairs,
+        if_none_exist,
+    }))
+}

@@ -1,0 +1,318 @@
+//! The command table: what each command is called, how many arguments it
+//! takes, where its keys are, and how it is parsed.
+//!
+//! Shapes and values are those of Redis 7.0.15's COMMAND INFO, which a test
+//! compares with a real server where one is installed.
+
+use std::sync::LazyLock;
+
+use super::args::{Args, excerpt};
+use super::{Command, CommandError, connection, keys, server, strings};
+use crate::value::Value;
+
+/// The longest key that is kept. Keys stay in the index, in memory.
+pub const MAX_KEY_BYTES: usize = 64 * 1024;
+
+/// Properties of a command, in the order in which Redis lists them.
+pub mod flags {
+    /// Changes data.
+    pub const WRITE: u16 = 1;
+    /// Reads data and changes none.
+    pub const READONLY: u16 = 1 << 1;
+    /// Needs memory: refused when there is none left.
+    pub const DENYOOM: u16 = 1 << 2;
+    /// Administers the server.
+    pub const ADMIN: u16 = 1 << 3;
+    /// Not for scripts.
+    pub const NOSCRIPT: u16 = 1 << 4;
+    /// Allowed while the server is loading.
+    pub const LOADING: u16 = 1 << 5;
+    /// Allowed while data may be stale.
+    pub const STALE: u16 = 1 << 6;
+    /// Takes constant or logarithmic time.
+    pub const FAST: u16 = 1 << 7;
+    /// Allowed before AUTH.
+    pub const NO_AUTH: u16 = 1 << 8;
+    /// Allowed while a script runs too long.
+    pub const ALLOW_BUSY: u16 = 1 << 9;
+
+    /// The names of the above, lowest bit first.
+    pub(in crate::command) const NAMES: [&str; 10] = [
+        "write",
+        "readonly",
+        "denyoom",
+        "admin",
+        "noscript",
+        "loading",
+        "stale",
+        "fast",
+        "no_auth",
+        "allow_busy",
+    ];
+}
+
+/// The family that a command belongs to in documentation and ACLs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// Any key.
+    Generic,
+    /// String values.
+    String,
+    /// The connection.
+    Connection,
+    /// The server.
+    Server,
+}
+
+/// Where a command's keys are among its arguments, its name being number 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// The first key's place; 0: there are no keys.
+    pub first: usize,
+    /// The last key's place; negative: from the end, -1 being the last.
+    pub last: isize,
+    /// From one key to the next.
+    pub step: usize,
+    /// What is done with them, as in Redis's key specifications.
+    pub access: &'static [&'static str],
+}
+
+impl Keys {
+    /// No keys.
+    pub(super) const NONE: Self = Self {
+        first: 0,
+        last: 0,
+        step: 0,
+        access: &[],
+    };
+
+    /// The places of the keys in a request of `argc` arguments.
+    pub fn places(&self, argc: usize) -> impl Iterator<Item = usize> + use<> {
+        let last = match usize::try_from(self.last) {
+            Ok(last) => last,
+            Err(_) => argc.saturating_sub(self.last.unsigned_abs()),
+        };
+        let end = if self.first == 0 {
+            0
+        } else {
+            (last + 1).min(argc)
+        };
+        (self.first..end).step_by(self.step.max(1))
+    }
+}
+
+/// One entry of the table.
+#[derive(Debug)]
+pub struct CommandSpec {
+    /// In lower case; `command|subcommand` for a subcommand.
+    pub name: &'static str,
+    /// Arguments, the name included (and the subcommand's); `-n`: at least n.
+    pub arity: isize,
+    /// See [`flags`].
+    pub flags: u16,
+    /// Where the keys are.
+    pub keys: Keys,
+    /// The family.
+    pub group: Group,
+    /// The version of Redis that had it first.
+    pub since: &'static str,
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// ACL categories that do not follow from flags and group.
+    pub(super) acl: &'static [&'static str],
+    /// Redis's hints for clients of clusters.
+    pub(super) tips: &'static [&'static str],
+    /// A remark in the key specification.
+    pub(super) keys_note: &'static str,
+    /// The subcommands of a container.
+    pub subcommands: &'static [CommandSpec],
+    pub(super) parse: Parse,
+}
+
+/// Parses what follows the command's (and the subcommand's) name.
+pub(super) type Parse = fn(Args) -> Result<Command, CommandError>;
+
+impl CommandSpec {
+    pub(super) const fn new(
+        name: &'static str,
+        arity: isize,
+        flags: u16,
+        group: Group,
+        parse: Parse,
+    ) -> Self {
+        Self {
+            name,
+            arity,
+            flags,
+            keys: Keys::NONE,
+            group,
+            since: "",
+            summary: "",
+            acl: &[],
+            tips: &[],
+            keys_note: "",
+            subcommands: &[],
+            parse,
+        }
+    }
+
+    pub(super) const fn doc(mut self, since: &'static str, summary: &'static str) -> Self {
+        self.since = since;
+        self.summary = summary;
+        self
+    }
+
+    pub(super) const fn keys(
+        mut self,
+        last: isize,
+        step: usize,
+        access: &'static [&'static str],
+    ) -> Self {
+        self.keys = Keys {
+            first: 1,
+            last,
+            step,
+            access,
+        };
+        self
+    }
+
+    pub(super) const fn keys_note(mut self, note: &'static str) -> Self {
+        self.keys_note = note;
+        self
+    }
+
+    pub(super) const fn acl(mut self, categories: &'static [&'static str]) -> Self {
+        self.acl = categories;
+        self
+    }
+
+    pub(super) const fn tips(mut self, tips: &'static [&'static str]) -> Self {
+        self.tips = tips;
+        self
+    }
+
+    pub(super) const fn subcommands(mut self, subcommands: &'static [CommandSpec]) -> Self {
+        self.subcommands = subcommands;
+        self
+    }
+
+    /// Whether it has all of these [`flags`].
+    pub fn is(&self, flags: u16) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// Whether a request may have `argc` arguments.
+    pub fn accepts(&self, argc: usize) -> bool {
+        match usize::try_from(self.arity) {
+            Ok(exact) => argc == exact,
+            Err(_) => argc >= self.arity.unsigned_abs(),
+        }
+    }
+
+    /// The name without that of the container.
+    pub(super) fn short_name(&self) -> &'static str {
+        self.name
+            .split_once('|')
+            .map_or(self.name, |(_, short)| short)
+    }
+
+    /// The entry that a request belongs to (the subcommand's, where there is
+    /// one), once its number of arguments is right.
+    pub fn of(request: &[Value]) -> Result<&'static Self, CommandError> {
+        let unknown = || unknown_command(request);
+        let command = request.first().and_then(named).ok_or_else(unknown)?;
+        let spec =
+            match request.get(1) {
+                Some(name) if !command.subcommands.is_empty() => command
+                    .subcommand(name)
+                    .ok_or_else(|| CommandError::UnknownSubcommand {
+                        command: command.name,
+                        name: excerpt(name, EXCERPT_BYTES),
+                    })?,
+                _ => command,
+            };
+        if spec.accepts(request.len()) {
+            Ok(spec)
+        } else {
+            Err(CommandError::Arity { command: spec.name })
+        }
+    }
+
+    fn subcommand(&self, name: &Value) -> Option<&'static Self> {
+        let [name] = name.segments() else { return None };
+        self.subcommands
+            .iter()
+            .find(|s| name.eq_ignore_ascii_case(s.short_name().as_bytes()))
+    }
+}
+
+/// How much of a name or of all arguments together Redis quotes in an error.
+const EXCERPT_BYTES: usize = 128;
+
+fn unknown_command(request: &[Value]) -> CommandError {
+    let name = request
+        .first()
+        .map(|n| excerpt(n, EXCERPT_BYTES))
+        .unwrap_or_default();
+    let mut args = String::new();
+    // What is cut off counts in bytes as sent, not as shown.
+    let mut quoted = 0;
+    for arg in request.iter().skip(1) {
+        if quoted >= EXCERPT_BYTES {
+            break;
+        }
+        let room = EXCERPT_BYTES - quoted;
+        args.push_str(&format!("'{}' ", excerpt(arg, room)));
+        quoted += room.min(usize::try_from(arg.len()).unwrap_or(room)) + "'' ".len();
+    }
+    CommandError::UnknownCommand { name, args }
+}
+
+/// All commands, sorted by name.
+pub fn commands() -> &'static [&'static CommandSpec] {
+    static SORTED: LazyLock<Vec<&'static CommandSpec>> = LazyLock::new(|| {
+        let families = [
+            connection::COMMANDS,
+            keys::COMMANDS,
+            server::COMMANDS,
+            strings::COMMANDS,
+        ];
+        let mut all: Vec<&'static CommandSpec> = families.into_iter().flatten().collect();
+        all.sort_unstable_by_key(|spec| spec.name);
+        all
+    });
+    &SORTED
+}
+
+/// The command of this name, in any case. Allocates nothing.
+pub fn lookup(name: &[u8]) -> Option<&'static CommandSpec> {
+    let mut lower = [0; 32];
+    let lower = lower.get_mut(..name.len())?;
+    lower.copy_from_slice(name);
+    lower.make_ascii_lowercase();
+    let all = commands();
+    let at = all
+        .binary_search_by(|spec| spec.name.as_bytes().cmp(lower))
+        .ok()?;
+    all.get(at).copied()
+}
+
+/// The entry by `command` or `command|subcommand`.
+pub(super) fn lookup_full(name: &[u8]) -> Option<&'static CommandSpec> {
+    let Some(bar) = name.iter().position(|b| *b == b'|') else {
+        return lookup(name);
+    };
+    let (command, sub) = name.split_at(bar);
+    lookup(command)?
+        .subcommands
+        .iter()
+        .find(|s| sub[1..].eq_ignore_ascii_case(s.short_name().as_bytes()))
+}
+
+fn named(name: &Value) -> Option<&'static CommandSpec> {
+    match name.segments() {
+        [name] => lookup(name),
+        _ => None,
+    }
+}

@@ -1,0 +1,280 @@
+//! Settings: flags over environment over file over defaults, checked once.
+
+mod options;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use scatterhoard_wire::{
+    Geometry, GeometryPolicy,
+    limits::{MAX_CELL_BYTES, MAX_OBJECT_BYTES},
+};
+
+use crate::{codec::Backend, keyspace::EvictionPolicy};
+pub use options::{LogFormat, Options};
+
+/// Where functions run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Functions {
+    /// On this machine, started by this program.
+    Local,
+    /// Behind this endpoint.
+    Endpoint(String),
+    /// On AWS, with the usual credential chain.
+    Aws,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {error}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The file has a setting that does not exist.
+    #[error("{path}, line {line}: unknown setting `{key}`{}", .nearest.as_ref().map(|n| format!(", did you mean `{n}`?")).unwrap_or_default())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What it says.
+        key: String,
+        /// What it may mean.
+        nearest: Option<String>,
+    },
+    /// The file is not TOML, or a value has the wrong type.
+    #[error("{path}: {error}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        error: toml::de::Error,
+    },
+    /// A value that cannot work.
+    #[error("{setting}: {why}")]
+    Value {
+        /// The setting's name in the file.
+        setting: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where Redis clients connect.
+    pub listen: SocketAddr,
+    /// Where nodes dial; port 0 takes a free one.
+    pub link_listen: SocketAddr,
+    /// The address of that as nodes see it, if it differs.
+    pub link_advertise: Option<SocketAddr>,
+    /// Metrics and health; `None` switches them off.
+    pub admin: Option<SocketAddr>,
+    /// Number of nodes.
+    pub nodes: u16,
+    /// Memory of each node's function in MB.
+    pub node_memory_mb: u32,
+    /// Time-out of the local pool's functions.
+    pub function_timeout: Duration,
+    /// Functions are named PREFIX-000, PREFIX-001 and so on.
+    pub function_prefix: String,
+    /// Where they run.
+    pub functions: Functions,
+    /// Layouts by size.
+    pub geometry: GeometryPolicy,
+    /// Erasure code implementation.
+    pub codec: Backend,
+    /// Budget of the hot tier in bytes.
+    pub hot_bytes: u64,
+    /// Longest value of the hot tier in bytes.
+    pub hot_value_bytes: u64,
+    /// Where the epoch is kept.
+    pub data_dir: Option<PathBuf>,
+    /// How long an idle invocation is held open.
+    pub linger: Duration,
+    /// Longest silence before a ping.
+    pub warm_interval: Duration,
+    /// How long before its deadline an instance returns.
+    pub deadline_margin: Duration,
+    /// Longest wait for a node.
+    pub patience: Duration,
+    /// How long a read waits before it asks for parity.
+    pub hedge_after: Duration,
+    /// What goes when nodes are full.
+    pub eviction: EvictionPolicy,
+    /// Longest value that a client may send, in bytes.
+    pub proto_max_bulk_bytes: u64,
+    /// Connections at a time.
+    pub max_clients: usize,
+    /// Bytes of request bodies under way.
+    pub inflight_bytes: u64,
+    /// Refuse clients from other machines while there are no passwords.
+    pub protected_mode: bool,
+    /// Longest shutdown.
+    pub shutdown_timeout: Duration,
+    /// Worker threads; 0 for one per processor.
+    pub threads: usize,
+    /// Log filter.
+    pub log: String,
+    /// Log format.
+    pub log_format: LogFormat,
+}
+
+fn bad(setting: &'static str, why: impl Into<String>) -> ConfigError {
+    ConfigError::Value {
+        setting,
+        why: why.into(),
+    }
+}
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+impl Config {
+    /// Fills in defaults and checks what belongs together.
+    pub fn from_options(options: Options) -> Result<Self, ConfigError> {
+        let full = options.data_parity.unwrap_or_else(|| "10+2".into());
+        let full: Geometry = full
+            .parse()
+            .map_err(|e| bad("data_parity", format!("{e}")))?;
+        let defaults = GeometryPolicy::with_full(full);
+        let kib = |n: Option<u32>, default: u64| n.map_or(default, |n| u64::from(n) << 10);
+        let cell_bytes = kib(options.cell_kb, u64::from(defaults.cell_bytes));
+        let geometry = GeometryPolicy {
+            full,
+            whole_up_to_bytes: kib(options.whole_up_to_kb, defaults.whole_up_to_bytes),
+            bytes_per_chunk: kib(options.chunk_from_kb, defaults.bytes_per_chunk),
+            cell_bytes: u32::try_from(cell_bytes).unwrap_or(u32::MAX),
+        };
+        if geometry.cell_bytes == 0 || geometry.cell_bytes > MAX_CELL_BYTES {
+            return Err(bad(
+                "cell_kb",
+                format!("must be 1 to {}", MAX_CELL_BYTES >> 10),
+            ));
+        }
+        let nodes = options.nodes.unwrap_or_else(|| default_nodes(full));
+        if usize::from(nodes) < full.total() || nodes == u16::MAX {
+            return Err(bad(
+                "nodes",
+                format!("{full} needs at least {} nodes", full.total()),
+            ));
+        }
+        let hot_bytes = u64::from(options.hot_tier_mb.unwrap_or(64)) << 20;
+        let functions = match options.lambda_endpoint.as_deref() {
+            None => Functions::Local,
+            Some("aws") => Functions::Aws,
+            Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+                Functions::Endpoint(url.to_owned())
+            }
+            Some(_) => return Err(bad("lambda_endpoint", "must be an http(s) URL, or `aws`")),
+        };
+        let max_bulk = options
+            .proto_max_bulk_mb
+            .map_or(512 << 20, |mb| u64::from(mb) << 20);
+        if max_bulk == 0 || max_bulk > MAX_OBJECT_BYTES {
+            return Err(bad(
+                "proto_max_bulk_mb",
+                format!("must be 1 to {}", MAX_OBJECT_BYTES >> 20),
+            ));
+        }
+        let node_memory_mb = options.node_memory_mb.unwrap_or(512);
+        if !(128..=10_240).contains(&node_memory_mb) {
+            return Err(bad("node_memory_mb", "must be 128 to 10240, as on Lambda"));
+        }
+        let timeout_s = options.function_timeout_s.unwrap_or(900);
+        if !(1..=900).contains(&timeout_s) {
+            return Err(bad("function_timeout_s", "must be 1 to 900, as on Lambda"));
+        }
+        let listen = options
+            .listen
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6379)));
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Ok(Self {
+            listen,
+            link_listen: options.link_listen.unwrap_or(local(0)),
+            link_advertise: options.link_advertise,
+            admin: match options.admin.as_deref() {
+                None => Some(local(9121)),
+                Some("off") => None,
+                Some(text) => Some(
+                    text.parse()
+                        .map_err(|_| bad("admin", "must be ADDR:PORT, or `off`"))?,
+                ),
+            },
+            nodes,
+            node_memory_mb,
+            function_timeout: Duration::from_secs(timeout_s.into()),
+            function_prefix: options
+                .function_prefix
+                .unwrap_or_else(|| "scatterhoard-node".into()),
+            functions,
+            geometry,
+            codec: options.codec.unwrap_or(Backend::ReedSolomonErasure),
+            hot_bytes,
+            hot_value_bytes: kib(options.hot_value_kb, 64 << 10),
+            data_dir: options.data_dir,
+            linger: millis(options.linger_ms.unwrap_or(10)),
+            warm_interval: Duration::from_secs(options.warm_interval_s.unwrap_or(60).max(1)),
+            deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
+            patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),
+            hedge_after: millis(options.hedge_after_ms.unwrap_or(50).max(1)),
+            eviction: options.maxmemory_policy.unwrap_or_default(),
+            proto_max_bulk_bytes: max_bulk,
+            max_clients: options.max_clients.unwrap_or(10_000).max(1),
+            inflight_bytes: u64::from(options.inflight_mb.unwrap_or(1024).max(1)) << 20,
+            protected_mode: options.protected_mode.unwrap_or(true),
+            shutdown_timeout: Duration::from_secs(options.shutdown_timeout_s.unwrap_or(10)),
+            threads: options.threads.unwrap_or(0),
+            log: options.log.unwrap_or_else(|| "info".into()),
+            log_format: options.log_format.unwrap_or_default(),
+        })
+    }
+
+    /// The names of the nodes' functions.
+    pub fn function_names(&self) -> Vec<String> {
+        (0..self.nodes)
+            .map(|i| format!("{}-{i:03}", self.function_prefix))
+            .collect()
+    }
+
+    /// What CONFIG GET shows, by Redis's names.
+    pub fn redis_settings(&self) -> Vec<(&'static str, String)> {
+        let bind = match self.listen.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => ip.to_string(),
+        };
+        vec![
+            ("appendonly", "no".into()),
+            ("bind", bind),
+            ("databases", crate::keyspace::DATABASES.to_string()),
+            ("maxclients", self.max_clients.to_string()),
+            ("maxmemory-policy", self.eviction.name().into()),
+            ("port", self.listen.port().to_string()),
+            ("proto-max-bulk-len", self.proto_max_bulk_bytes.to_string()),
+            (
+                "protected-mode",
+                if self.protected_mode { "yes" } else { "no" }.into(),
+            ),
+            ("save", String::new()),
+            ("timeout", "0".into()),
+        ]
+    }
+}
+
+/// Enough for every chunk on its own node, and two to step in.
+fn default_nodes(full: Geometry) -> u16 {
+    u16::try_from(full.total() + 2).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! What can be set, by the same names as flags, in the environment and in the
+//! file: `--hot-tier-mb`, `SCATTERHOARD_HOT_TIER_MB`, `hot_tier_mb`.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, CommandFactory, Parser, ValueEnum};
+use serde::Deserialize;
+
+use super::ConfigError;
+use crate::{codec::Backend, keyspace::EvictionPolicy};
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+fn backend(text: &str) -> Result<Backend, String> {
+    named(text, "reed-solomon-erasure or rusty-erasure")
+}
+
+fn policy(text: &str) -> Result<EvictionPolicy, String> {
+    named(
+        text,
+        "noeviction, allkeys-lru, volatile-lru, allkeys-random or volatile-ttl",
+    )
+}
+
+fn named<T: serde::de::DeserializeOwned>(text: &str, names: &str) -> Result<T, String> {
+    serde_json::from_value(text.into()).map_err(|_| format!("must be {names}"))
+}
+
+macro_rules! options {
+    ($($(#[$meta:meta])* $name:ident: $type:ty,)+) => {
+        /// Settings as they were given; what is `None` has its default.
+        #[derive(Args, Clone, Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Options {
+            $($(#[$meta])* pub $name: Option<$type>,)+
+        }
+
+        impl Options {
+            /// These settings, and those of `other` where these say nothing.
+            #[must_use]
+            pub fn or(self, other: Self) -> Self {
+                Self { $($name: self.$name.or(other.$name),)+ }
+            }
+        }
+    };
+}
+
+options! {
+    /// Address and port for Redis clients [default: 127.0.0.1:6379]
+    #[arg(long, env = "SCATTERHOARD_LISTEN", value_name = "ADDR:PORT")]
+    listen: SocketAddr,
+    /// Number of nodes, one function each [default: d + p + 2]
+    #[arg(long, env = "SCATTERHOARD_NODES", value_name = "N")]
+    nodes: u16,
+    /// Memory of each node in MB [default: 512]
+    #[arg(long, env = "SCATTERHOARD_NODE_MEMORY_MB", value_name = "M")]
+    node_memory_mb: u32,
+    /// Data and parity chunks of large objects [default: 10+2]
+    #[arg(long, env = "SCATTERHOARD_DATA_PARITY", value_name = "D+P")]
+    data_parity: String,
+    /// Memory for small hot values in the proxy, in MB; 0: none [default: 64]
+    #[arg(long, env = "SCATTERHOARD_HOT_TIER_MB", value_name = "M")]
+    hot_tier_mb: u32,
+    /// Longest value that the hot tier keeps, in KB [default: 64]
+    #[arg(long, env = "SCATTERHOARD_HOT_VALUE_KB", value_name = "K")]
+    hot_value_kb: u32,
+    /// Folder for the epoch and the ownership lock [default: none]
+    #[arg(long, env = "SCATTERHOARD_DATA_DIR", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Health and metrics, or `off` [default: 127.0.0.1:9121]
+    #[arg(long, env = "SCATTERHOARD_ADMIN", value_name = "ADDR:PORT")]
+    admin: String,
+    /// Invoke endpoint, or `aws` [default: functions on this machine]
+    #[arg(long, env = "SCATTERHOARD_LAMBDA_ENDPOINT", value_name = "URL")]
+    lambda_endpoint: String,
+    /// Functions are named PREFIX-000 and so on [default: scatterhoard-node]
+    #[arg(long, env = "SCATTERHOARD_FUNCTION_PREFIX", value_name = "PREFIX")]
+    function_prefix: String,
+    /// Time-out of the local pool's functions in seconds [default: 900]
+    #[arg(long, env = "SCATTERHOARD_FUNCTION_TIMEOUT_S", value_name = "S")]
+    function_timeout_s: u32,
+    /// Where nodes dial [default: 127.0.0.1:0, a free port]
+    #[arg(long, env = "SCATTERHOARD_LINK_LISTEN", value_name = "ADDR:PORT")]
+    link_listen: SocketAddr,
+    /// That address as nodes see it [default: as bound]
+    #[arg(long, env = "SCATTERHOARD_LINK_ADVERTISE", value_name = "ADDR:PORT")]
+    link_advertise: SocketAddr,
+    /// How long an idle invocation is held open, in ms [default: 10]
+    #[arg(long, env = "SCATTERHOARD_LINGER_MS", value_name = "MS")]
+    linger_ms: u64,
+    /// Longest silence before a node is pinged, in s [default: 60]
+    #[arg(long, env = "SCATTERHOARD_WARM_INTERVAL_S", value_name = "S")]
+    warm_interval_s: u64,
+    /// How long before its deadline a node returns, in ms [default: 10000]
+    #[arg(long, env = "SCATTERHOARD_DEADLINE_MARGIN_MS", value_name = "MS")]
+    deadline_margin_ms: u64,
+    /// Longest wait for a node, in ms [default: 5000]
+    #[arg(long, env = "SCATTERHOARD_NODE_TIMEOUT_MS", value_name = "MS")]
+    node_timeout_ms: u64,
+    /// How long a read waits for data before it asks for parity, in ms [default: 50]
+    #[arg(long, env = "SCATTERHOARD_HEDGE_AFTER_MS", value_name = "MS")]
+    hedge_after_ms: u64,
+    /// Objects up to this many KB are whole copies on p + 1 nodes [default: 256]
+    #[arg(long, env = "SCATTERHOARD_WHOLE_UP_TO_KB", value_name = "K")]
+    whole_up_to_kb: u32,
+    /// Above that, one data chunk for every so many KB, up to d [default: 256]
+    #[arg(long, env = "SCATTERHOARD_CHUNK_FROM_KB", value_name = "K")]
+    chunk_from_kb: u32,
+    /// Longest cell, in KB [default: 256]
+    #[arg(long, env = "SCATTERHOARD_CELL_KB", value_name = "K")]
+    cell_kb: u32,
+    /// Erasure code: reed-solomon-erasure or rusty-erasure [default: the first]
+    #[arg(long, env = "SCATTERHOARD_CODEC", value_name = "NAME", value_parser = backend)]
+    codec: Backend,
+    /// What goes when nodes are full, by Redis's names [default: allkeys-lru]
+    #[arg(long, env = "SCATTERHOARD_MAXMEMORY_POLICY", value_name = "POLICY", value_parser = policy)]
+    maxmemory_policy: EvictionPolicy,
+    /// Longest value that a client may send, in MB [default: 512]
+    #[arg(long, env = "SCATTERHOARD_PROTO_MAX_BULK_MB", value_name = "M")]
+    proto_max_bulk_mb: u32,
+    /// Most clients at a time [default: 10000]
+    #[arg(long, env = "SCATTERHOARD_MAX_CLIENTS", value_name = "N")]
+    max_clients: usize,
+    /// Memory for request bodies under way, in MB [default: 1024]
+    #[arg(long, env = "SCATTERHOARD_INFLIGHT_MB", value_name = "M")]
+    inflight_mb: u32,
+    /// Refuse clients from other machines [default: true]
+    #[arg(long, env = "SCATTERHOARD_PROTECTED_MODE", value_name = "BOOL")]
+    protected_mode: bool,
+    /// Longest shutdown, in s [default: 10]
+    #[arg(long, env = "SCATTERHOARD_SHUTDOWN_TIMEOUT_S", value_name = "S")]
+    shutdown_timeout_s: u64,
+    /// Worker threads; 0: one per processor [default: 0]
+    #[arg(long, env = "SCATTERHOARD_THREADS", value_name = "N")]
+    threads: usize,
+    /// What is logged, e.g. `warn` or `info,scatterhoard_proxy::pool=debug` [default: info]
+    #[arg(long, env = "SCATTERHOARD_LOG", value_name = "FILTER")]
+    log: String,
+    /// How log lines look [default: human]
+    #[arg(long, env = "SCATTERHOARD_LOG_FORMAT", value_name = "FORMAT", value_enum)]
+    log_format: LogFormat,
+}
+
+/// Only to ask clap for the names of the settings.
+#[derive(Parser)]
+struct Names {
+    #[command(flatten)]
+    _options: Options,
+}
+
+impl Options {
+    /// Reads a TOML file.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::from_toml(path, &text)
+    }
+
+    /// Understands the text of a file; `path` is for errors.
+    pub fn from_toml(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let syntax = |error| ConfigError::Syntax {
+            path: path.to_owned(),
+            error,
+        };
+        let table = toml::de::DeTable::parse(text).map_err(syntax)?;
+        let command = Names::command();
+        let known: Vec<&str> = command
+            .get_arguments()
+            .map(|a| a.get_id().as_str())
+            .collect();
+        for key in table.get_ref().keys() {
+            let name: &str = key.get_ref();
+            if !known.contains(&name) {
+                return Err(ConfigError::UnknownKey {
+                    path: path.to_owned(),
+                    line: text[..key.span().start].lines().count().max(1)
+                        + usize::from(text[..key.span().start].ends_with('\n')),
+                    key: name.to_owned(),
+                    nearest: nearest(name, &known),
+                });
+            }
+        }
+        toml::from_str(text).map_err(syntax)
+    }
+}
+
+/// The known name that looks most like this one, if any does.
+fn nearest(name: &str, known: &[&str]) -> Option<String> {
+    let name = name.replace('-', "_");
+    let likeness = |known: &&str| strsim::jaro_winkler(&name, known);
+    let best = known
+        .iter()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(best) > 0.7).then(|| (*best).to_owned())
+}

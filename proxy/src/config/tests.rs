@@ -1,0 +1,80 @@
+use std::path::Path;
+
+use super::*;
+
+fn from_toml(text: &str) -> Result<Config, ConfigError> {
+    Options::from_toml(Path::new("s.toml"), text).and_then(Config::from_options)
+}
+
+fn error(text: &str) -> String {
+    from_toml(text).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_are_a_pool_on_this_machine() {
+    let config = from_toml("").unwrap();
+    assert_eq!(config.functions, Functions::Local);
+    assert_eq!(
+        (config.nodes, config.listen.to_string().as_str()),
+        (14, "127.0.0.1:6379")
+    );
+    assert_eq!(config.function_names()[13], "scatterhoard-node-013");
+}
+
+#[test]
+fn an_unknown_setting_is_named_with_its_line_and_the_nearest_one() {
+    let text = "# comment\nnodes = 20\nhot_teir_mb = 3\n";
+    assert_eq!(
+        error(text),
+        "s.toml, line 3: unknown setting `hot_teir_mb`, did you mean `hot_tier_mb`?"
+    );
+    assert_eq!(error("zzz = 1"), "s.toml, line 1: unknown setting `zzz`");
+    assert!(error("hot-tier-mb = 1").ends_with("did you mean `hot_tier_mb`?"));
+}
+
+#[test]
+fn wrong_values_say_what_would_be_right() {
+    assert!(error("nodes = \"many\"").contains("line 1"));
+    assert_eq!(error("nodes = 11"), "nodes: 10+2 needs at least 12 nodes");
+    assert!(error("data_parity = \"ten\"").starts_with("data_parity: "));
+    assert_eq!(
+        error("node_memory_mb = 64"),
+        "node_memory_mb: must be 128 to 10240, as on Lambda"
+    );
+    assert_eq!(
+        error("lambda_endpoint = \"here\""),
+        "lambda_endpoint: must be an http(s) URL, or `aws`"
+    );
+    assert!(error("maxmemory_policy = \"mru\"").contains("allkeys-lru"));
+    assert!(error("cell_kb = 0").starts_with("cell_kb"));
+    assert!(error("admin = \"9121\"").starts_with("admin"));
+}
+
+#[test]
+fn nearer_sources_win() {
+    let file = Options {
+        nodes: Some(20),
+        linger_ms: Some(3),
+        ..Options::default()
+    };
+    let flags = Options {
+        nodes: Some(30),
+        ..Options::default()
+    };
+    let config = Config::from_options(flags.or(file)).unwrap();
+    assert_eq!((config.nodes, config.linger.as_millis()), (30, 3));
+}
+
+#[test]
+fn the_example_file_is_true() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scatterhoard.example.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let config = Config::from_options(Options::from_toml(&path, &text).unwrap()).unwrap();
+    assert_eq!(config.nodes, 14);
+    // every setting that is commented out can be switched on as it stands
+    let on: String = text
+        .lines()
+        .map(|l| format!("{}\n", l.strip_prefix("#= ").unwrap_or(l)))
+        .collect();
+    Config::from_options(Options::from_toml(&path, &on).unwrap()).unwrap();
+}

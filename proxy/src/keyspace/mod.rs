@@ -1,0 +1,496 @@
+//! The index: what each key means. Pure; time comes in as an argument.
+//!
+//! Slots live in a slab: a key keeps its slot for life, so a scan that walks
+//! the slab sees every key that is there throughout. A recency list runs
+//! through the slots; expiries are kept in order beside them. Whatever leaves
+//! the index (overwritten, deleted, expired, evicted) is handed out through
+//! [`Keyspace::take_freed`], unless a reader has pinned it: then when the last
+//! reader lets go.
+
+pub mod eviction;
+mod object;
+mod recency;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use hashbrown::{HashTable, hash_table::Entry};
+use rand::Rng;
+use scatterhoard_wire::WriteId;
+
+pub use eviction::EvictionPolicy;
+pub use object::Object;
+use recency::{Links, Recency};
+
+/// Number of databases that SELECT knows.
+pub const DATABASES: usize = 16;
+
+/// Which key of which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRef<'a> {
+    /// Database, below [`DATABASES`].
+    pub db: u8,
+    /// The key.
+    pub key: &'a [u8],
+}
+
+/// When a new value may be committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Always.
+    #[default]
+    Always,
+    /// Only if the key does not exist (NX).
+    Absent,
+    /// Only if it exists (XX).
+    Present,
+}
+
+/// The expiry that a commit gives its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewExpiry {
+    /// That of the value it replaces, if any.
+    Keep,
+    /// This one, in milliseconds since 1970; `None` for never.
+    Set(Option<u64>),
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Whether the key names the new object now.
+    pub done: bool,
+    /// What it named before.
+    pub previous: Option<Arc<Object>>,
+}
+
+struct Slot {
+    key: Box<[u8]>,
+    db: u8,
+    object: Arc<Object>,
+    /// 0: never.
+    expires_unix_ms: u64,
+    links: Links,
+}
+
+/// A look at one key.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What it names.
+    pub object: Arc<Object>,
+    /// When it expires.
+    pub expires_unix_ms: Option<u64>,
+}
+
+/// All keys of all databases.
+pub struct Keyspace {
+    slots: Vec<Option<Slot>>,
+    vacant: Vec<u32>,
+    table: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    recency: Recency,
+    expiries: BTreeSet<(u64, u32)>,
+    counts: [u64; DATABASES],
+    bytes: u64,
+    pins: HashMap<WriteId, u32>,
+    deferred: HashMap<WriteId, Arc<Object>>,
+    freed: Vec<Arc<Object>>,
+    expired_total: u64,
+}
+
+impl Default for Keyspace {
+    fn default() -> Self {
+        Self {
+            slots: Vec::new(),
+            vacant: Vec::new(),
+            table: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            recency: Recency::default(),
+            expiries: BTreeSet::new(),
+            counts: [0; DATABASES],
+            bytes: 0,
+            pins: HashMap::new(),
+            deferred: HashMap::new(),
+            freed: Vec::new(),
+            expired_total: 0,
+        }
+    }
+}
+
+impl Keyspace {
+    fn hash(&self, key: KeyRef<'_>) -> u64 {
+        std::hash::BuildHasher::hash_one(&self.hasher, (key.db, key.key))
+    }
+
+    fn find(&self, key: KeyRef<'_>) -> Option<u32> {
+        let is_it = |&i: &u32| self.slots[i as usize].as_ref().is_some_and(|s| s.is(key));
+        self.table.find(self.hash(key), is_it).copied()
+    }
+
+    fn slot(&self, i: u32) -> Option<&Slot> {
+        self.slots.get(i as usize)?.as_ref()
+    }
+
+    /// The slot of a key that has not expired; one that has goes.
+    fn live(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<u32> {
+        let i = self.find(key)?;
+        let expires = self.slot(i)?.expires_unix_ms;
+        if expires != 0 && expires <= now_ms {
+            self.expired_total += 1;
+            self.remove_slot(i);
+            return None;
+        }
+        Some(i)
+    }
+
+    /// What the key names. Counts as a use.
+    pub fn get(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Found> {
+        let i = self.live(key, now_ms)?;
+        self.recency.touch(&mut self.slots, i);
+        self.slot(i).map(Slot::found)
+    }
+
+    /// What the key names. Does not count as a use.
+    pub fn peek(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Found> {
+        let i = self.live(key, now_ms)?;
+        self.slot(i).map(Slot::found)
+    }
+
+    /// Makes the key name a new object, if the condition holds. If not, the new
+    /// object is freed.
+    pub fn commit(
+        &mut self,
+        key: KeyRef<'_>,
+        object: Arc<Object>,
+        condition: Condition,
+        expiry: NewExpiry,
+        now_ms: u64,
+    ) -> Committed {
+        let present = self.live(key, now_ms);
+        let previous = present.and_then(|i| self.slot(i)).map(|s| s.object.clone());
+        let allowed = match condition {
+            Condition::Always => true,
+            Condition::Absent => present.is_none(),
+            Condition::Present => present.is_some(),
+        };
+        if !allowed {
+            self.release(object);
+            return Committed {
+                done: false,
+                previous,
+            };
+        }
+        match present {
+            Some(i) => self.replace(i, object),
+            None => self.insert(key, object),
+        }
+        if let NewExpiry::Set(at) = expiry {
+            self.set_expiry(key, at, now_ms);
+        }
+        Committed {
+            done: true,
+            previous,
+        }
+    }
+
+    fn insert(&mut self, key: KeyRef<'_>, object: Arc<Object>) {
+        self.counts[usize::from(key.db)] += 1;
+        self.bytes += object.size_bytes();
+        let slot = Slot {
+            key: key.key.into(),
+            db: key.db,
+            object,
+            expires_unix_ms: 0,
+            links: Links::default(),
+        };
+        let i = match self.vacant.pop() {
+            Some(i) => i,
+            None => {
+                self.slots.push(None);
+                u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
+            }
+        };
+        self.slots[i as usize] = Some(slot);
+        self.recency.push(&mut self.slots, i);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        let hash_of = |&i: &u32| {
+            let key = slots[i as usize].as_ref().map(|s| (s.db, &s.key[..]));
+            std::hash::BuildHasher::hash_one(hasher, key.unwrap_or_default())
+        };
+        let hash = std::hash::BuildHasher::hash_one(hasher, (key.db, key.key));
+        match self.table.entry(hash, |_| false, hash_of) {
+            Entry::Vacant(entry) => {
+                entry.insert(i);
+            }
+            Entry::Occupied(_) => {}
+        }
+    }
+
+    fn replace(&mut self, i: u32, object: Arc<Object>) {
+        let size = object.size_bytes();
+        let Some(slot) = self.slots[i as usize].as_mut() else {
+            return;
+        };
+        let old = std::mem::replace(&mut slot.object, object);
+        self.bytes = self.bytes + size - old.size_bytes();
+        self.recency.touch(&mut self.slots, i);
+        self.release(old);
+    }
+
+    fn remove_slot(&mut self, i: u32) -> Option<Arc<Object>> {
+        let slot = self.slots.get_mut(i as usize)?.take();
+        // put back for the unlinking, which goes through the neighbours
+        self.slots[i as usize] = slot;
+        self.recency.unlink(&mut self.slots, i);
+        let slot = self.slots[i as usize].take()?;
+        let hash = std::hash::BuildHasher::hash_one(&self.hasher, (slot.db, &slot.key[..]));
+        if let Ok(entry) = self.table.find_entry(hash, |&j| j == i) {
+            entry.remove();
+        }
+        self.vacant.push(i);
+        self.expiries.remove(&(slot.expires_unix_ms, i));
+        self.counts[usize::from(slot.db)] -= 1;
+        self.bytes -= slot.object.size_bytes();
+        self.release(slot.object.clone());
+        Some(slot.object)
+    }
+
+    /// Removes a key; what it named.
+    pub fn remove(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Arc<Object>> {
+        let i = self.live(key, now_ms)?;
+        self.remove_slot(i)
+    }
+
+    /// Removes a key if it still names this write.
+    pub fn remove_if(&mut self, key: KeyRef<'_>, write_id: WriteId) -> bool {
+        match self.find(key) {
+            Some(i) if self.slot(i).is_some_and(|s| s.object.write_id == write_id) => {
+                self.remove_slot(i).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes that chunk `index` is on `node` now, if the key still names this
+    /// write; says whether it does.
+    pub fn chunk_moved(
+        &mut self,
+        key: KeyRef<'_>,
+        write_id: WriteId,
+        index: usize,
+        node: scatterhoard_wire::NodeId,
+    ) -> bool {
+        let Some(i) = self.find(key) else {
+            return false;
+        };
+        let Some(slot) = self.slots[i as usize].as_mut() else {
+            return false;
+        };
+        let same = slot.object.write_id == write_id;
+        if same {
+            slot.object = Arc::new(slot.object.with_chunk_on(index, node));
+        }
+        same
+    }
+
+    /// Whether the key still names this write.
+    pub fn names(&self, key: KeyRef<'_>, write_id: WriteId) -> bool {
+        let slot = self.find(key).and_then(|i| self.slot(i));
+        slot.is_some_and(|s| s.object.write_id == write_id)
+    }
+
+    /// Gives the key an expiry, or none; false if there is no such key. One in
+    /// the past removes it.
+    pub fn set_expiry(&mut self, key: KeyRef<'_>, at_ms: Option<u64>, now_ms: u64) -> bool {
+        let Some(i) = self.live(key, now_ms) else {
+            return false;
+        };
+        if at_ms.is_some_and(|at| at <= now_ms) {
+            self.remove_slot(i);
+            return true;
+        }
+        let Some(slot) = self.slots[i as usize].as_mut() else {
+            return false;
+        };
+        self.expiries.remove(&(slot.expires_unix_ms, i));
+        slot.expires_unix_ms = at_ms.unwrap_or(0);
+        if slot.expires_unix_ms != 0 {
+            self.expiries.insert((slot.expires_unix_ms, i));
+        }
+        true
+    }
+
+    /// Removes at most `max` keys that have expired; how many it found.
+    pub fn expire(&mut self, now_ms: u64, max: usize) -> usize {
+        let mut removed = 0;
+        while removed < max {
+            let Some(&(at, i)) = self.expiries.first() else {
+                break;
+            };
+            if at > now_ms {
+                break;
+            }
+            self.remove_slot(i);
+            removed += 1;
+        }
+        self.expired_total += removed as u64;
+        removed
+    }
+
+    /// Removes every key of one database, or of all.
+    pub fn flush(&mut self, db: Option<u8>) {
+        for i in 0..self.slots.len() {
+            let doomed = self.slots[i]
+                .as_ref()
+                .is_some_and(|s| db.is_none_or(|db| s.db == db));
+            if doomed {
+                self.remove_slot(i as u32);
+            }
+        }
+    }
+
+    /// Walks from `cursor` until about `count` slots were looked at. Calls
+    /// `visit` with each live key of the database; the cursor to go on with,
+    /// 0 at the end. A key that is there throughout the walk is visited once.
+    pub fn scan(
+        &self,
+        db: u8,
+        cursor: u64,
+        count: usize,
+        now_ms: u64,
+        mut visit: impl FnMut(&[u8], &Object),
+    ) -> u64 {
+        let start = usize::try_from(cursor)
+            .unwrap_or(usize::MAX)
+            .min(self.slots.len());
+        let end = start.saturating_add(count).min(self.slots.len());
+        for slot in self.slots[start..end].iter().flatten() {
+            if slot.db == db && !slot.is_expired(now_ms) {
+                visit(&slot.key, &slot.object);
+            }
+        }
+        if end == self.slots.len() {
+            0
+        } else {
+            end as u64
+        }
+    }
+
+    /// A random live key of the database.
+    pub fn random_key(&self, db: u8, now_ms: u64, rng: &mut impl Rng) -> Option<Box<[u8]>> {
+        if self.counts[usize::from(db)] == 0 {
+            return None;
+        }
+        let start = rng.random_range(0..self.slots.len());
+        let (tail, head) = self.slots.split_at(start);
+        let mut slots = head.iter().chain(tail).flatten();
+        slots
+            .find(|s| s.db == db && !s.is_expired(now_ms))
+            .map(|s| s.key.clone())
+    }
+
+    /// Number of keys in a database, expired ones included until they are met.
+    pub fn len(&self, db: u8) -> u64 {
+        self.counts[usize::from(db)]
+    }
+
+    /// Number of keys with an expiry in a database.
+    pub fn volatile(&self, db: u8) -> u64 {
+        let of_db = |(_, i): &&(u64, u32)| self.slot(*i).is_some_and(|s| s.db == db);
+        self.expiries.iter().filter(of_db).count() as u64
+    }
+
+    /// Bytes of all values.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many keys have expired since the start.
+    pub fn expired_total(&self) -> u64 {
+        self.expired_total
+    }
+
+    /// Every write id that is named or pinned: all others are garbage.
+    pub fn live_write_ids(&self) -> std::collections::HashSet<WriteId> {
+        let named = self.slots.iter().flatten().map(|s| s.object.write_id);
+        named.chain(self.deferred.keys().copied()).collect()
+    }
+
+    /// Keeps a write's chunks until [`Self::unpin`], whatever becomes of its key.
+    pub fn pin(&mut self, write_id: WriteId) {
+        *self.pins.entry(write_id).or_insert(0) += 1;
+    }
+
+    /// Ends one pin.
+    pub fn unpin(&mut self, write_id: WriteId) {
+        let Some(count) = self.pins.get_mut(&write_id) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.pins.remove(&write_id);
+            self.freed.extend(self.deferred.remove(&write_id));
+        }
+    }
+
+    fn release(&mut self, object: Arc<Object>) {
+        if self.pins.contains_key(&object.write_id) {
+            self.deferred.insert(object.write_id, object);
+        } else {
+            self.freed.push(object);
+        }
+    }
+
+    /// Frees an object that was written, but will not be committed.
+    pub fn discard(&mut self, object: Arc<Object>) {
+        self.release(object);
+    }
+
+    /// Whether any reader holds anything.
+    pub fn has_pins(&self) -> bool {
+        !self.pins.is_empty()
+    }
+
+    /// Objects that nobody needs any more, since the last call.
+    pub fn take_freed(&mut self) -> Vec<Arc<Object>> {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// Takes victims in the policy's order until `enough` says so; removes them.
+    /// How many were removed.
+    pub fn evict(
+        &mut self,
+        policy: EvictionPolicy,
+        rng: &mut impl Rng,
+        mut wanted: impl FnMut(&Object) -> eviction::Verdict,
+    ) -> usize {
+        let victims = eviction::victims(self, policy, rng, &mut wanted);
+        victims
+            .iter()
+            .filter(|i| self.remove_slot(**i).is_some())
+            .count()
+    }
+}
+
+impl Slot {
+    fn is(&self, key: KeyRef<'_>) -> bool {
+        self.db == key.db && *self.key == *key.key
+    }
+
+    fn is_expired(&self, now_ms: u64) -> bool {
+        self.expires_unix_ms != 0 && self.expires_unix_ms <= now_ms
+    }
+
+    fn found(&self) -> Found {
+        let expires_unix_ms = Some(self.expires_unix_ms).filter(|at| *at != 0);
+        Found {
+            object: self.object.clone(),
+            expires_unix_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! A doubly linked list through the slots, from the longest unused to the most
+//! recently used. All steps are constant-time.
+
+use super::Slot;
+
+const NONE: u32 = u32::MAX;
+
+/// A slot's neighbours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Links {
+    older: u32,
+    newer: u32,
+}
+
+impl Default for Links {
+    fn default() -> Self {
+        Self {
+            older: NONE,
+            newer: NONE,
+        }
+    }
+}
+
+/// The ends of the list.
+#[derive(Debug)]
+pub(super) struct Recency {
+    oldest: u32,
+    newest: u32,
+}
+
+impl Default for Recency {
+    fn default() -> Self {
+        Self {
+            oldest: NONE,
+            newest: NONE,
+        }
+    }
+}
+
+type Slots = [Option<Slot>];
+
+fn links(slots: &mut Slots, i: u32) -> Option<&mut Links> {
+    slots.get_mut(i as usize)?.as_mut().map(|s| &mut s.links)
+}
+
+impl Recency {
+    /// Appends a slot as the most recently used one.
+    pub(super) fn push(&mut self, slots: &mut Slots, i: u32) {
+        let older = self.newest;
+        if let Some(own) = links(slots, i) {
+            *own = Links { older, newer: NONE };
+        }
+        match links(slots, older) {
+            Some(neighbour) => neighbour.newer = i,
+            None => self.oldest = i,
+        }
+        self.newest = i;
+    }
+
+    /// Takes a slot out of the list.
+    pub(super) fn unlink(&mut self, slots: &mut Slots, i: u32) {
+        let Some(own) = links(slots, i).map(std::mem::take) else {
+            return;
+        };
+        match links(slots, own.older) {
+            Some(neighbour) => neighbour.newer = own.newer,
+            None => self.oldest = own.newer,
+        }
+        match links(slots, own.newer) {
+            Some(neighbour) => neighbour.older = own.older,
+            None => self.newest = own.older,
+        }
+    }
+
+    /// Moves a slot to the recently used end.
+    pub(super) fn touch(&mut self, slots: &mut Slots, i: u32) {
+        if self.newest != i {
+            self.unlink(slots, i);
+            self.push(slots, i);
+        }
+    }
+
+    /// Slots from the longest unused on.
+    pub(super) fn oldest_first<'a>(&self, slots: &'a Slots) -> impl Iterator<Item = u32> + 'a {
+        let mut at = self.oldest;
+        std::iter::from_fn(move || {
+            let i = at;
+            at = slots.get(i as usize)?.as_ref()?.links.newer;
+            Some(i)
+        })
+    }
+}

@@ -1,0 +1,212 @@
+use std::collections::{BTreeMap, HashSet};
+
+use proptest::{collection::vec, prelude::*};
+use rand::{SeedableRng, rngs::SmallRng};
+use scatterhoard_wire::{Epoch, Geometry, GeometryPolicy, NodeId};
+
+use super::*;
+
+fn object(counter: u64, size: u64) -> Arc<Object> {
+    let layout = GeometryPolicy::with_full(Geometry::new(10, 2).unwrap())
+        .layout(size)
+        .unwrap();
+    let nodes = (0..layout.geometry().total())
+        .map(|i| Some(NodeId(i as u16)))
+        .collect();
+    Arc::new(Object::new(
+        WriteId {
+            epoch: Epoch(1),
+            counter,
+        },
+        layout,
+        nodes,
+    ))
+}
+
+fn at(key: &[u8]) -> KeyRef<'_> {
+    KeyRef { db: 0, key }
+}
+
+fn put(k: &mut Keyspace, key: &[u8], counter: u64) -> Committed {
+    k.commit(
+        at(key),
+        object(counter, 10),
+        Condition::Always,
+        NewExpiry::Set(None),
+        0,
+    )
+}
+
+fn freed(k: &mut Keyspace) -> Vec<u64> {
+    k.take_freed().iter().map(|o| o.write_id.counter).collect()
+}
+
+#[test]
+fn conditions_decide_at_the_commit() {
+    let mut k = Keyspace::default();
+    let mut set = |counter, condition| {
+        k.commit(at(b"a"), object(counter, 1), condition, NewExpiry::Keep, 0)
+            .done
+    };
+    assert!(!set(1, Condition::Present));
+    assert!(set(2, Condition::Absent));
+    assert!(!set(3, Condition::Absent));
+    assert!(set(4, Condition::Present));
+    assert_eq!(freed(&mut k), [1, 3, 2]);
+    assert_eq!(k.get(at(b"a"), 0).unwrap().object.write_id.counter, 4);
+}
+
+#[test]
+fn a_pinned_object_is_freed_by_its_last_reader() {
+    let mut k = Keyspace::default();
+    put(&mut k, b"a", 1);
+    let id = object(1, 10).write_id;
+    k.pin(id);
+    k.pin(id);
+    put(&mut k, b"a", 2);
+    k.unpin(id);
+    assert!(freed(&mut k).is_empty());
+    assert!(k.live_write_ids().contains(&id));
+    k.unpin(id);
+    assert_eq!(freed(&mut k), [1]);
+}
+
+#[test]
+fn expiry_is_lazy_and_active() {
+    let mut k = Keyspace::default();
+    put(&mut k, b"a", 1);
+    put(&mut k, b"b", 2);
+    assert!(k.set_expiry(at(b"a"), Some(100), 0) && k.set_expiry(at(b"b"), Some(100), 0));
+    assert_eq!(k.get(at(b"a"), 99).unwrap().expires_unix_ms, Some(100));
+    assert!(k.get(at(b"a"), 100).is_none());
+    assert_eq!(k.expire(99, 10), 0);
+    assert_eq!((k.expire(100, 10), k.len(0), k.expired_total()), (1, 0, 2));
+    put(&mut k, b"c", 3);
+    assert!(
+        k.set_expiry(at(b"c"), Some(5), 10),
+        "in the past: gone, but it was there"
+    );
+    assert_eq!(k.len(0), 0);
+}
+
+#[test]
+fn keep_ttl_keeps_it() {
+    let mut k = Keyspace::default();
+    k.commit(
+        at(b"a"),
+        object(1, 1),
+        Condition::Always,
+        NewExpiry::Set(Some(50)),
+        0,
+    );
+    k.commit(
+        at(b"a"),
+        object(2, 1),
+        Condition::Always,
+        NewExpiry::Keep,
+        0,
+    );
+    assert_eq!(k.get(at(b"a"), 0).unwrap().expires_unix_ms, Some(50));
+    k.commit(
+        at(b"a"),
+        object(3, 1),
+        Condition::Always,
+        NewExpiry::Set(None),
+        0,
+    );
+    assert_eq!(
+        (k.get(at(b"a"), 0).unwrap().expires_unix_ms, k.expire(99, 9)),
+        (None, 0)
+    );
+}
+
+#[test]
+fn the_longest_unused_go_first_and_pinned_ones_stay() {
+    let mut k = Keyspace::default();
+    (0..5u8).for_each(|i| drop(put(&mut k, &[i], i.into())));
+    k.get(at(&[0]), 0);
+    k.pin(object(1, 10).write_id);
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut taken = 0;
+    let two = |_: &Object| {
+        taken += 1;
+        if taken == 2 {
+            eviction::Verdict::TakeAndStop
+        } else {
+            eviction::Verdict::Take
+        }
+    };
+    assert_eq!(k.evict(EvictionPolicy::AllkeysLru, &mut rng, two), 2);
+    assert_eq!(freed(&mut k), [2, 3]);
+    let all = |_: &Object| eviction::Verdict::Take;
+    assert_eq!(k.evict(EvictionPolicy::Noeviction, &mut rng, all), 0);
+    assert_eq!(k.evict(EvictionPolicy::VolatileLru, &mut rng, all), 0);
+    assert_eq!(k.evict(EvictionPolicy::AllkeysRandom, &mut rng, all), 2);
+}
+
+#[test]
+fn a_scan_sees_every_key_that_stays() {
+    let mut k = Keyspace::default();
+    (0..1000u32).for_each(|i| drop(put(&mut k, &i.to_be_bytes(), i.into())));
+    let (mut cursor, mut seen, mut round) = (0, Vec::new(), 0u32);
+    loop {
+        cursor = k.scan(0, cursor, 10, 0, |key, _| seen.push(key.to_vec()));
+        // churn around it: odd keys go, new ones come
+        k.remove(at(&(2 * round + 1).to_be_bytes()), 0);
+        put(&mut k, format!("new{round}").as_bytes(), 0);
+        round += 1;
+        if cursor == 0 {
+            break;
+        }
+    }
+    let distinct: HashSet<_> = seen.iter().cloned().collect();
+    assert_eq!(distinct.len(), seen.len());
+    for i in (0..1000u32).step_by(2) {
+        assert!(distinct.contains(i.to_be_bytes().as_slice()), "{i}");
+    }
+}
+
+proptest! {
+    /// Against a plain map: same contents, exact counts, nothing freed twice
+    /// and nothing forgotten.
+    #[test]
+    fn behaves_like_a_map(ops in vec((0u8..7, 0u8..6, 0u64..50), 1..200)) {
+        let (mut k, mut model) = (Keyspace::default(), BTreeMap::<u8, (u64, u64)>::new());
+        let (mut now, mut counter, mut gone) = (1u64, 0u64, HashSet::new());
+        let mut rng = SmallRng::seed_from_u64(7);
+        for (op, key, n) in ops {
+            model.retain(|_, (_, at)| *at == 0 || *at > now);
+            match op {
+                0 | 1 => {
+                    counter += 1;
+                    let expiry = if n > 25 { Some(now + n) } else { None };
+                    k.commit(at(&[key]), object(counter, n), Condition::Always, NewExpiry::Set(expiry), now);
+                    model.insert(key, (counter, expiry.unwrap_or(0)));
+                }
+                2 => {
+                    let removed = k.remove(at(&[key]), now).map(|o| o.write_id.counter);
+                    prop_assert_eq!(removed, model.remove(&key).map(|(c, _)| c));
+                }
+                3 => now += n,
+                4 => { k.expire(now, 3); }
+                5 if n == 0 => { k.flush(None); model.clear(); }
+                _ => {
+                    let random = k.random_key(0, now, &mut rng);
+                    prop_assert_eq!(random.is_some(), !model.is_empty());
+                }
+            }
+            let found = k.get(at(&[key]), now).map(|f| f.object.write_id.counter);
+            prop_assert_eq!(found, model.get(&key).filter(|(_, at)| *at == 0 || *at > now).map(|(c, _)| *c));
+            for id in freed(&mut k) { prop_assert!(gone.insert(id), "freed twice: {}", id); }
+        }
+        k.expire(now, usize::MAX);
+        model.retain(|_, (_, at)| *at == 0 || *at > now);
+        gone.extend(freed(&mut k));
+        prop_assert_eq!(k.len(0) as usize, model.len());
+        prop_assert_eq!(gone.len() + model.len(), counter as usize);
+        let by_age = k.recency.oldest_first(&k.slots).count();
+        prop_assert_eq!(by_age, model.len());
+        k.flush(None);
+        prop_assert_eq!((k.bytes(), k.len(0)), (0, 0));
+    }
+}

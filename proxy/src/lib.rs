@@ -1,0 +1,25 @@
+//! Scatterhoard's proxy: an object cache that speaks the Redis protocol and
+//! keeps its data, erasure-coded, in the memory of function instances.
+//!
+//! A GET goes straight through the modules: `serve` (accept) -> `session`
+//! (bytes to requests, by `resp` and `command`) -> `apply` -> `store` (with
+//! `keyspace` and `codec`) -> `pool` -> a node. Values come back as return
+//! values; nobody calls upward.
+
+pub mod admin;
+pub mod admission;
+pub mod apply;
+pub mod clients;
+pub mod clock;
+pub mod codec;
+pub mod command;
+pub mod config;
+pub mod epoch;
+pub mod keyspace;
+pub mod local_pool;
+pub mod pool;
+pub mod resp;
+pub mod serve;
+pub mod session;
+pub mod store;
+pub mod value;

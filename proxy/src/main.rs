@@ -1,0 +1,105 @@
+//! The `scatterhoard` program: `serve` (the default) and `node`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use scatterhoard_proxy::{
+    config::{Config, LogFormat, Options},
+    serve::{ServeError, serve},
+};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An object cache that speaks the Redis protocol and keeps its data,
+/// erasure-coded, in the memory of function instances.
+#[derive(Parser)]
+#[command(name = "scatterhoard", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve Redis clients (the default)
+    Serve(Box<Serve>),
+    /// Be a node process: started by a Lambda runtime, not by hand
+    Node,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Settings in TOML; flags and environment go before it
+    #[arg(long, env = "SCATTERHOARD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Wrong settings: the same as for wrong flags.
+const EXIT_USAGE: u8 = 2;
+/// Another proxy has taken over: do not restart.
+const EXIT_SUPERSEDED: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli
+        .command
+        .unwrap_or_else(|| Command::Serve(Box::new(cli.serve)))
+    {
+        Command::Node => match scatterhoard_node::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(ExitCode::FAILURE, &error),
+        },
+        Command::Serve(serve) => run(*serve),
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "a person reads it")]
+fn fail(code: ExitCode, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("scatterhoard: {error}");
+    code
+}
+
+fn run(args: Serve) -> ExitCode {
+    let file = match args.config.as_deref().map(Options::from_file).transpose() {
+        Ok(file) => file.unwrap_or_default(),
+        Err(error) => return fail(EXIT_USAGE.into(), &error),
+    };
+    let config = match Config::from_options(args.options.or(file)) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_USAGE.into(), &error),
+    };
+    if let Err(error) = start_log(&config) {
+        return fail(EXIT_USAGE.into(), &error);
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.threads > 0 {
+        builder.worker_threads(config.threads);
+    }
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(ExitCode::FAILURE, &error),
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ ServeError::Superseded(_)) => fail(EXIT_SUPERSEDED.into(), &error),
+        Err(error) => fail(ExitCode::FAILURE, &error),
+    }
+}
+
+fn start_log(config: &Config) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|e| format!("log: {e}"))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

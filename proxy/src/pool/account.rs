@@ -1,0 +1,74 @@
+//! The bytes of one node: what it said it holds, and what is promised to it.
+//! Pure. A write reserves before it sends, so a node is never asked to hold
+//! more than its budget.
+
+use scatterhoard_wire::message::Held;
+
+/// Bytes of one node's current instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    held: Option<Held>,
+    reserved_bytes: u64,
+}
+
+impl Account {
+    /// The node said what it holds. Deleted chunks count until it says so.
+    pub fn report(&mut self, held: Held) {
+        self.held = Some(held);
+    }
+
+    /// Bytes that a new chunk may take. None before the first contact, since
+    /// the budget is the instance's to say.
+    pub fn free_bytes(&self) -> u64 {
+        let Some(held) = self.held else { return 0 };
+        held.budget_bytes
+            .saturating_sub(held.bytes)
+            .saturating_sub(self.reserved_bytes)
+    }
+
+    /// Sets bytes aside for a chunk that is about to be sent.
+    pub fn reserve(&mut self, bytes: u64) -> bool {
+        let fits = bytes <= self.free_bytes();
+        if fits {
+            self.reserved_bytes += bytes;
+        }
+        fits
+    }
+
+    /// The chunk was stored (and is part of what the node holds) or given up.
+    pub fn release(&mut self, bytes: u64) {
+        debug_assert!(bytes <= self.reserved_bytes);
+        self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
+    }
+
+    /// What the node holds; `None` before the first contact.
+    pub fn held(&self) -> Option<Held> {
+        self.held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reservations_never_exceed_the_budget() {
+        let mut account = Account::default();
+        assert!(!account.reserve(1), "budget unknown");
+        account.report(Held {
+            bytes: 60,
+            budget_bytes: 100,
+            chunks: 1,
+        });
+        assert!(account.reserve(30) && !account.reserve(11) && account.reserve(10));
+        account.release(30);
+        account.report(Held {
+            bytes: 90,
+            budget_bytes: 100,
+            chunks: 2,
+        });
+        assert_eq!(account.free_bytes(), 0);
+        account.release(10);
+        assert_eq!(account.free_bytes(), 10);
+    }
+}

@@ -1,0 +1,308 @@
+//! A node's life, as a pure state machine.
+//!
+//! ```text
+//!            Wanted                Hello              Goodbye / LinkLost
+//! Asleep ----------> Waking ------------> Active ------------------> Returning
+//!   ^  \ Tick (silent     \ failed twice                                 |
+//!   |   v  too long)       v                                             |
+//!   | Pinging         Unreachable --Wanted after the back-off--> Waking  |
+//!   +------+------------------------- Returned --------------------------+
+//! ```
+//! Rules that every path keeps: at most one invocation of a node is under way,
+//! since a second one would make the platform start another, empty instance; a
+//! link exists only between the hello and the goodbye of that invocation; a
+//! node is unreachable, not lost, when invokes fail (see `instances` for what
+//! is lost). The backup round, with its second and overlapping invocation, will
+//! be one more phase here; planned hand-over one more reason to leave `Active`.
+
+use std::time::Duration;
+
+use scatterhoard_wire::{InvocationId, invoke::Purpose};
+use tokio::time::Instant;
+
+/// Times that steer the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Longest silence before a ping keeps the instance warm (T_warm).
+    pub warm_interval: Duration,
+    /// From invoke to hello, cold start included.
+    pub wake_timeout: Duration,
+    /// From goodbye, or a lost link, to the invoke's response.
+    pub return_timeout: Duration,
+    /// Longest pause between attempts to invoke a node that fails.
+    pub max_backoff: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            warm_interval: Duration::from_secs(60),
+            wake_timeout: Duration::from_secs(12),
+            return_timeout: Duration::from_secs(5),
+            max_backoff: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Where a node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No invocation is under way: the instance is frozen, or there is none.
+    Asleep,
+    /// An invocation without a link only asks how it is.
+    Pinging {
+        /// The invocation.
+        invocation: InvocationId,
+        /// Give it up then.
+        deadline: Instant,
+    },
+    /// Invoked to serve; the hello has not come yet.
+    Waking {
+        /// The invocation.
+        invocation: InvocationId,
+        /// Give it up then.
+        deadline: Instant,
+    },
+    /// The link is open.
+    Active {
+        /// The invocation.
+        invocation: InvocationId,
+    },
+    /// The link is closed, the invoke has not returned yet.
+    Returning {
+        /// The invocation.
+        invocation: InvocationId,
+        /// Do not wait longer than that.
+        deadline: Instant,
+    },
+    /// Invokes failed: not tried again before then.
+    Unreachable {
+        /// End of the back-off.
+        retry_at: Instant,
+    },
+}
+
+/// How an invocation ended, as far as the machine cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The instance returned in good order.
+    Ok,
+    /// The invoke failed, or the instance died or refused.
+    Failed,
+}
+
+/// What happens to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A request needs the link.
+    Wanted,
+    /// Time passes.
+    Tick,
+    /// The instance of this invocation dialled, with its token.
+    Hello(InvocationId),
+    /// The instance takes no more requests.
+    Goodbye(InvocationId),
+    /// The link ended without goodbye.
+    LinkLost(InvocationId),
+    /// The invoke call returned.
+    Returned(InvocationId, Outcome),
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Call invoke.
+    Invoke(InvocationId, Purpose),
+    /// Open the link.
+    Admit,
+    /// Refuse the hello: not of this invocation.
+    Refuse,
+}
+
+/// The machine of one node.
+#[derive(Clone, Debug)]
+pub struct Lifecycle {
+    settings: Settings,
+    phase: Phase,
+    wanted: bool,
+    failures: u32,
+    last_contact: Instant,
+    last_invocation: InvocationId,
+}
+
+impl Lifecycle {
+    /// A node that was not invoked yet. `last_contact` in the past makes its
+    /// first ping due earlier; the pool uses that to spread pings in time.
+    pub fn new(settings: Settings, last_contact: Instant) -> Self {
+        Self {
+            settings,
+            phase: Phase::Asleep,
+            wanted: false,
+            failures: 0,
+            last_contact,
+            last_invocation: InvocationId(0),
+        }
+    }
+
+    /// Where the node is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Whether requests should rather go elsewhere.
+    pub fn is_unreachable(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Unreachable { retry_at } if now < retry_at)
+    }
+
+    /// Whether it would answer without an invoke.
+    pub fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::Active { .. })
+    }
+
+    /// Takes the next step.
+    pub fn step(&mut self, event: Event, now: Instant) -> Option<Action> {
+        match event {
+            Event::Wanted => self.wanted_at(now),
+            Event::Tick => self.tick(now),
+            Event::Hello(id) => Some(self.hello(id, now)),
+            Event::Goodbye(id) | Event::LinkLost(id) => {
+                if self.phase == (Phase::Active { invocation: id }) {
+                    self.last_contact = now;
+                    let deadline = now + self.settings.return_timeout;
+                    self.phase = Phase::Returning {
+                        invocation: id,
+                        deadline,
+                    };
+                }
+                None
+            }
+            Event::Returned(id, outcome) => self.returned(id, outcome, now),
+        }
+    }
+
+    fn wanted_at(&mut self, now: Instant) -> Option<Action> {
+        match self.phase {
+            Phase::Asleep => Some(self.invoke(Purpose::Serve, now)),
+            Phase::Unreachable { retry_at } if now >= retry_at => {
+                Some(self.invoke(Purpose::Serve, now))
+            }
+            Phase::Unreachable { .. } | Phase::Active { .. } => None,
+            Phase::Pinging { .. } | Phase::Waking { .. } | Phase::Returning { .. } => {
+                self.wanted = true;
+                None
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Instant) -> Option<Action> {
+        match self.phase {
+            Phase::Asleep if now >= self.last_contact + self.settings.warm_interval => {
+                Some(self.invoke(Purpose::Warm, now))
+            }
+            Phase::Unreachable { retry_at }
+                if now >= retry_at && now >= self.last_contact + self.settings.warm_interval =>
+            {
+                Some(self.invoke(Purpose::Warm, now))
+            }
+            Phase::Waking { deadline, .. } | Phase::Pinging { deadline, .. } if now >= deadline => {
+                self.failed(now)
+            }
+            Phase::Returning { deadline, .. } if now >= deadline => self.rest(now),
+            _ => None,
+        }
+    }
+
+    fn hello(&mut self, id: InvocationId, now: Instant) -> Action {
+        match self.phase {
+            Phase::Waking { invocation, .. } if invocation == id => {
+                self.phase = Phase::Active { invocation };
+                self.wanted = false;
+                self.failures = 0;
+                self.last_contact = now;
+                Action::Admit
+            }
+            _ => Action::Refuse,
+        }
+    }
+
+    fn returned(&mut self, id: InvocationId, outcome: Outcome, now: Instant) -> Option<Action> {
+        match self.phase {
+            Phase::Pinging { invocation, .. } | Phase::Waking { invocation, .. }
+                if invocation == id =>
+            {
+                if outcome == Outcome::Failed {
+                    return self.failed(now);
+                }
+                // a good return without a hello: pinged, or the proxy's port
+                // could not be reached, which counts below as a failure
+                if matches!(self.phase, Phase::Waking { .. }) {
+                    return self.failed(now);
+                }
+                self.failures = 0;
+                self.last_contact = now;
+                self.rest(now)
+            }
+            // whether it ended well or was killed on the way, it is over; what
+            // was lost shows at the next hello
+            Phase::Active { invocation } | Phase::Returning { invocation, .. }
+                if invocation == id =>
+            {
+                self.last_contact = now;
+                self.rest(now)
+            }
+            // given up before; the later invocation is what counts
+            _ => None,
+        }
+    }
+
+    /// Nothing is under way: sleep, or wake again if somebody waits.
+    fn rest(&mut self, now: Instant) -> Option<Action> {
+        self.phase = Phase::Asleep;
+        if self.wanted {
+            Some(self.invoke(Purpose::Serve, now))
+        } else {
+            None
+        }
+    }
+
+    /// The first failure is retried at once (an instance may have died under
+    /// the invoke), further ones after a growing pause.
+    fn failed(&mut self, now: Instant) -> Option<Action> {
+        self.failures = self.failures.saturating_add(1);
+        self.last_contact = now;
+        let wanted = self.wanted || matches!(self.phase, Phase::Waking { .. });
+        if wanted && self.failures == 1 {
+            return Some(self.invoke(Purpose::Serve, now));
+        }
+        self.wanted = false;
+        let doublings = self.failures.saturating_sub(2).min(16);
+        let pause = Duration::from_millis(100) * 2u32.pow(doublings);
+        self.phase = Phase::Unreachable {
+            retry_at: now + pause.min(self.settings.max_backoff),
+        };
+        None
+    }
+
+    fn invoke(&mut self, purpose: Purpose, now: Instant) -> Action {
+        self.last_invocation.0 += 1;
+        let invocation = self.last_invocation;
+        let deadline = now + self.settings.wake_timeout;
+        self.phase = match purpose {
+            Purpose::Serve => {
+                self.wanted = false;
+                Phase::Waking {
+                    invocation,
+                    deadline,
+                }
+            }
+            Purpose::Warm => Phase::Pinging {
+                invocation,
+                deadline,
+            },
+        };
+        Action::Invoke(invocation, purpose)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,141 @@
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+fn machine(now: Instant) -> Lifecycle {
+    Lifecycle::new(Settings::default(), now)
+}
+
+fn id(n: u64) -> InvocationId {
+    InvocationId(n)
+}
+
+#[test]
+fn a_request_wakes_serves_and_lets_go() {
+    let now = Instant::now();
+    let mut m = machine(now);
+    assert_eq!(
+        m.step(Event::Wanted, now),
+        Some(Action::Invoke(id(1), Purpose::Serve))
+    );
+    assert_eq!(m.step(Event::Wanted, now), None, "one invocation at a time");
+    assert_eq!(m.step(Event::Hello(id(7)), now), Some(Action::Refuse));
+    assert_eq!(m.step(Event::Hello(id(1)), now), Some(Action::Admit));
+    assert_eq!(m.step(Event::Goodbye(id(1)), now), None);
+    assert_eq!(
+        m.step(Event::Wanted, now),
+        None,
+        "not before the invoke has returned"
+    );
+    let again = m.step(Event::Returned(id(1), Outcome::Ok), now);
+    assert_eq!(again, Some(Action::Invoke(id(2), Purpose::Serve)));
+}
+
+#[test]
+fn silence_is_ended_by_a_ping_and_traffic_counts_as_one() {
+    let start = Instant::now();
+    let mut m = machine(start);
+    let warm = Settings::default().warm_interval;
+    assert_eq!(m.step(Event::Tick, start + warm / 2), None);
+    m.step(Event::Wanted, start + warm / 2);
+    m.step(Event::Hello(id(1)), start + warm / 2);
+    m.step(Event::Returned(id(1), Outcome::Ok), start + warm / 2);
+    assert_eq!(m.step(Event::Tick, start + warm), None);
+    let due = start + warm / 2 + warm;
+    assert_eq!(
+        m.step(Event::Tick, due),
+        Some(Action::Invoke(id(2), Purpose::Warm))
+    );
+    assert_eq!(m.step(Event::Wanted, due), None);
+    let served = m.step(Event::Returned(id(2), Outcome::Ok), due);
+    assert_eq!(served, Some(Action::Invoke(id(3), Purpose::Serve)));
+}
+
+#[test]
+fn failures_back_off_and_recover() {
+    let mut now = Instant::now();
+    let mut m = machine(now);
+    m.step(Event::Wanted, now);
+    let retry = m.step(Event::Returned(id(1), Outcome::Failed), now);
+    assert_eq!(
+        retry,
+        Some(Action::Invoke(id(2), Purpose::Serve)),
+        "the first is retried at once"
+    );
+    assert_eq!(m.step(Event::Returned(id(2), Outcome::Failed), now), None);
+    assert!(m.is_unreachable(now));
+    assert_eq!(m.step(Event::Wanted, now), None);
+    now += Duration::from_millis(100);
+    assert_eq!(
+        m.step(Event::Wanted, now),
+        Some(Action::Invoke(id(3), Purpose::Serve))
+    );
+    assert_eq!(m.step(Event::Hello(id(3)), now), Some(Action::Admit));
+    m.step(Event::LinkLost(id(3)), now);
+    m.step(Event::Returned(id(3), Outcome::Failed), now);
+    assert_eq!(
+        m.phase(),
+        Phase::Asleep,
+        "killed while active: simply invoke again"
+    );
+}
+
+fn any_event() -> impl Strategy<Value = (u8, i64, bool, u64)> {
+    (0u8..6, -1i64..2, any::<bool>(), 0u64..20_000)
+}
+
+proptest! {
+    /// Whatever happens in whatever order: never two invocations at once unless
+    /// the first was given up by its deadline, ids never repeat, a link only
+    /// for the current invocation, and who wants a link gets an invocation or
+    /// an unreachable node, never silence for ever.
+    #[test]
+    fn no_order_of_events_breaks_the_rules(events in vec(any_event(), 1..120)) {
+        let mut now = Instant::now();
+        let mut m = machine(now);
+        let mut issued = 0u64;
+        for (kind, offset, ok, ms) in events {
+            now += Duration::from_millis(ms);
+            let about = id(issued.saturating_add_signed(offset));
+            let before = m.phase();
+            let event = match kind {
+                0 => Event::Wanted,
+                1 => Event::Tick,
+                2 => Event::Hello(about),
+                3 => Event::Goodbye(about),
+                4 => Event::LinkLost(about),
+                _ => Event::Returned(about, if ok { Outcome::Ok } else { Outcome::Failed }),
+            };
+            match m.step(event, now) {
+                Some(Action::Invoke(new, _)) => {
+                    prop_assert!(new.0 == issued + 1);
+                    issued = new.0;
+                    let over = match before {
+                        Phase::Asleep => true,
+                        Phase::Unreachable { retry_at } => now >= retry_at,
+                        Phase::Active { .. } => matches!(event, Event::Returned(..)),
+                        Phase::Pinging { deadline, .. } | Phase::Waking { deadline, .. }
+                        | Phase::Returning { deadline, .. } =>
+                            now >= deadline || matches!(event, Event::Returned(..)),
+                    };
+                    prop_assert!(over, "{before:?} {event:?}");
+                }
+                Some(Action::Admit) => {
+                    prop_assert_eq!(event, Event::Hello(id(issued)));
+                    prop_assert!(matches!(before, Phase::Waking { .. }), "{:?}", before);
+                    prop_assert!(m.is_active());
+                }
+                Some(Action::Refuse) | None => {}
+            }
+            if event == Event::Wanted {
+                prop_assert!(m.phase() != Phase::Asleep);
+            }
+        }
+        // left alone, every node comes to rest
+        for _ in 0..4 {
+            now += Duration::from_secs(20);
+            m.step(Event::Returned(id(issued), Outcome::Ok), now);
+            m.step(Event::Tick, now);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Where instances dial in. A link is opened only for the hello that carries
+//! the one-time token of the invocation under way.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use scatterhoard_wire::{
+    frame,
+    message::{Hello, Message},
+    stream::Assembler,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::Instant,
+};
+
+use super::{
+    Pool,
+    lifecycle::{Action, Event},
+    link::{self, Link, Notice},
+    node::Node,
+};
+
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections beyond one per node: instances about to leave, and strangers.
+const SPARE_CONNECTIONS: usize = 64;
+
+/// Accepts links until the pool stops.
+pub(super) async fn accept(pool: Arc<Pool>, listener: TcpListener) {
+    let room = Arc::new(Semaphore::new(2 * pool.nodes.len() + SPARE_CONNECTIONS));
+    let next = async || {
+        let permit = room.clone().acquire_owned().await.ok()?;
+        Some((listener.accept().await, permit))
+    };
+    while let Some(Some((accepted, permit))) = pool.stop.run_until_cancelled(next()).await {
+        match accepted {
+            Ok((stream, peer)) => {
+                let owner = pool.clone();
+                pool.tasks.spawn(async move {
+                    if let Err(error) = serve(&owner, stream).await {
+                        tracing::warn!(%peer, %error, "link refused");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // out of descriptors: let others end first
+                tracing::warn!(%error, "cannot accept links");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(pool: &Arc<Pool>, mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut assembler = Assembler::default();
+    let hello =
+        tokio::time::timeout(HELLO_TIMEOUT, read_hello(&mut stream, &mut assembler)).await??;
+    match admit(pool, &hello) {
+        Ok(node) => {
+            run(pool, &node, stream, assembler, hello).await;
+            Ok(())
+        }
+        Err(why) => {
+            let mut out = BytesMut::new();
+            frame::encode(&Message::Reject(why.into()), 0, 0, &mut out);
+            stream.write_all(&out).await?;
+            Err(io::Error::other(why))
+        }
+    }
+}
+
+async fn read_hello(stream: &mut TcpStream, assembler: &mut Assembler) -> io::Result<Hello> {
+    loop {
+        if stream.read_buf(&mut assembler.spare()).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // before the hello nothing has a payload, so all bytes are in the head
+        if let Some(frame) = assembler.next_frame().map_err(io::Error::other)? {
+            return match frame.message {
+                Message::Hello(hello) => Ok(hello),
+                other => Err(io::Error::other(format!("expected hello, got {other:?}"))),
+            };
+        }
+    }
+}
+
+fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<Arc<Node>, &'static str> {
+    let entry = pool.tokens.lock().remove(&hello.token);
+    let (node, invocation) = entry.ok_or("no invocation expects this token")?;
+    if invocation != hello.invocation {
+        return Err("the token is of another invocation");
+    }
+    let node = pool.node(node).ok_or("no such node")?;
+    pool.supersede(hello.highest_epoch);
+    match node.step(Event::Hello(invocation), Instant::now()) {
+        Some(Action::Admit) => Ok(node.clone()),
+        _ => Err("the invocation was given up"),
+    }
+}
+
+async fn run(
+    pool: &Arc<Pool>,
+    node: &Arc<Node>,
+    stream: TcpStream,
+    assembler: Assembler,
+    hello: Hello,
+) {
+    pool.met(node, hello.instance, hello.held);
+    let (link, outbox) = Link::new(hello.invocation);
+    // first in the queue, before anybody can see the link
+    link.try_send(Message::Welcome);
+    node.tell_garbage(&link, pool.floor());
+    node.attach(link.clone());
+    if pool.stop.is_cancelled() {
+        link.try_send(Message::Release);
+    }
+    let notice = |notice| match notice {
+        Notice::Held(held) => node.held(held),
+        Notice::Deleted => node.delete_confirmed(),
+        Notice::Goodbye => pool.drive(node, Event::Goodbye(hello.invocation)),
+    };
+    let (reader, writer) = stream.into_split();
+    let end = link::run(&link, outbox, reader, assembler, writer, &notice).await;
+    if let Some(error) = end {
+        metrics::counter!("scatterhoard_links_lost_total").increment(1);
+        tracing::info!(node = %node.id, invocation = %hello.invocation, %error, "link lost");
+    }
+    pool.drive(node, Event::LinkLost(hello.invocation));
+}

@@ -1,0 +1,440 @@
+//! The pool: nodes, their lives and their links. It knows chunks and bytes, but
+//! no keys and no RESP.
+//!
+//! `lifecycle`, `instances`, `account` and `placement` decide; this file, the
+//! `listener` and `requests` act on their decisions.
+
+pub mod account;
+pub mod instances;
+pub mod lifecycle;
+pub mod link;
+mod listener;
+pub mod node;
+pub mod placement;
+pub mod platform;
+pub mod requests;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use scatterhoard_wire::{
+    Epoch, InvocationId, NodeId, Token, WriteId,
+    invoke::{self, Ending, Invocation, Purpose, Report},
+    message::{Held, Message},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use instances::Meeting;
+use lifecycle::{Action, Event, Lifecycle, Outcome};
+use link::Link;
+use node::{Access, Node};
+use placement::Candidate;
+use platform::{InvokeFailure, Platform};
+
+/// How the pool is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Functions, one node each.
+    pub functions: Vec<String>,
+    /// Where nodes dial, as they see it.
+    pub link_address: SocketAddr,
+    /// How long an idle invocation is held open.
+    pub linger: Duration,
+    /// How long before its deadline an instance leaves.
+    pub deadline_margin: Duration,
+    /// An absent instance is lost after so many invokes that met another.
+    pub lost_after: u32,
+    /// Times of the lifecycle.
+    pub lifecycle: lifecycle::Settings,
+}
+
+/// Something the store may want to act on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolEvent {
+    /// An instance that had been absent answered: it may hold what was deleted
+    /// meanwhile.
+    InstanceBack(NodeId),
+}
+
+/// What a survey of the pool found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// Nodes that answered.
+    pub answered: usize,
+    /// The highest epoch that any of them has met.
+    pub highest_epoch: Epoch,
+    /// Why the first one that did not answer did not.
+    pub failure: Option<String>,
+}
+
+/// Why a node cannot be used.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Invokes fail; it is tried again after a pause.
+    #[error("node unreachable: {0}")]
+    Unreachable(String),
+    /// It did not get ready in time.
+    #[error("node did not answer in time")]
+    Deadline,
+    /// The proxy is shutting down.
+    #[error("shutting down")]
+    Stopping,
+}
+
+/// Nodes, and what drives them.
+pub struct Pool {
+    settings: Settings,
+    nodes: Vec<Arc<Node>>,
+    platform: Platform,
+    epoch: AtomicU64,
+    /// Who may dial: a token is taken out by the hello that uses it.
+    tokens: Mutex<HashMap<Token, (NodeId, InvocationId)>>,
+    /// Everything below is garbage, on whatever instance it turns up.
+    floor: Mutex<WriteId>,
+    events: mpsc::Sender<PoolEvent>,
+    superseded: watch::Sender<Option<Epoch>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Events wait here; when it is full the oldest state is found by reads anyway.
+const EVENT_QUEUE: usize = 1024;
+const TICK: Duration = Duration::from_millis(250);
+
+impl Pool {
+    /// A pool whose nodes have not been invoked yet, and its events.
+    pub fn new(settings: Settings, platform: Platform) -> (Arc<Self>, mpsc::Receiver<PoolEvent>) {
+        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+        let now = Instant::now();
+        let count = settings.functions.len();
+        let node = |(i, function): (usize, &String)| {
+            // pings of a pool are spread over the interval
+            let phase = settings
+                .lifecycle
+                .warm_interval
+                .mul_f64(i as f64 / count.max(1) as f64);
+            let last_contact = now.checked_sub(phase).unwrap_or(now);
+            let life = Lifecycle::new(settings.lifecycle, last_contact);
+            let id = NodeId(u16::try_from(i).unwrap_or(u16::MAX));
+            Arc::new(Node::new(id, function.clone(), life, settings.lost_after))
+        };
+        let nodes = settings.functions.iter().enumerate().map(node).collect();
+        let pool = Self {
+            nodes,
+            settings,
+            platform,
+            epoch: AtomicU64::new(0),
+            tokens: Mutex::default(),
+            floor: Mutex::new(WriteId {
+                epoch: Epoch(0),
+                counter: 0,
+            }),
+            events,
+            superseded: watch::Sender::new(None),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        (Arc::new(pool), receiver)
+    }
+
+    /// Starts to accept links and to ping. `listener` is bound to where nodes dial.
+    pub fn start(self: &Arc<Self>, listener: TcpListener) {
+        let pool = self.clone();
+        self.tasks
+            .spawn(async move { listener::accept(pool, listener).await });
+        let pool = self.clone();
+        self.tasks.spawn(async move { pool.tick_for_ever().await });
+    }
+
+    /// Asks every node how it is, so that budgets and the highest epoch are
+    /// known before the first write. Returns when all have answered, or `limit`
+    /// is over.
+    pub async fn survey(self: &Arc<Self>, limit: Duration) -> Survey {
+        let end = Instant::now() + limit;
+        let asked = self.nodes.iter().map(|node| async move {
+            let invocation = self.invocation(node, InvocationId(0), Purpose::Warm, Token(0));
+            let call = self.platform.invoke(&node.function, &invocation);
+            let result = tokio::time::timeout_at(end, call).await;
+            let report = result.unwrap_or_else(|_| {
+                Err(InvokeFailure::Endpoint(format!(
+                    "no answer in {} s",
+                    limit.as_secs()
+                )))
+            })?;
+            node.met(report.instance, held(&report));
+            Ok(report.highest_epoch)
+        });
+        let answers = futures_util::future::join_all(asked).await;
+        let mut survey = Survey {
+            answered: 0,
+            highest_epoch: Epoch(0),
+            failure: None,
+        };
+        for (node, answer) in self.nodes.iter().zip(answers) {
+            match answer {
+                Ok(epoch) => {
+                    survey.answered += 1;
+                    survey.highest_epoch = survey.highest_epoch.max(epoch);
+                }
+                Err(failure) => {
+                    let failure: InvokeFailure = failure;
+                    tracing::warn!(node = %node.id, function = node.function, %failure, "node not reached");
+                    survey.failure.get_or_insert_with(|| failure.to_string());
+                    node.failed(failure);
+                }
+            }
+        }
+        survey
+    }
+
+    /// The epoch that invocations carry from now on; everything older is garbage.
+    pub fn reign(&self, epoch: Epoch) {
+        self.epoch.store(epoch.0, Ordering::Release);
+        self.raise_floor(WriteId { epoch, counter: 0 });
+    }
+
+    /// Every write id below `floor` is dead from now on.
+    pub fn raise_floor(&self, floor: WriteId) {
+        let mut current = self.floor.lock();
+        *current = floor.max(*current);
+        drop(current);
+        for node in &self.nodes {
+            if let Some(link) = node.open_link() {
+                node.tell_garbage(&link, floor);
+            }
+        }
+    }
+
+    fn floor(&self) -> WriteId {
+        *self.floor.lock()
+    }
+
+    /// All nodes, by id.
+    pub fn nodes(&self) -> &[Arc<Node>] {
+        &self.nodes
+    }
+
+    /// One node.
+    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
+        self.nodes.get(usize::from(id.0))
+    }
+
+    /// Every node as placement sees it.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let now = Instant::now();
+        let candidate = |node: &Arc<Node>| {
+            let (free_bytes, reachable) = node.capacity(now);
+            Candidate {
+                node: node.id,
+                free_bytes,
+                reachable,
+            }
+        };
+        self.nodes.iter().map(candidate).collect()
+    }
+
+    /// Set when a node has met a higher epoch: another proxy owns the nodes.
+    pub fn superseded(&self) -> watch::Receiver<Option<Epoch>> {
+        self.superseded.subscribe()
+    }
+
+    /// The node's link, invoking it if need be, by `deadline` at the latest.
+    pub async fn link(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        deadline: Instant,
+    ) -> Result<Arc<Link>, NodeError> {
+        loop {
+            let changed = node.changed.notified();
+            tokio::pin!(changed);
+            // before looking, or a change in between would be missed
+            changed.as_mut().enable();
+            match node.access(Instant::now()) {
+                Access::Open(link) => return Ok(link),
+                Access::Unreachable(why) => {
+                    let text = why.map_or_else(|| "no answer".into(), |w| w.to_string());
+                    return Err(NodeError::Unreachable(text));
+                }
+                Access::Wait(_) if self.stop.is_cancelled() => return Err(NodeError::Stopping),
+                Access::Wait(action) => self.act(node, action),
+            }
+            tokio::time::timeout_at(deadline, changed)
+                .await
+                .map_err(|_| NodeError::Deadline)?;
+        }
+    }
+
+    /// Asks every open link to return, waits for the invocations, at most
+    /// `limit`. Waiters for links get [`NodeError::Stopping`].
+    pub async fn shutdown(&self, limit: Duration) {
+        self.stop.cancel();
+        for node in &self.nodes {
+            if let Some(link) = node.open_link() {
+                link.try_send(Message::Release);
+            }
+            node.changed.notify_waiters();
+        }
+        self.tasks.close();
+        if tokio::time::timeout(limit, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(tasks = self.tasks.len(), "nodes did not return in time");
+        }
+    }
+
+    async fn tick_for_ever(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
+            for node in &self.nodes {
+                self.drive(node, Event::Tick);
+            }
+        }
+    }
+
+    fn drive(self: &Arc<Self>, node: &Arc<Node>, event: Event) {
+        let action = node.step(event, Instant::now());
+        self.act(node, action);
+    }
+
+    fn act(self: &Arc<Self>, node: &Arc<Node>, action: Option<Action>) {
+        match action {
+            Some(Action::Invoke(id, purpose)) => self.invoke(node.clone(), id, purpose),
+            // admitting and refusing is the listener's business
+            Some(Action::Admit | Action::Refuse) | None => {}
+        }
+    }
+
+    fn invocation(
+        &self,
+        node: &Node,
+        invocation: InvocationId,
+        purpose: Purpose,
+        token: Token,
+    ) -> Invocation {
+        let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+        Invocation {
+            version: invoke::VERSION,
+            purpose,
+            proxy: self.settings.link_address,
+            token,
+            node: node.id,
+            invocation,
+            epoch: Epoch(self.epoch.load(Ordering::Acquire)),
+            linger_ms: millis(self.settings.linger),
+            deadline_margin_ms: millis(self.settings.deadline_margin),
+        }
+    }
+
+    fn invoke(self: &Arc<Self>, node: Arc<Node>, id: InvocationId, purpose: Purpose) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let token = Token(rand::random());
+        if purpose == Purpose::Serve {
+            self.tokens.lock().insert(token, (node.id, id));
+        }
+        let invocation = self.invocation(&node, id, purpose, token);
+        let pool = self.clone();
+        self.tasks.spawn(async move {
+            let call = pool.platform.invoke(&node.function, &invocation);
+            let result = call.await;
+            pool.tokens.lock().remove(&token);
+            pool.returned(&node, id, purpose, result);
+        });
+    }
+
+    fn returned(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        id: InvocationId,
+        purpose: Purpose,
+        result: Result<Report, InvokeFailure>,
+    ) {
+        let outcome = match result {
+            Ok(report) => self.reported(node, id, &report),
+            Err(failure) => {
+                tracing::info!(node = %node.id, invocation = %id, error = %failure, "invoke failed");
+                count_invocation(purpose, failure.kind());
+                node.failed(failure);
+                Outcome::Failed
+            }
+        };
+        self.drive(node, Event::Returned(id, outcome));
+    }
+
+    fn reported(self: &Arc<Self>, node: &Arc<Node>, id: InvocationId, report: &Report) -> Outcome {
+        let purpose = if report.ending == Ending::Pinged {
+            Purpose::Warm
+        } else {
+            Purpose::Serve
+        };
+        self.met(node, report.instance, held(report));
+        let failure = match report.ending {
+            Ending::Pinged | Ending::Idle | Ending::Deadline | Ending::Released => None,
+            Ending::LinkLost => Some("the link was lost"),
+            Ending::Unreachable => Some("the node could not dial the proxy"),
+            Ending::Rejected => Some("the node's hello was refused"),
+            Ending::StaleEpoch => Some("the node serves a later proxy"),
+        };
+        if report.ending == Ending::StaleEpoch {
+            self.supersede(report.highest_epoch);
+        }
+        count_invocation(purpose, if failure.is_some() { "link" } else { "ok" });
+        let Some(why) = failure else {
+            return Outcome::Ok;
+        };
+        tracing::info!(node = %node.id, invocation = %id, why, "invocation ended early");
+        node.failed(InvokeFailure::Function(why.into()));
+        Outcome::Failed
+    }
+
+    fn supersede(&self, epoch: Epoch) {
+        if epoch.0 > self.epoch.load(Ordering::Acquire) {
+            self.superseded.send_replace(Some(epoch));
+        }
+    }
+
+    fn met(&self, node: &Node, instance: scatterhoard_wire::InstanceId, held: Held) {
+        match node.met(instance, held) {
+            Meeting::First | Meeting::Same => {}
+            Meeting::Stranger { lost } => {
+                metrics::counter!("scatterhoard_instances_replaced_total").increment(1);
+                metrics::counter!("scatterhoard_instances_lost_total").increment(lost.into());
+                tracing::info!(node = %node.id, %instance, "another instance answers");
+            }
+            Meeting::Back => {
+                metrics::counter!("scatterhoard_instances_back_total").increment(1);
+                tracing::info!(node = %node.id, %instance, "an absent instance is back");
+                let _ = self.events.try_send(PoolEvent::InstanceBack(node.id));
+            }
+        }
+    }
+}
+
+fn held(report: &Report) -> Held {
+    Held {
+        bytes: report.held_bytes,
+        budget_bytes: report.budget_bytes,
+        chunks: report.chunks,
+    }
+}
+
+fn count_invocation(purpose: Purpose, outcome: &'static str) {
+    metrics::counter!("scatterhoard_invocations_total", "purpose" => purpose.name(), "outcome" => outcome)
+        .increment(1);
+}

@@ -1,0 +1,252 @@
+//! One node of the pool as the proxy sees it: life, link, bytes, garbage.
+//! Everything here is quick and under one lock; what waits is in `pool`.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
+use scatterhoard_wire::{
+    InstanceId, InvocationId, NodeId, WriteId,
+    limits::DELETE_BATCH,
+    message::{Held, Message},
+};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    account::Account,
+    instances::{Instances, Meeting},
+    lifecycle::{Action, Event, Lifecycle, Phase},
+    link::Link,
+    platform::InvokeFailure,
+};
+
+/// One function of the pool.
+pub struct Node {
+    /// Its number in the pool.
+    pub id: NodeId,
+    /// The function's name or ARN.
+    pub function: String,
+    /// Rung whenever a waiter for the link should look again.
+    pub(super) changed: Notify,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    life: Lifecycle,
+    instances: Instances,
+    link: Option<Arc<Link>>,
+    account: Account,
+    garbage: Garbage,
+    last_failure: Option<InvokeFailure>,
+}
+
+/// Write ids whose chunks the node may free. Bounded by the chunks it holds.
+#[derive(Default)]
+struct Garbage {
+    /// Not told yet.
+    open: Vec<WriteId>,
+    /// Told on this link, in order, not confirmed.
+    told: VecDeque<Vec<WriteId>>,
+    /// Up to where the given instance was told to drop everything.
+    floor_told: Option<(InstanceId, WriteId)>,
+}
+
+impl Garbage {
+    fn link_ended(&mut self) {
+        self.open.extend(self.told.drain(..).flatten());
+        self.floor_told = None;
+    }
+}
+
+/// A look at a node, for metrics and the admin port.
+#[derive(Clone, Debug)]
+pub struct NodeView {
+    /// Its number.
+    pub id: NodeId,
+    /// Its function.
+    pub function: String,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// What it holds, once known.
+    pub held: Option<Held>,
+    /// The instance that answered last.
+    pub instance: Option<InstanceId>,
+}
+
+/// What a request finds when it asks for the link.
+pub(super) enum Access {
+    /// Here it is.
+    Open(Arc<Link>),
+    /// Wait for [`Node::changed`]; carry out the action first.
+    Wait(Option<Action>),
+    /// Not before the back-off is over.
+    Unreachable(Option<InvokeFailure>),
+}
+
+impl Node {
+    pub(super) fn new(id: NodeId, function: String, life: Lifecycle, lost_after: u32) -> Self {
+        let inner = Inner {
+            life,
+            instances: Instances::new(lost_after),
+            link: None,
+            account: Account::default(),
+            garbage: Garbage::default(),
+            last_failure: None,
+        };
+        Self {
+            id,
+            function,
+            changed: Notify::new(),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    pub(super) fn access(&self, now: Instant) -> Access {
+        let mut inner = self.inner.lock();
+        if let Some(link) = inner.link.as_ref().filter(|l| !l.is_closed()) {
+            return Access::Open(link.clone());
+        }
+        let action = inner.life.step(Event::Wanted, now);
+        if inner.life.is_unreachable(now) {
+            return Access::Unreachable(inner.last_failure.clone());
+        }
+        Access::Wait(action)
+    }
+
+    /// The open link, if there is one: no invoke, no waiting.
+    pub fn open_link(&self) -> Option<Arc<Link>> {
+        self.inner.lock().link.clone().filter(|l| !l.is_closed())
+    }
+
+    pub(super) fn step(&self, event: Event, now: Instant) -> Option<Action> {
+        let mut inner = self.inner.lock();
+        let action = inner.life.step(event, now);
+        if matches!(event, Event::Goodbye(id) | Event::LinkLost(id) if inner.is_linked(id)) {
+            inner.link = None;
+        }
+        if let Event::LinkLost(_) = event {
+            inner.garbage.link_ended();
+        }
+        drop(inner);
+        self.changed.notify_waiters();
+        action
+    }
+
+    /// A link was admitted: from now on requests find it.
+    pub(super) fn attach(&self, link: Arc<Link>) {
+        self.inner.lock().link = Some(link);
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn met(&self, instance: InstanceId, held: Held) -> Meeting {
+        let mut inner = self.inner.lock();
+        inner.account.report(held);
+        inner.instances.meet(instance)
+    }
+
+    pub(super) fn failed(&self, failure: InvokeFailure) {
+        self.inner.lock().last_failure = Some(failure);
+    }
+
+    pub(super) fn held(&self, held: Held) {
+        self.inner.lock().account.report(held);
+    }
+
+    pub(super) fn delete_confirmed(&self) {
+        self.inner.lock().garbage.told.pop_front();
+    }
+
+    /// The object was superseded, deleted or given up: the node frees it when
+    /// it is told, and its bytes count until it says so.
+    pub fn discard(&self, write_id: WriteId) {
+        self.inner.lock().garbage.open.push(write_id);
+    }
+
+    /// Tells the node what it may free, as far as the link has room; the rest
+    /// goes with the next occasion. Order on the link makes room for any put
+    /// that follows.
+    pub(super) fn tell_garbage(&self, link: &Link, floor: WriteId) {
+        let mut inner = self.inner.lock();
+        let Some(instance) = inner.instances.current() else {
+            return;
+        };
+        let garbage = &mut inner.garbage;
+        let told = garbage
+            .floor_told
+            .filter(|(who, _)| *who == instance)
+            .map(|(_, floor)| floor);
+        if told.is_none_or(|told| told < floor) && link.try_send(Message::DeleteBelow(floor)) {
+            garbage.floor_told = Some((instance, floor));
+            garbage.told.push_back(Vec::new());
+            garbage.open.retain(|id| *id >= floor);
+        }
+        while !garbage.open.is_empty() {
+            let rest = garbage.open.len().saturating_sub(DELETE_BATCH);
+            let batch = garbage.open.split_off(rest);
+            if !link.try_send(Message::Delete(batch.clone())) {
+                garbage.open.extend(batch);
+                return;
+            }
+            garbage.told.push_back(batch);
+        }
+    }
+
+    /// Whether everything that may be freed was confirmed as freed.
+    pub(super) fn is_clean(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.garbage.open.is_empty() && inner.garbage.told.is_empty()
+    }
+
+    /// Bytes that it can take, and whether invoking it should work.
+    pub(super) fn capacity(&self, now: Instant) -> (u64, bool) {
+        let inner = self.inner.lock();
+        (inner.account.free_bytes(), !inner.life.is_unreachable(now))
+    }
+
+    /// Sets bytes aside until the reservation is dropped.
+    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        let fits = self.inner.lock().account.reserve(bytes);
+        fits.then(|| Reservation {
+            node: self.clone(),
+            bytes,
+        })
+    }
+
+    /// A look at the node.
+    pub fn view(&self) -> NodeView {
+        let inner = self.inner.lock();
+        NodeView {
+            id: self.id,
+            function: self.function.clone(),
+            phase: inner.life.phase(),
+            held: inner.account.held(),
+            instance: inner.instances.current(),
+        }
+    }
+}
+
+impl Inner {
+    fn is_linked(&self, invocation: InvocationId) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|l| l.invocation() == invocation)
+    }
+}
+
+/// Bytes set aside on a node for a chunk under way.
+pub struct Reservation {
+    node: Arc<Node>,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// The node.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.node.inner.lock().account.release(self.bytes);
+    }
+}

@@ -1,0 +1,366 @@
+//! The main job, straight down: bind, find out who we are, start the pool, serve
+//! until told to stop, drain.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use local_lambda::LocalLambda;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    admin::Admin,
+    admission::Admission,
+    apply::{Context, Stats},
+    clients::Clients,
+    codec::{Codec, CodecError},
+    config::{Config, Functions},
+    epoch::{self, DataDir, DataDirError},
+    local_pool,
+    pool::{self, Pool, lifecycle, platform::Platform},
+    session::Session,
+    store::{self, Store},
+};
+
+/// An absent instance is lost after so many invokes that met another.
+const LOST_AFTER: u32 = 3;
+/// How long a start waits for the nodes' first answers.
+const SURVEY_LIMIT: Duration = Duration::from_secs(20);
+/// Nodes are given so long to say goodbye.
+const POOL_SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// Why the server did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({error}); choose another with {flag}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+        /// The flag that sets it.
+        flag: &'static str,
+    },
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// No function answered.
+    #[error(
+        "no node answered at {endpoint}: {why}; is it running, and are the functions {first} .. {last} there? (--lambda-endpoint, --function-prefix, --nodes)"
+    )]
+    NoNodes {
+        /// Where.
+        endpoint: String,
+        /// The first node's failure.
+        why: String,
+        /// First function.
+        first: String,
+        /// Last function.
+        last: String,
+    },
+    /// The local pool did not start.
+    #[error("cannot start the local pool: {0}")]
+    LocalPool(anyhow::Error),
+    /// The erasure code cannot be set up.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// Something of the system is missing.
+    #[error("{0}")]
+    System(#[from] io::Error),
+    /// Another proxy owns the nodes now.
+    #[error("another proxy with a later epoch ({0}) owns these nodes: stopped serving")]
+    Superseded(scatterhoard_wire::Epoch),
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ServeError> {
+    let listen = |error| ServeError::Listen {
+        address,
+        error,
+        flag,
+    };
+    TcpListener::bind(address).await.map_err(listen)
+}
+
+/// Serves until SIGINT or SIGTERM, then drains.
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    let clients = bind(config.listen, "--listen").await?;
+    let links = bind(config.link_listen, "--link-listen").await?;
+    let admin = match config.admin {
+        Some(address) => Some(bind(address, "--admin").await?),
+        None => None,
+    };
+    let metrics = metrics_recorder()?;
+    let data_dir = config.data_dir.as_deref().map(DataDir::open).transpose()?;
+    let local = match config.functions {
+        Functions::Local => Some(
+            local_pool::start(&config)
+                .await
+                .map_err(ServeError::LocalPool)?,
+        ),
+        Functions::Endpoint(_) | Functions::Aws => None,
+    };
+    let started = start(&config, &links, local.as_ref(), data_dir.as_ref()).await;
+    let result = match started {
+        Ok(started) => {
+            announce(&config, &clients, admin.as_ref())?;
+            let server = Server {
+                config,
+                metrics,
+                local: local.as_ref(),
+                started,
+            };
+            server.run(clients, links, admin).await
+        }
+        Err(error) => Err(error),
+    };
+    if let Some(local) = local {
+        local.shutdown(local_pool::SHUTDOWN_GRACE).await;
+    }
+    // the lock of the folder goes last
+    drop(data_dir);
+    result
+}
+
+fn metrics_recorder() -> Result<PrometheusHandle, ServeError> {
+    PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|e| io::Error::other(e).into())
+}
+
+/// What there is before the first client is served.
+struct Started {
+    pool: Arc<Pool>,
+    events: tokio::sync::mpsc::Receiver<pool::PoolEvent>,
+    store: Arc<Store>,
+    repairs: tokio::sync::mpsc::Receiver<store::RepairJob>,
+}
+
+async fn start(
+    config: &Config,
+    links: &TcpListener,
+    local: Option<&LocalLambda>,
+    data_dir: Option<&DataDir>,
+) -> Result<Started, ServeError> {
+    let endpoint = match (&config.functions, local) {
+        (_, Some(local)) => Some(local.endpoint_url()),
+        (Functions::Endpoint(url), None) => Some(url.clone()),
+        (Functions::Aws | Functions::Local, None) => None,
+    };
+    let platform = Platform::connect(endpoint.as_deref()).await;
+    let link_address = match config.link_advertise {
+        Some(address) => address,
+        None => links.local_addr()?,
+    };
+    let settings = pool::Settings {
+        functions: config.function_names(),
+        link_address,
+        linger: config.linger,
+        deadline_margin: config.deadline_margin,
+        lost_after: LOST_AFTER,
+        lifecycle: lifecycle::Settings {
+            warm_interval: config.warm_interval,
+            ..Default::default()
+        },
+    };
+    let (pool, events) = Pool::new(settings, platform);
+    let survey = pool.survey(SURVEY_LIMIT).await;
+    if survey.answered == 0 {
+        let names = config.function_names();
+        return Err(ServeError::NoNodes {
+            endpoint: endpoint.unwrap_or_else(|| "AWS Lambda".into()),
+            why: survey.failure.unwrap_or_else(|| "no answer in time".into()),
+            first: names.first().cloned().unwrap_or_default(),
+            last: names.last().cloned().unwrap_or_default(),
+        });
+    }
+    let epoch = epoch::next(data_dir, survey.highest_epoch)?;
+    pool.reign(epoch);
+    tracing::info!(%epoch, nodes = survey.answered, "pool is ready");
+    let codec = Codec::new(config.geometry.full, config.codec)?;
+    let settings = store::Settings {
+        geometry: config.geometry,
+        eviction: config.eviction,
+        hot_bytes: config.hot_bytes,
+        hot_value_bytes: config.hot_value_bytes,
+        patience: config.patience,
+        hedge_after: config.hedge_after,
+    };
+    let (store, repairs) = Store::new(settings, pool.clone(), codec, epoch);
+    Ok(Started {
+        pool,
+        events,
+        store,
+        repairs,
+    })
+}
+
+/// Says what runs where, for people; the log has its own line.
+#[allow(
+    clippy::print_stdout,
+    reason = "this is what the program is asked to print"
+)]
+fn announce(config: &Config, clients: &TcpListener, admin: Option<&TcpListener>) -> io::Result<()> {
+    let address = clients.local_addr()?;
+    let where_from = match &config.functions {
+        Functions::Local => "processes on this machine".to_owned(),
+        Functions::Endpoint(url) => format!("functions at {url}"),
+        Functions::Aws => "functions on AWS Lambda".to_owned(),
+    };
+    println!("scatterhoard {}", env!("CARGO_PKG_VERSION"));
+    println!(
+        "  pool    {} nodes of {} MB, {where_from}; {} data + parity chunks",
+        config.nodes, config.node_memory_mb, config.geometry.full
+    );
+    if let Some(admin) = admin {
+        println!(
+            "  admin   http://{}/healthz and /metrics",
+            admin.local_addr()?
+        );
+    }
+    println!(
+        "  try     redis-cli -h {} -p {}",
+        address.ip(),
+        address.port()
+    );
+    println!("scatterhoard is ready: redis://{address}");
+    Ok(())
+}
+
+struct Server<'a> {
+    config: Config,
+    metrics: PrometheusHandle,
+    local: Option<&'a LocalLambda>,
+    started: Started,
+}
+
+impl Server<'_> {
+    async fn run(
+        self,
+        clients: TcpListener,
+        links: TcpListener,
+        admin: Option<TcpListener>,
+    ) -> Result<(), ServeError> {
+        let Started {
+            pool,
+            events,
+            store,
+            repairs,
+        } = self.started;
+        let shutdown_timeout = self.config.shutdown_timeout;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let mut superseded = pool.superseded();
+        pool.start(links);
+        tasks.spawn(store.clone().expire_for_ever(stop.clone()));
+        tasks.spawn(store.clone().repair_for_ever(repairs, stop.clone()));
+        tasks.spawn(store.clone().attend(events, stop.clone()));
+        let context = Arc::new(Context {
+            store,
+            config: self.config,
+            clients: Clients::default(),
+            stats: Stats::default(),
+            started: Instant::now(),
+        });
+        if let Some(listener) = admin {
+            let local = self.local.map(LocalLambda::handle);
+            let admin = Admin::new(context.clone(), self.metrics, local);
+            tasks.spawn(admin.serve(listener, stop.clone()));
+        }
+        let (mut terminate, mut interrupt) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        let sessions = TaskTracker::new();
+        let end = tokio::select! {
+            () = accept(&context, clients, &sessions, &stop) => Ok(()),
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+            _ = superseded.changed() => Err(()),
+        };
+        tracing::info!(sessions = sessions.len(), "stopping");
+        stop.cancel();
+        sessions.close();
+        tasks.close();
+        let drained = async {
+            sessions.wait().await;
+            tasks.wait().await;
+        };
+        if tokio::time::timeout(shutdown_timeout, drained)
+            .await
+            .is_err()
+        {
+            tracing::warn!(sessions = sessions.len(), "clients were cut off");
+        }
+        pool.shutdown(POOL_SHUTDOWN).await;
+        let later = *superseded.borrow();
+        match (end, later) {
+            (Err(()), Some(epoch)) => Err(ServeError::Superseded(epoch)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Accepts clients until stopped. Beyond the limit they are told and let go.
+async fn accept(
+    context: &Arc<Context>,
+    listener: TcpListener,
+    sessions: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let room = Arc::new(Semaphore::new(context.config.max_clients));
+    let admission = Admission::new(context.config.inflight_bytes);
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // out of descriptors: let others end first
+                tracing::warn!(%error, "cannot accept clients");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let refusal = if context.config.protected_mode && !peer.ip().is_loopback() {
+            Some(DENIED)
+        } else {
+            None
+        };
+        let permit = room.clone().try_acquire_owned().ok();
+        let refusal = refusal.or(permit
+            .is_none()
+            .then_some("-ERR max number of clients reached\r\n"));
+        if let Some(text) = refusal {
+            Stats::count(&context.stats.rejected_connections);
+            refuse(stream, text).await;
+            continue;
+        }
+        Stats::count(&context.stats.connections);
+        // small replies must not wait for more to come
+        let _ = stream.set_nodelay(true);
+        let session = Session::new(stream, peer, context.clone(), admission.clone());
+        let stop = stop.clone();
+        sessions.spawn(async move {
+            if let Err(error) = session.run(stop).await {
+                tracing::debug!(%peer, %error, "session ended");
+            }
+            drop(permit);
+        });
+    }
+}
+
+const DENIED: &str = "-DENIED Scatterhoard is in protected mode: without passwords it serves clients on this machine only. To accept others on a trusted network, start it with --protected-mode false.\r\n";
+
+/// Best effort, and never waits for a client that does not read.
+async fn refuse(mut stream: TcpStream, text: &str) {
+    let _ =
+        tokio::time::timeout(Duration::from_millis(10), stream.write_all(text.as_bytes())).await;
+}

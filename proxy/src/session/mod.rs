@@ -1,0 +1,290 @@
+//! One client's connection: bytes to requests, requests in order to replies.
+//!
+//! Bodies of large arguments are read straight into buffers that are cut like
+//! the object's cells. Large values go out as they come in from the nodes, and
+//! what is not yet written is bounded.
+
+mod body;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admission::{Admission, Admitted},
+    apply::{self, Context, Outcome, Stats, ValueReply},
+    clients::Entry,
+    command::Command,
+    resp::{Limits, OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
+    store::{Lookup, ObjectReader},
+    value::Value,
+};
+
+/// Read buffer of a connection: more than one ordinary request.
+const READ_BYTES: usize = 16 * 1024;
+/// Replies are written when so much waits, even in the middle of a pipeline.
+const FLUSH_BYTES: usize = 256 * 1024;
+/// A client that takes nothing for so long is gone.
+const WRITE_STALL: Duration = Duration::from_secs(60);
+
+/// Whether replies are held back (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Silence {
+    /// No.
+    #[default]
+    None,
+    /// All of them.
+    Always,
+    /// That of this command and of the next.
+    ThisAndNext,
+    /// That of this command.
+    This,
+}
+
+/// What a connection has set for itself.
+pub struct Client {
+    /// Selected database.
+    pub db: u8,
+    /// RESP version of replies.
+    pub protocol: Protocol,
+    /// Whether it gets replies.
+    pub silence: Silence,
+    /// Its entry among the connections.
+    pub entry: Entry,
+}
+
+impl Client {
+    /// RESET: as if new.
+    pub fn reset(&mut self) {
+        self.db = 0;
+        self.protocol = Protocol::Resp2;
+        self.silence = Silence::None;
+        self.entry.update(|c| {
+            c.db = 0;
+            c.resp = 2;
+            c.name = bytes::Bytes::new();
+        });
+    }
+}
+
+/// Why a session ended before the client wanted it to.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The connection broke, or the client left in the middle of something.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What it sent is not the protocol; it was told.
+    #[error("{0}")]
+    Protocol(#[from] ProtocolError),
+    /// A value could not be read to its end after its header had gone out: the
+    /// connection is the only way to say so.
+    #[error("value broke off: {0}")]
+    BrokenValue(#[from] crate::store::ReadError),
+    /// It stopped sending, or taking, for too long.
+    #[error("client stalled")]
+    Stalled,
+}
+
+/// One connection being served.
+pub struct Session {
+    stream: TcpStream,
+    context: Arc<Context>,
+    admission: Admission,
+    client: Client,
+    parser: RequestParser,
+    input: BytesMut,
+    output: OutBuffer,
+    admitted: Admitted,
+}
+
+impl Session {
+    /// A session for a connection just accepted.
+    pub fn new(
+        stream: TcpStream,
+        peer: SocketAddr,
+        context: Arc<Context>,
+        admission: Admission,
+    ) -> Self {
+        let limits = Limits {
+            max_bulk_bytes: context.config.proto_max_bulk_bytes,
+            ..Limits::default()
+        };
+        let entry = context.clients.enter(peer);
+        let client = Client {
+            db: 0,
+            protocol: Protocol::Resp2,
+            silence: Silence::None,
+            entry,
+        };
+        Self {
+            stream,
+            context,
+            admission,
+            client,
+            parser: RequestParser::new(limits),
+            input: BytesMut::with_capacity(READ_BYTES),
+            output: OutBuffer::new(),
+            admitted: Admitted::default(),
+        }
+    }
+
+    /// Serves the connection until the client leaves or `stop` asks for an end
+    /// between two requests.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), SessionError> {
+        loop {
+            match self.parser.step(&mut self.input) {
+                Ok(Step::Request(request)) => {
+                    let ends = self.answer(request).await?;
+                    self.admitted = Admitted::default();
+                    if ends {
+                        return self.flush().await;
+                    }
+                    if self.output.pending_bytes() >= FLUSH_BYTES {
+                        self.flush().await?;
+                    }
+                }
+                Ok(Step::LargeBulk { len }) => {
+                    // replies to what came before must not wait for the body
+                    self.flush().await?;
+                    let body = self.read_body(len).await?;
+                    self.parser.large_done(body);
+                }
+                Ok(Step::NeedMore) => {
+                    self.flush().await?;
+                    if !self.read_more(&stop).await? {
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    self.put(error.clone().into());
+                    self.flush().await?;
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+
+    /// Reads what is there; false at the end of the connection.
+    async fn read_more(&mut self, stop: &CancellationToken) -> Result<bool, SessionError> {
+        let wanted = self.parser.wanted_bytes().max(READ_BYTES / 4);
+        self.input
+            .reserve(wanted.min(2 * crate::resp::Limits::default().large_from_bytes));
+        let idle = self.parser.is_idle() && self.input.is_empty();
+        let read = self.stream.read_buf(&mut self.input);
+        let n = if idle {
+            match stop.run_until_cancelled(read).await {
+                Some(read) => read?,
+                None => return Ok(false),
+            }
+        } else {
+            read.await?
+        };
+        if n == 0 && !idle {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok(n > 0)
+    }
+
+    /// Carries a request out and queues or sends its reply; true if it was the
+    /// last one.
+    async fn answer(&mut self, request: Vec<Value>) -> Result<bool, SessionError> {
+        Stats::count(&self.context.stats.commands);
+        let context = self.context.clone();
+        let before = self.client.silence;
+        let outcome = match Command::parse(request) {
+            Ok(command) => apply::apply(&context, &mut self.client, command).await,
+            Err(error) => error.into(),
+        };
+        if self.is_silent(before) {
+            return Ok(matches!(outcome, Outcome::Close(_)));
+        }
+        match outcome {
+            Outcome::Reply(reply) => self.put(reply),
+            Outcome::Close(reply) => {
+                self.put(reply);
+                return Ok(true);
+            }
+            Outcome::Value(value) => self.put_value(value).await?,
+            Outcome::Values(lookups) => self.put_values(lookups).await?,
+        }
+        Ok(false)
+    }
+
+    /// Whether this command's reply is held back, and what that means for the next.
+    fn is_silent(&mut self, before: Silence) -> bool {
+        let now = self.client.silence;
+        self.client.silence = match now {
+            Silence::ThisAndNext if before != Silence::ThisAndNext => Silence::This,
+            Silence::This | Silence::ThisAndNext => Silence::None,
+            other => other,
+        };
+        now != Silence::None
+    }
+
+    fn put(&mut self, reply: Reply) {
+        reply.encode(self.client.protocol, &mut self.output);
+    }
+
+    async fn put_values(&mut self, lookups: Vec<Lookup>) -> Result<(), SessionError> {
+        let store = self.context.store.clone();
+        reply::array_header(lookups.len(), &mut self.output);
+        for lookup in lookups {
+            match apply::ready(&store, lookup).await {
+                // an array of values has no place for an error: a miss
+                ValueReply::Whole(Reply::Error(_)) => self.put(Reply::Null),
+                value => self.put_value(value).await?,
+            }
+            if self.output.pending_bytes() >= FLUSH_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_value(&mut self, value: ValueReply) -> Result<(), SessionError> {
+        match value {
+            ValueReply::Whole(reply) => self.put(reply),
+            ValueReply::Stream { first, rest } => {
+                if let Err(error) = self.stream_value(first, *rest).await {
+                    metrics::counter!("scatterhoard_broken_values_total").increment(1);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn stream_value(
+        &mut self,
+        first: Vec<bytes::Bytes>,
+        mut rest: ObjectReader,
+    ) -> Result<(), SessionError> {
+        reply::bulk_header(rest.size_bytes(), &mut self.output);
+        first.into_iter().for_each(|cell| self.output.push(cell));
+        while let Some(cells) = {
+            self.flush().await?;
+            rest.next_stripe().await?
+        } {
+            cells.into_iter().for_each(|cell| self.output.push(cell));
+        }
+        reply::bulk_end(&mut self.output);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), SessionError> {
+        while self.output.has_remaining() {
+            match timeout(WRITE_STALL, self.stream.write_buf(&mut self.output)).await {
+                Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(written) => written?,
+                Err(_) => return Err(SessionError::Stalled),
+            };
+        }
+        Ok(())
+    }
+}

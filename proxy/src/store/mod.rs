@@ -1,0 +1,399 @@
+//! Objects: keys to values, on top of the index and the pool. Knows no RESP.
+//!
+//! Writing: place -> encode -> put on nodes -> commit in the index (`write`).
+//! Reading: look up and pin -> get cells -> decode (`read`). What leaves the
+//! index is told to the nodes; they free it in their next invocation.
+//!
+//! Locks are taken in this order and never across an await: index, hot tier,
+//! node.
+
+mod cut;
+mod hot;
+mod maintenance;
+mod read;
+mod write;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use rand::SeedableRng;
+use scatterhoard_wire::{Epoch, GeometryPolicy, WriteId};
+use tokio::sync::mpsc;
+
+use crate::{
+    clock,
+    codec::Codec,
+    keyspace::{Committed, Condition, EvictionPolicy, Found, KeyRef, Keyspace, NewExpiry, Object},
+    pool::Pool,
+    value::Value,
+};
+use hot::HotTier;
+pub use maintenance::RepairJob;
+pub use read::{ObjectReader, ReadError};
+pub use write::{WriteError, Written};
+
+/// How the store is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Layouts by size.
+    pub geometry: GeometryPolicy,
+    /// What goes when nodes are full.
+    pub eviction: EvictionPolicy,
+    /// Budget of the hot tier in bytes; 0 switches it off.
+    pub hot_bytes: u64,
+    /// Longest value that the hot tier keeps, in bytes.
+    pub hot_value_bytes: u64,
+    /// Longest wait for a node: for its link, or for one answer.
+    pub patience: Duration,
+    /// How long a read waits for its data chunks before it asks for parity.
+    pub hedge_after: Duration,
+}
+
+/// Repairs that wait; more are found again by the next read.
+const REPAIR_QUEUE: usize = 1024;
+
+/// All objects of this proxy.
+pub struct Store {
+    settings: Settings,
+    pool: Arc<Pool>,
+    codec: Codec,
+    index: Mutex<Keyspace>,
+    hot: Mutex<HotTier>,
+    epoch: Epoch,
+    last_write: AtomicU64,
+    /// Writes below it were begun before the last flush of everything.
+    flushed: Mutex<WriteId>,
+    /// One eviction at a time: two would free twice what is needed.
+    evicting: tokio::sync::Mutex<()>,
+    repairs: mpsc::Sender<RepairJob>,
+}
+
+/// A key with its database, owned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Database.
+    pub db: u8,
+    /// The key's bytes.
+    pub bytes: Bytes,
+}
+
+impl Key {
+    /// As the index wants it.
+    pub fn as_ref(&self) -> KeyRef<'_> {
+        KeyRef {
+            db: self.db,
+            key: &self.bytes,
+        }
+    }
+}
+
+/// What a key's value is when it is asked for.
+pub enum Lookup {
+    /// No such key.
+    Missing,
+    /// In the proxy's memory.
+    Here(Value),
+    /// On the nodes, and pinned there until dropped.
+    There(Pinned),
+}
+
+/// An object whose chunks stay, whatever becomes of its key.
+pub struct Pinned {
+    store: Arc<Store>,
+    key: Key,
+    object: Arc<Object>,
+}
+
+impl Pinned {
+    /// What is pinned.
+    pub fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let mut index = self.store.index.lock();
+        index.unpin(self.object.write_id);
+        self.store.free(&mut index);
+    }
+}
+
+/// What a commit did, with the value before still readable.
+pub struct CommitOutcome {
+    /// Whether the key names the new value now.
+    pub done: bool,
+    /// The value before, if it was asked for.
+    pub previous: Lookup,
+}
+
+impl Store {
+    /// An empty store of this epoch over a pool, and the repairs that its reads
+    /// ask for.
+    pub fn new(
+        settings: Settings,
+        pool: Arc<Pool>,
+        codec: Codec,
+        epoch: Epoch,
+    ) -> (Arc<Self>, mpsc::Receiver<RepairJob>) {
+        let (repairs, receiver) = mpsc::channel(REPAIR_QUEUE);
+        let store = Self {
+            hot: Mutex::new(HotTier::new(settings.hot_bytes, settings.hot_value_bytes)),
+            settings,
+            pool,
+            codec,
+            index: Mutex::default(),
+            epoch,
+            last_write: AtomicU64::new(0),
+            flushed: Mutex::new(WriteId { epoch, counter: 0 }),
+            evicting: tokio::sync::Mutex::default(),
+            repairs,
+        };
+        (Arc::new(store), receiver)
+    }
+
+    /// The index, for commands about keys. Held only for the moment; call
+    /// [`Self::free`] before letting go when something may have left it.
+    pub fn index(&self) -> MutexGuard<'_, Keyspace> {
+        self.index.lock()
+    }
+
+    /// Passes on what has left the index: nodes and hot tier may free it.
+    pub fn free(&self, index: &mut Keyspace) {
+        let freed = index.take_freed();
+        if freed.is_empty() {
+            return;
+        }
+        let mut hot = self.hot.lock();
+        for object in freed {
+            hot.remove(object.write_id);
+            for id in object.nodes() {
+                if let Some(node) = self.pool.node(id) {
+                    node.discard(object.write_id);
+                }
+            }
+        }
+    }
+
+    /// The pool underneath.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// How it is set up.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Bytes in the hot tier.
+    pub fn hot_bytes(&self) -> u64 {
+        self.hot.lock().bytes()
+    }
+
+    fn next_write_id(&self) -> WriteId {
+        let counter = self.last_write.fetch_add(1, Ordering::Relaxed) + 1;
+        WriteId {
+            epoch: self.epoch,
+            counter,
+        }
+    }
+
+    /// The key's value, ready to be read. Counts as a use.
+    pub fn look_up(self: &Arc<Self>, key: Key) -> Lookup {
+        let mut index = self.index.lock();
+        let found = index.get(key.as_ref(), clock::unix_ms());
+        self.free(&mut index);
+        match found {
+            None => Lookup::Missing,
+            Some(Found { object, .. }) => self.pin(&mut index, key, object),
+        }
+    }
+
+    /// Removes the key if it still names this write; says whether it did.
+    pub fn remove_if(&self, key: &Key, write_id: WriteId) -> bool {
+        let mut index = self.index.lock();
+        let removed = index.remove_if(key.as_ref(), write_id);
+        self.free(&mut index);
+        removed
+    }
+
+    /// Another pin of the same object.
+    pub fn again(self: &Arc<Self>, pinned: &Pinned) -> Pinned {
+        self.index.lock().pin(pinned.object.write_id);
+        Pinned {
+            store: self.clone(),
+            key: pinned.key.clone(),
+            object: pinned.object.clone(),
+        }
+    }
+
+    fn pin(self: &Arc<Self>, index: &mut Keyspace, key: Key, object: Arc<Object>) -> Lookup {
+        if object.size_bytes() == 0 {
+            return Lookup::Here(Value::Empty);
+        }
+        if let Some(value) = self.hot.lock().get(object.write_id) {
+            return Lookup::Here(value.into());
+        }
+        index.pin(object.write_id);
+        Lookup::There(Pinned {
+            store: self.clone(),
+            key,
+            object,
+        })
+    }
+
+    /// Reads a whole value into memory; for small ones. Fills the hot tier.
+    pub async fn read_whole(self: &Arc<Self>, pinned: Pinned) -> Result<Value, ReadError> {
+        let (key, object) = (pinned.key.clone(), pinned.object.clone());
+        let mut reader = ObjectReader::new(pinned);
+        let mut segments = Vec::new();
+        while let Some(cells) = reader.next_stripe().await? {
+            segments.extend(cells);
+        }
+        drop(reader);
+        let value = Value::from_segments(segments);
+        if let [whole] = value.segments() {
+            let index = self.index.lock();
+            // not if it was written again meanwhile
+            if index.names(key.as_ref(), object.write_id) {
+                self.hot.lock().put(object.write_id, whole);
+            }
+        }
+        Ok(value)
+    }
+
+    /// Whether a value is small enough to be read whole, and to be kept.
+    pub fn is_small(&self, object: &Object) -> bool {
+        object.size_bytes() <= self.settings.hot_value_bytes && object.layout.stripes() <= 1
+    }
+
+    /// Makes a key mean what was written, if the condition holds.
+    pub fn commit(
+        self: &Arc<Self>,
+        key: Key,
+        written: Written,
+        condition: Condition,
+        expiry: NewExpiry,
+        want_previous: bool,
+    ) -> CommitOutcome {
+        let now = clock::unix_ms();
+        let (object, small) = written.into_parts();
+        let mut index = self.index.lock();
+        let previous = match index.peek(key.as_ref(), now) {
+            Some(found) if want_previous => self.pin(&mut index, key.clone(), found.object),
+            _ => Lookup::Missing,
+        };
+        let done = self.commit_one(
+            &mut index,
+            key.as_ref(),
+            object,
+            small,
+            condition,
+            expiry,
+            now,
+        );
+        self.free(&mut index);
+        CommitOutcome { done, previous }
+    }
+
+    /// Commits several writes at once, in order; with `if_none_exist` only if
+    /// none of the keys exists. Says whether it did.
+    pub fn commit_all(&self, writes: Vec<(Key, Written)>, if_none_exist: bool) -> bool {
+        let now = clock::unix_ms();
+        let mut index = self.index.lock();
+        let blocked = if_none_exist
+            && writes
+                .iter()
+                .any(|(key, _)| index.peek(key.as_ref(), now).is_some());
+        let writes: Vec<_> = writes
+            .into_iter()
+            .map(|(key, w)| (key, w.into_parts()))
+            .collect();
+        for (key, (object, small)) in writes {
+            if blocked {
+                index.discard(object);
+                continue;
+            }
+            let (condition, expiry) = (Condition::Always, NewExpiry::Set(None));
+            self.commit_one(
+                &mut index,
+                key.as_ref(),
+                object,
+                small,
+                condition,
+                expiry,
+                now,
+            );
+        }
+        self.free(&mut index);
+        !blocked
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one step of commit, shared by its two forms"
+    )]
+    fn commit_one(
+        &self,
+        index: &mut Keyspace,
+        key: KeyRef<'_>,
+        object: Arc<Object>,
+        small: Option<Bytes>,
+        condition: Condition,
+        expiry: NewExpiry,
+        now: u64,
+    ) -> bool {
+        let write_id = object.write_id;
+        if write_id < *self.flushed.lock() {
+            // begun before FLUSHALL: it counts as written and flushed
+            index.discard(object);
+            return true;
+        }
+        let Committed { done, .. } = index.commit(key, object, condition, expiry, now);
+        if let Some(value) = small.filter(|_| done) {
+            self.hot.lock().put(write_id, &value);
+        }
+        done
+    }
+
+    /// Removes every key of a database, or of all of them. What is being
+    /// written at this moment to any of them counts as written before.
+    pub fn flush(&self, db: Option<u8>) {
+        let mut index = self.index.lock();
+        index.flush(db);
+        if db.is_some() {
+            self.free(&mut index);
+            return;
+        }
+        // one floor instead of every single write id
+        let floor = self.next_write_id();
+        *self.flushed.lock() = floor;
+        let freed = index.take_freed();
+        let mut hot = self.hot.lock();
+        freed.iter().for_each(|object| hot.remove(object.write_id));
+        drop(hot);
+        let pinned = index.has_pins();
+        drop(index);
+        if pinned {
+            // readers still need their chunks: name the others one by one
+            for object in freed {
+                for node in object.nodes().filter_map(|id| self.pool.node(id)) {
+                    node.discard(object.write_id);
+                }
+            }
+        } else {
+            self.pool.raise_floor(floor);
+        }
+    }
+
+    fn rng(&self) -> rand::rngs::SmallRng {
+        rand::rngs::SmallRng::from_rng(&mut rand::rng())
+    }
+}

@@ -1,0 +1,334 @@
+//! Writing an object: room on different nodes, cells to each of them, and the
+//! rule of how many must have it. The index is not touched here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use scatterhoard_wire::{Layout, NodeId, WriteId, geometry::GeometryError};
+
+use super::{
+    Store,
+    cut::{ChunkOf, Stripes},
+};
+use crate::{
+    codec::CodecError,
+    keyspace::{Object, eviction::Verdict},
+    pool::{
+        node::Reservation,
+        placement::{self, PlacementError},
+        requests::PutError,
+    },
+    value::Value,
+};
+
+/// Why a value was not written. Nothing of it can be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Larger than any object may be.
+    #[error(transparent)]
+    Size(#[from] GeometryError),
+    /// The pool is full and the policy lets nothing be evicted.
+    #[error("the pool is full and nothing can be evicted")]
+    Full,
+    /// A chunk would not even fit an empty node.
+    #[error("object of {size_bytes} bytes is too large for the nodes of this pool")]
+    TooLarge {
+        /// Length of the value.
+        size_bytes: u64,
+    },
+    /// Too few nodes can be reached.
+    #[error("too few nodes: {0}")]
+    Nodes(PlacementError),
+    /// Too few nodes took their chunk.
+    #[error("write quorum not reached: {stored} of {need} chunks stored ({why})")]
+    Quorum {
+        /// Chunks that were stored.
+        stored: usize,
+        /// Chunks that an acknowledgement needs.
+        need: usize,
+        /// The last reason why one was not.
+        why: String,
+    },
+    /// A later proxy owns the nodes.
+    #[error("a later proxy owns the nodes")]
+    Superseded,
+    /// Our own mistake.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+/// Attempts to find room before a write fails.
+const ROOM_ATTEMPTS: usize = 8;
+/// Other nodes that a chunk is offered to when its own does not take it.
+const SUBSTITUTES: usize = 2;
+
+/// A value on the nodes that no key names yet. Garbage if dropped.
+pub struct Written {
+    attempt: Attempt,
+    object: Option<Arc<Object>>,
+    small: Option<Bytes>,
+}
+
+impl Written {
+    /// Hands the object over to the index.
+    pub(super) fn into_parts(mut self) -> (Arc<Object>, Option<Bytes>) {
+        let nothing = || Arc::new(Object::new(self.attempt.write_id, EMPTY, Vec::new()));
+        let object = self.object.take().unwrap_or_else(nothing);
+        self.attempt.nodes.clear();
+        (object, self.small.take())
+    }
+}
+
+#[allow(clippy::panic, reason = "evaluated at compile time")]
+const EMPTY: Layout = match scatterhoard_wire::Geometry::new(1, 0) {
+    Ok(geometry) => match Layout::new(geometry, 0, 1) {
+        Ok(layout) => layout,
+        Err(_) => panic!("valid by the limits"),
+    },
+    Err(_) => panic!("valid by the limits"),
+};
+
+/// What an attempt may have left on nodes, until it is committed.
+struct Attempt {
+    store: Arc<Store>,
+    write_id: WriteId,
+    nodes: Vec<NodeId>,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        for node in self.nodes.iter().filter_map(|id| self.store.pool.node(*id)) {
+            node.discard(self.write_id);
+        }
+    }
+}
+
+/// One chunk's way to a node.
+struct Sent {
+    index: usize,
+    node: NodeId,
+    tries: usize,
+    result: Result<(), PutError>,
+}
+
+impl Store {
+    /// Puts a value on nodes under a new write id. Returns when every node that
+    /// can be reached has its chunk, and at least d + 1 have.
+    pub async fn write(self: &Arc<Self>, value: Value) -> Result<Written, WriteError> {
+        let layout = self.settings.geometry.layout(value.len())?;
+        let write_id = self.next_write_id();
+        let mut attempt = Attempt {
+            store: self.clone(),
+            write_id,
+            nodes: Vec::new(),
+        };
+        let placement = if layout.stripes() == 0 {
+            Vec::new()
+        } else {
+            self.store_chunks(&mut attempt, layout, &value).await?
+        };
+        let object = Some(Arc::new(Object::new(write_id, layout, placement)));
+        let small = match value {
+            Value::One(bytes) if bytes.len() as u64 <= self.settings.hot_value_bytes => Some(bytes),
+            _ => None,
+        };
+        Ok(Written {
+            attempt,
+            object,
+            small,
+        })
+    }
+
+    async fn store_chunks(
+        self: &Arc<Self>,
+        attempt: &mut Attempt,
+        layout: Layout,
+        value: &Value,
+    ) -> Result<Vec<Option<NodeId>>, WriteError> {
+        let total = layout.geometry().total();
+        let rooms = self.find_room(&layout).await?;
+        // from here on dropping the attempt cleans up on all of them
+        attempt.nodes.extend(rooms.iter().map(|r| r.node().id));
+        let plan = Object::new(attempt.write_id, layout, vec![None; total]);
+        let stripes = Stripes::new(value, layout, &self.codec);
+        let send = |index, room, tries| self.send_chunk(&plan, &stripes, index, room, tries);
+        let mut sending: FuturesUnordered<_> = rooms
+            .into_iter()
+            .enumerate()
+            .map(|(index, room)| send(index, room, 0))
+            .collect();
+        let mut placed = vec![None; total];
+        let mut why = String::from("too few nodes are reachable");
+        while let Some(sent) = sending.next().await {
+            match sent.result {
+                Ok(()) => placed[sent.index] = Some(sent.node),
+                Err(PutError::StaleEpoch) => return Err(WriteError::Superseded),
+                Err(error) => {
+                    tracing::info!(node = %sent.node, %error, "chunk not stored");
+                    why = error.to_string();
+                    if sent.tries < SUBSTITUTES
+                        && let Some(room) = self.substitute(&layout, &attempt.nodes)
+                    {
+                        attempt.nodes.push(room.node().id);
+                        sending.push(send(sent.index, room, sent.tries + 1));
+                    }
+                }
+            }
+        }
+        let (stored, need) = (placed.iter().flatten().count(), quorum(&layout));
+        if stored < need {
+            return Err(WriteError::Quorum { stored, need, why });
+        }
+        // nodes that were tried, but are not named: free what they may have
+        let named: Vec<NodeId> = placed.iter().flatten().copied().collect();
+        let tried = attempt.nodes.iter().filter(|n| !named.contains(n));
+        for node in tried.filter_map(|id| self.pool.node(*id)) {
+            node.discard(attempt.write_id);
+        }
+        attempt.nodes = named;
+        Ok(placed)
+    }
+
+    async fn send_chunk(
+        self: &Arc<Self>,
+        plan: &Object,
+        stripes: &Stripes<'_>,
+        index: usize,
+        room: Reservation,
+        tries: usize,
+    ) -> Sent {
+        let descriptor = plan.descriptor(index);
+        let cells = ChunkOf {
+            stripes,
+            chunk: index,
+        };
+        let patience = self.settings.patience;
+        let result = self
+            .pool
+            .put_chunk(room.node(), &descriptor, &cells, patience)
+            .await;
+        Sent {
+            index,
+            node: room.node().id,
+            tries,
+            result,
+        }
+    }
+
+    /// Reserves room for one chunk on each of d + p different nodes, or on as
+    /// many as can be reached. Evicts if need be.
+    async fn find_room(self: &Arc<Self>, layout: &Layout) -> Result<Vec<Reservation>, WriteError> {
+        let (want, need) = (layout.geometry().total(), quorum(layout));
+        let bytes = layout.accounted_bytes();
+        for _ in 0..ROOM_ATTEMPTS {
+            let candidates = self.pool.candidates();
+            match placement::place(&candidates, want, need, bytes, &mut self.rng()) {
+                Ok(nodes) => {
+                    let reserve = |id: &NodeId| self.pool.node(*id)?.reserve(bytes);
+                    let rooms: Option<Vec<Reservation>> = nodes.iter().map(reserve).collect();
+                    // none if another write was faster: look again
+                    if let Some(rooms) = rooms {
+                        return Ok(rooms);
+                    }
+                }
+                Err(error @ PlacementError::TooFewNodes { .. }) => {
+                    return Err(WriteError::Nodes(error));
+                }
+                Err(PlacementError::NoRoom { .. }) => {
+                    self.make_room(want, bytes, layout.size_bytes()).await?;
+                }
+            }
+        }
+        Err(WriteError::Full)
+    }
+
+    /// Frees `bytes` on as many nodes as a write needs.
+    async fn make_room(
+        self: &Arc<Self>,
+        want: usize,
+        bytes: u64,
+        size_bytes: u64,
+    ) -> Result<(), WriteError> {
+        let _one_at_a_time = self.evicting.lock().await;
+        let budgets = self
+            .pool
+            .nodes()
+            .iter()
+            .filter_map(|n| n.view().held)
+            .map(|h| h.budget_bytes);
+        if budgets.max().is_none_or(|largest| largest < bytes) {
+            return Err(WriteError::TooLarge { size_bytes });
+        }
+        // what is garbage already comes first
+        self.purge(&self.shortfall(want, bytes)).await;
+        let lacking = self.shortfall(want, bytes);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let mut open: Vec<(NodeId, u64)> = lacking.clone();
+        let verdict = |object: &Object| {
+            let gain = object.layout.accounted_bytes();
+            let mut useful = false;
+            for id in object.nodes() {
+                if let Some(entry) = open
+                    .iter_mut()
+                    .find(|(node, left)| *node == id && *left > 0)
+                {
+                    entry.1 = entry.1.saturating_sub(gain);
+                    useful = true;
+                }
+            }
+            match (useful, open.iter().all(|(_, left)| *left == 0)) {
+                (false, _) => Verdict::Skip,
+                (true, false) => Verdict::Take,
+                (true, true) => Verdict::TakeAndStop,
+            }
+        };
+        let evicted = {
+            let mut index = self.index.lock();
+            let evicted = index.evict(self.settings.eviction, &mut self.rng(), verdict);
+            self.free(&mut index);
+            evicted
+        };
+        if evicted == 0 {
+            return Err(WriteError::Full);
+        }
+        metrics::counter!("scatterhoard_evicted_objects_total").increment(evicted as u64);
+        self.purge(&lacking).await;
+        Ok(())
+    }
+
+    fn shortfall(&self, want: usize, bytes: u64) -> Vec<(NodeId, u64)> {
+        placement::shortfall(&self.pool.candidates(), want, bytes)
+    }
+
+    async fn purge(self: &Arc<Self>, nodes: &[(NodeId, u64)]) {
+        let purge = |(id, _): &(NodeId, u64)| {
+            let node = self.pool.node(*id).cloned();
+            async move {
+                let Some(node) = node else { return };
+                if let Err(error) = self.pool.purge(&node, self.settings.patience).await {
+                    tracing::info!(node = %node.id, %error, "node not purged");
+                }
+            }
+        };
+        futures_util::future::join_all(nodes.iter().map(purge)).await;
+    }
+
+    /// Room for a chunk on a node that is not among `taken`.
+    pub(super) fn substitute(&self, layout: &Layout, taken: &[NodeId]) -> Option<Reservation> {
+        let bytes = layout.accounted_bytes();
+        let mut candidates = self.pool.candidates();
+        candidates.retain(|c| !taken.contains(&c.node));
+        let chosen = placement::place(&candidates, 1, 1, bytes, &mut self.rng()).ok()?;
+        self.pool.node(*chosen.first()?)?.reserve(bytes)
+    }
+}
+
+/// Chunks that an acknowledgement needs: one more than reading does, so that
+/// the next loss does not take the object.
+fn quorum(layout: &Layout) -> usize {
+    let geometry = layout.geometry();
+    (geometry.data() + 1).min(geometry.total())
+}
