@@ -63,7 +63,7 @@ impl LocalLambda {
                 .tracker
                 .spawn(reaper::watch_memory(Arc::clone(&platform)));
         }
-        tracing::info!(%address, "local-lambda is ready");
+        tracing::info!(%address, "local-lambda listens");
         Ok(LocalLambda { platform, address })
     }
 

@@ -18,8 +18,11 @@ use scatterhoard_wire::{
     stream::{Assembler, Frame, SendQueue},
 };
 use tokio::{
-    io::Interest,
-    net::TcpStream,
+    io::AsyncReadExt,
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
     time::{Instant, sleep_until, timeout},
 };
 
@@ -32,8 +35,6 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Cells are taken from the store for writing up to about so much.
 const SEND_AHEAD_BYTES: usize = 1 << 20;
-/// Reads in a row before writing gets its turn.
-const READS_IN_A_ROW: usize = 8;
 const IO_SLICES: usize = 32;
 
 /// When to leave.
@@ -51,7 +52,7 @@ pub(crate) async fn serve(
     invocation: &Invocation,
     deadlines: Deadlines,
 ) -> Ending {
-    let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(invocation.proxy)).await {
+    let mut stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(invocation.proxy)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             tracing::warn!(proxy = %invocation.proxy, %error, "cannot dial the proxy");
@@ -61,8 +62,10 @@ pub(crate) async fn serve(
     };
     // small replies must not wait for more to come
     let _ = stream.set_nodelay(true);
+    let (reader, writer) = stream.split();
     let link = Link {
-        stream,
+        reader,
+        writer,
         instance,
         assembler: Assembler::default(),
         queue: SendQueue::default(),
@@ -80,7 +83,8 @@ pub(crate) async fn serve(
 }
 
 struct Link<'a> {
-    stream: TcpStream,
+    reader: ReadHalf<'a>,
+    writer: WriteHalf<'a>,
     instance: &'a RefCell<Instance>,
     assembler: Assembler,
     queue: SendQueue,
@@ -110,6 +114,12 @@ impl Link<'_> {
         let linger = Duration::from_millis(invocation.linger_ms.into());
         self.last_use = Instant::now();
         loop {
+            // also what came together with the welcome
+            while let Some(frame) = self.assembler.next_frame().map_err(io::Error::other)? {
+                if let Next::Leave(ending) = self.handle(frame, deadlines) {
+                    return Ok(ending);
+                }
+            }
             self.gets.take_turns(
                 &self.instance.borrow().store,
                 &mut self.queue,
@@ -128,18 +138,19 @@ impl Link<'_> {
                 }
                 continue;
             }
-            if let Next::Leave(ending) = self.wait_and_read(wake, deadlines).await? {
-                return Ok(ending);
-            }
+            self.wait_and_read(wake).await?;
         }
     }
 
     /// Sends the hello and waits for the answer; an ending if it is no.
     async fn welcome(&mut self) -> io::Result<Option<Ending>> {
+        self.write_ready()?;
         loop {
-            self.write_ready()?;
-            self.stream.ready(self.interest()).await?;
-            self.read_ready()?;
+            let n = self.reader.read_buf(&mut self.assembler.spare()).await?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.assembler.filled(n);
             let Some(frame) = self.assembler.next_frame().map_err(io::Error::other)? else {
                 continue;
             };
@@ -169,50 +180,25 @@ impl Link<'_> {
 
     /// Backpressure: while much is to be written, nothing more is read. When
     /// leaving, reading goes on, for goodbye-ok comes behind everything else.
-    fn interest(&self) -> Interest {
-        let reading = self.leaving.is_some()
-            || (self.queue.bytes() < 2 * SEND_AHEAD_BYTES && self.gets.has_room());
-        match (reading, self.queue.is_empty()) {
-            (_, true) => Interest::READABLE,
-            (true, false) => Interest::READABLE | Interest::WRITABLE,
-            (false, false) => Interest::WRITABLE,
-        }
+    fn is_reading(&self) -> bool {
+        self.leaving.is_some()
+            || (self.queue.bytes() < 2 * SEND_AHEAD_BYTES && self.gets.has_room())
     }
 
-    async fn wait_and_read(&mut self, wake: Instant, deadlines: Deadlines) -> io::Result<Next> {
-        let interest = self.interest();
-        let ready = tokio::select! {
-            ready = self.stream.ready(interest) => ready?,
-            () = sleep_until(wake) => return Ok(Next::Stay),
+    /// Waits until something can be read or written, or `wake`. A short read says that no more is there, so nobody asks again.
+    async fn wait_and_read(&mut self, wake: Instant) -> io::Result<()> {
+        let (reading, writing) = (self.is_reading(), !self.queue.is_empty());
+        let mut spare = self.assembler.spare();
+        let n = tokio::select! {
+            read = self.reader.read_buf(&mut spare), if reading => read?,
+            ready = self.writer.writable(), if writing => return ready,
+            () = sleep_until(wake) => return Ok(()),
         };
-        if !interest.is_readable() || !ready.is_readable() {
-            return Ok(Next::Stay);
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        for _ in 0..READS_IN_A_ROW {
-            let more = self.read_ready()?;
-            while let Some(frame) = self.assembler.next_frame().map_err(io::Error::other)? {
-                if let Next::Leave(ending) = self.handle(frame, deadlines) {
-                    return Ok(Next::Leave(ending));
-                }
-            }
-            if !more {
-                break;
-            }
-        }
-        Ok(Next::Stay)
-    }
-
-    /// Reads once; false if nothing is there.
-    fn read_ready(&mut self) -> io::Result<bool> {
-        match self.stream.try_read_buf(&mut self.assembler.spare()) {
-            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => {
-                self.assembler.filled(n);
-                Ok(true)
-            }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(e) => Err(e),
-        }
+        self.assembler.filled(n);
+        Ok(())
     }
 
     /// Writes as much as the socket takes.
@@ -220,7 +206,7 @@ impl Link<'_> {
         while !self.queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); IO_SLICES];
             let used = self.queue.slices(&mut slices);
-            match self.stream.try_write_vectored(&slices[..used]) {
+            match self.writer.try_write_vectored(&slices[..used]) {
                 Ok(n) => self.queue.advance(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e),

@@ -6,7 +6,7 @@ use super::{Context, Outcome, Stats, ValueReply, key, ready};
 use crate::{
     clock,
     command::{
-        Expiry, StringCommand,
+        CommandError, Expiry, StringCommand,
         strings::{Set, SetAnswer, SetCondition},
     },
     keyspace::{Condition, NewExpiry},
@@ -73,8 +73,13 @@ async fn get_del(context: &Context, key: Key) -> Outcome {
     }
 }
 
-async fn get_ex(context: &Context, key: Key, expiry: Expiry) -> Outcome {
+async fn get_ex(context: &Context, key: Key, expiry: Result<Expiry, CommandError>) -> Outcome {
     let lookup = look_up(context, key.clone());
+    let expiry = match (expiry, &lookup) {
+        (Ok(expiry), _) => expiry,
+        (Err(_), Lookup::Missing) => return Reply::Null.into(),
+        (Err(error), _) => return error.into(),
+    };
     let value = ready(&context.store, lookup).await;
     if expiry != Expiry::Keep && !matches!(value, ValueReply::Whole(Reply::Error(_) | Reply::Null))
     {

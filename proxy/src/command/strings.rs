@@ -27,8 +27,9 @@ pub enum StringCommand {
     GetEx {
         /// The key.
         key: Bytes,
-        /// `Keep` without options; `None` for PERSIST.
-        expiry: Expiry,
+        /// `Keep` without options; `None` for PERSIST. A number that is out of
+        /// range is an error only if there is such a key.
+        expiry: Result<Expiry, CommandError>,
     },
     /// MGET: one value or null for each key, in order.
     MGet {
@@ -212,7 +213,7 @@ fn getex(mut args: Args) -> Result<Command, CommandError> {
     while let Some(option) = args.option()? {
         expiry = expiry.and(&option, "PERSIST", &mut args)?;
     }
-    let expiry = expiry.resolve(Expiry::Keep, Expiry::None, &args)?;
+    let expiry = expiry.resolve(Expiry::Keep, Expiry::None, &args);
     Ok(Command::String(StringCommand::GetEx { key, expiry }))
 }
 

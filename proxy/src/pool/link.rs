@@ -1,7 +1,9 @@
 //! The proxy's end of a link: requests out, replies back to whoever asked.
 //!
-//! A link lives for one invocation. Writing has a task of its own, so that a
-//! request given up half-way never leaves half a frame behind. Replies go to
+//! A link lives for one invocation. Frames go into a queue, whole, and whoever
+//! puts one there writes what the socket takes at once; a task of the link
+//! writes the rest. So a request given up half-way never leaves half a frame
+//! behind, and a small one costs no switch to another task. Replies go to
 //! bounded queues sized for what was asked; a node that sends more than that
 //! breaks the protocol and loses its link.
 
@@ -19,14 +21,14 @@ use scatterhoard_wire::{
     stream::{Assembler, Frame, SendQueue},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncReadExt,
     net::tcp::{OwnedReadHalf, OwnedWriteHalf},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 
-/// Frames waiting to be written; whoever sends more waits. Cells among them
-/// are references to bodies that were admitted before.
-const OUT_FRAMES: usize = 64;
+/// Bytes waiting to be written; whoever sends more waits. Cells among them are
+/// references to bodies that were admitted before.
+const OUT_BYTES: usize = 2 << 20;
 const IO_SLICES: usize = 64;
 
 /// What came back for a request.
@@ -68,12 +70,6 @@ pub enum Answer {
 /// An answer with the tag that the asker gave its request.
 pub type Tagged = (u8, Answer);
 
-struct Outgoing {
-    request: u32,
-    message: Message,
-    payload: Bytes,
-}
-
 struct Waiter {
     tag: u8,
     answers: mpsc::Sender<Tagged>,
@@ -89,8 +85,38 @@ struct Waiters {
 /// The link of one invocation. Cheap to share.
 pub struct Link {
     invocation: InvocationId,
-    out: mpsc::Sender<Outgoing>,
+    out: Mutex<Out>,
+    /// Rung when the queue was not written to its end at once.
+    unsent: Notify,
+    /// Rung when there is room in the queue again, or never will be.
+    room: Notify,
     waiters: Mutex<Waiters>,
+}
+
+/// The writing end: the queue, and the socket until the link ends.
+struct Out {
+    queue: SendQueue,
+    socket: Option<Arc<OwnedWriteHalf>>,
+}
+
+impl Out {
+    /// Writes what the socket takes; an error ends the link.
+    fn write_ready(&mut self) -> io::Result<()> {
+        let Some(socket) = &self.socket else {
+            return Ok(());
+        };
+        while !self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); IO_SLICES];
+            let used = self.queue.slices(&mut slices);
+            match socket.try_write_vectored(&slices[..used]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => self.queue.advance(n),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The link ended before the request was sent.
@@ -115,31 +141,25 @@ impl Drop for Call {
             .remove(&self.request)
             .is_some();
         if unanswered {
-            // best effort: a full queue only means that the node works in vain
-            let _ = self.link.out.try_send(Outgoing {
-                request: self.request,
-                message: Message::Cancel,
-                payload: Bytes::new(),
-            });
+            // best effort: otherwise the node only works in vain
+            self.link.push(self.request, &Message::Cancel, Bytes::new());
         }
     }
 }
 
-/// The writing end that [`Link::new`] hands to [`run`].
-pub struct Outbox(mpsc::Receiver<Outgoing>);
-
 impl Link {
-    /// A link that is about to be served by [`run`].
-    pub fn new(invocation: InvocationId) -> (Arc<Self>, Outbox) {
-        let (out, outbox) = mpsc::channel(OUT_FRAMES);
-        (
-            Arc::new(Self {
-                invocation,
-                out,
-                waiters: Mutex::default(),
+    /// A link over a connected socket; [`run`] serves it.
+    pub fn new(invocation: InvocationId, socket: OwnedWriteHalf) -> Arc<Self> {
+        Arc::new(Self {
+            invocation,
+            out: Mutex::new(Out {
+                queue: SendQueue::default(),
+                socket: Some(Arc::new(socket)),
             }),
-            Outbox(outbox),
-        )
+            unsent: Notify::new(),
+            room: Notify::new(),
+            waiters: Mutex::default(),
+        })
     }
 
     /// The invocation that it lives for.
@@ -179,29 +199,57 @@ impl Link {
         })
     }
 
-    /// Sends a message without expecting an answer.
-    pub async fn send(&self, message: Message) -> Result<(), LinkLost> {
-        let outgoing = Outgoing {
-            request: 0,
-            message,
-            payload: Bytes::new(),
-        };
-        self.out.send(outgoing).await.map_err(|_| LinkLost)
+    /// Queues a frame and writes what can be written; false if the link has
+    /// ended. For control frames: others ask for room first.
+    fn push(&self, request: u32, message: &Message, payload: Bytes) -> bool {
+        let mut out = self.out.lock();
+        if out.socket.is_none() {
+            return false;
+        }
+        let was_empty = out.queue.is_empty();
+        out.queue.push(request, message, payload);
+        // behind others it is the task's turn; an error shows there, too
+        if was_empty && (out.write_ready().is_err() || !out.queue.is_empty()) {
+            self.unsent.notify_one();
+        }
+        true
     }
 
-    /// Sends a message without waiting for room; false if there is none.
-    pub fn try_send(&self, message: Message) -> bool {
-        self.out
-            .try_send(Outgoing {
-                request: 0,
-                message,
-                payload: Bytes::new(),
-            })
-            .is_ok()
+    async fn push_when_room(
+        &self,
+        request: u32,
+        message: &Message,
+        payload: Bytes,
+    ) -> Result<(), LinkLost> {
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            // before looking, or a change in between would be missed
+            room.as_mut().enable();
+            if self.out.lock().queue.bytes() < OUT_BYTES {
+                return if self.push(request, message, payload) {
+                    Ok(())
+                } else {
+                    Err(LinkLost)
+                };
+            }
+            room.await;
+        }
+    }
+
+    /// Sends a control message that expects no answer, or whose answer is a
+    /// [`Notice`]; false if the link has ended.
+    pub fn send(&self, message: &Message) -> bool {
+        self.push(0, message, Bytes::new())
     }
 
     /// Ends every request that still waits.
     fn close(&self) {
+        let mut out = self.out.lock();
+        out.socket = None;
+        out.queue = SendQueue::default();
+        drop(out);
+        self.room.notify_waiters();
         let mut waiters = self.waiters.lock();
         waiters.closed = true;
         for (_, waiter) in waiters.by_request.drain() {
@@ -233,12 +281,9 @@ impl Link {
 impl Call {
     /// Sends the request itself, or one more frame of it.
     pub async fn send(&self, message: Message, payload: Bytes) -> Result<(), LinkLost> {
-        let outgoing = Outgoing {
-            request: self.request,
-            message,
-            payload,
-        };
-        self.link.out.send(outgoing).await.map_err(|_| LinkLost)
+        self.link
+            .push_when_room(self.request, &message, payload)
+            .await
     }
 
     /// Sends one cell of a put.
@@ -277,16 +322,14 @@ pub enum Notice {
 /// Serves a link until it ends; says why, `None` after a proper goodbye.
 pub async fn run(
     link: &Arc<Link>,
-    outbox: Outbox,
     reader: OwnedReadHalf,
     assembler: Assembler,
-    writer: OwnedWriteHalf,
     notice: &(impl Fn(Notice) + Sync),
 ) -> Option<io::Error> {
     // whichever direction ends first ends the link
     let end = tokio::select! {
         end = read(link, reader, assembler, notice) => end,
-        end = write(outbox, writer) => end,
+        end = write(link) => end,
     };
     link.close();
     end.err()
@@ -349,9 +392,7 @@ async fn receive(
         Message::Goodbye(_) => {
             notice(Notice::Goodbye);
             // behind everything that was sent before: the node may go then
-            link.send(Message::GoodbyeOk)
-                .await
-                .map_err(io::Error::other)?;
+            link.send(&Message::GoodbyeOk);
             return Ok(true);
         }
         other => return Err(io::Error::other(format!("the node sent {other:?}"))),
@@ -360,22 +401,25 @@ async fn receive(
     Ok(false)
 }
 
-async fn write(mut outbox: Outbox, mut writer: OwnedWriteHalf) -> io::Result<()> {
-    let mut queue = SendQueue::default();
-    let mut batch = Vec::with_capacity(OUT_FRAMES);
-    while outbox.0.recv_many(&mut batch, OUT_FRAMES).await > 0 {
-        for out in batch.drain(..) {
-            queue.push(out.request, &out.message, out.payload);
-        }
-        while !queue.is_empty() {
-            let mut slices = [IoSlice::new(&[]); IO_SLICES];
-            let used = queue.slices(&mut slices);
-            let n = writer.write_vectored(&slices[..used]).await?;
-            if n == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+/// Writes what could not be written at once.
+async fn write(link: &Link) -> io::Result<()> {
+    let Some(socket) = link.out.lock().socket.clone() else {
+        return Ok(());
+    };
+    loop {
+        link.unsent.notified().await;
+        loop {
+            {
+                let mut out = link.out.lock();
+                out.write_ready()?;
+                if out.queue.bytes() < OUT_BYTES {
+                    link.room.notify_waiters();
+                }
+                if out.queue.is_empty() {
+                    break;
+                }
             }
-            queue.advance(n);
+            socket.writable().await?;
         }
     }
-    Ok(())
 }

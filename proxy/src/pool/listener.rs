@@ -110,21 +110,21 @@ async fn run(
     hello: Hello,
 ) {
     pool.met(node, hello.instance, hello.held);
-    let (link, outbox) = Link::new(hello.invocation);
+    let (reader, writer) = stream.into_split();
+    let link = Link::new(hello.invocation, writer);
     // first in the queue, before anybody can see the link
-    link.try_send(Message::Welcome);
+    link.send(&Message::Welcome);
     node.tell_garbage(&link, pool.floor());
     node.attach(link.clone());
     if pool.stop.is_cancelled() {
-        link.try_send(Message::Release);
+        link.send(&Message::Release);
     }
     let notice = |notice| match notice {
         Notice::Held(held) => node.held(held),
         Notice::Deleted => node.delete_confirmed(),
         Notice::Goodbye => pool.drive(node, Event::Goodbye(hello.invocation)),
     };
-    let (reader, writer) = stream.into_split();
-    let end = link::run(&link, outbox, reader, assembler, writer, &notice).await;
+    let end = link::run(&link, reader, assembler, &notice).await;
     if let Some(error) = end {
         metrics::counter!("scatterhoard_links_lost_total").increment(1);
         tracing::info!(node = %node.id, invocation = %hello.invocation, %error, "link lost");

@@ -283,7 +283,7 @@ impl Pool {
         self.stop.cancel();
         for node in &self.nodes {
             if let Some(link) = node.open_link() {
-                link.try_send(Message::Release);
+                link.send(&Message::Release);
             }
             node.changed.notify_waiters();
         }

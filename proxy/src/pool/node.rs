@@ -161,8 +161,7 @@ impl Node {
         self.inner.lock().garbage.open.push(write_id);
     }
 
-    /// Tells the node what it may free, as far as the link has room; the rest
-    /// goes with the next occasion. Order on the link makes room for any put
+    /// Tells the node what it may free. Order on the link makes room for any put
     /// that follows.
     pub(super) fn tell_garbage(&self, link: &Link, floor: WriteId) {
         let mut inner = self.inner.lock();
@@ -174,7 +173,7 @@ impl Node {
             .floor_told
             .filter(|(who, _)| *who == instance)
             .map(|(_, floor)| floor);
-        if told.is_none_or(|told| told < floor) && link.try_send(Message::DeleteBelow(floor)) {
+        if told.is_none_or(|told| told < floor) && link.send(&Message::DeleteBelow(floor)) {
             garbage.floor_told = Some((instance, floor));
             garbage.told.push_back(Vec::new());
             garbage.open.retain(|id| *id >= floor);
@@ -182,7 +181,7 @@ impl Node {
         while !garbage.open.is_empty() {
             let rest = garbage.open.len().saturating_sub(DELETE_BATCH);
             let batch = garbage.open.split_off(rest);
-            if !link.try_send(Message::Delete(batch.clone())) {
+            if !link.send(&Message::Delete(batch.clone())) {
                 garbage.open.extend(batch);
                 return;
             }

@@ -319,7 +319,12 @@ impl RequestParser {
         let found = new.iter().position(|b| *b == b'\n');
         match found {
             Some(at) => Ok(Some(std::mem::take(&mut self.scanned) + at)),
-            None if end > self.limits.max_line_bytes + 1 => Err(too_long),
+            None if buf[..end]
+                .get(self.limits.max_line_bytes..)
+                .is_some_and(|rest| !matches!(rest, [] | [b'\r'])) =>
+            {
+                Err(too_long)
+            }
             None => {
                 self.scanned = end;
                 Ok(None)
