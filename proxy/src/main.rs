@@ -1,6 +1,6 @@
 //! The `scatterhoard` program: `serve` (the default) and `node`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsStr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use scatterhoard_proxy::{
@@ -46,16 +46,24 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_SUPERSEDED: u8 = 3;
 
 fn main() -> ExitCode {
+    // before clap, whose tables would stay in the memory of every node
+    if std::env::args_os().skip(1).eq([OsStr::new("node")]) {
+        return node();
+    }
     let cli = Cli::parse();
     match cli
         .command
         .unwrap_or_else(|| Command::Serve(Box::new(cli.serve)))
     {
-        Command::Node => match scatterhoard_node::run() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(ExitCode::FAILURE, &error),
-        },
+        Command::Node => node(),
         Command::Serve(serve) => run(*serve),
+    }
+}
+
+fn node() -> ExitCode {
+    match scatterhoard_node::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(ExitCode::FAILURE, &error),
     }
 }
 

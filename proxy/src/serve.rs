@@ -143,7 +143,7 @@ struct Started {
     pool: Arc<Pool>,
     events: tokio::sync::mpsc::Receiver<pool::PoolEvent>,
     store: Arc<Store>,
-    repairs: tokio::sync::mpsc::Receiver<store::RepairJob>,
+    chores: store::Chores,
 }
 
 async fn start(
@@ -195,13 +195,15 @@ async fn start(
         hot_value_bytes: config.hot_value_bytes,
         patience: config.patience,
         hedge_after: config.hedge_after,
+        ack: config.ack,
+        dirty_bytes: config.dirty_bytes,
     };
-    let (store, repairs) = Store::new(settings, pool.clone(), codec, epoch);
+    let (store, chores) = Store::new(settings, pool.clone(), codec, epoch);
     Ok(Started {
         pool,
         events,
         store,
-        repairs,
+        chores,
     })
 }
 
@@ -255,14 +257,17 @@ impl Server<'_> {
             pool,
             events,
             store,
-            repairs,
+            chores,
         } = self.started;
         let shutdown_timeout = self.config.shutdown_timeout;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        // cancelled when no session is left that could give it work
+        let drain = CancellationToken::new();
         let mut superseded = pool.superseded();
         pool.start(links);
         tasks.spawn(store.clone().expire_for_ever(stop.clone()));
-        tasks.spawn(store.clone().repair_for_ever(repairs, stop.clone()));
+        tasks.spawn(store.clone().repair_for_ever(chores.repairs, stop.clone()));
+        tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone()));
         tasks.spawn(store.clone().attend(events, stop.clone()));
         let context = Arc::new(Context {
             store,
@@ -293,6 +298,7 @@ impl Server<'_> {
         tasks.close();
         let drained = async {
             sessions.wait().await;
+            drain.cancel();
             tasks.wait().await;
         };
         if tokio::time::timeout(shutdown_timeout, drained)

@@ -86,6 +86,7 @@ fn memory(context: &Context, out: &mut String) -> std::fmt::Result {
         "maxmemory" => budget,
         "maxmemory_policy" => context.store.settings().eviction.name(),
         "used_memory_dataset" => context.store.index().bytes(),
+        "dirty_values" => context.store.dirty_values(),
         "hot_tier_bytes" => context.store.hot_bytes(),
     )
 }

@@ -13,7 +13,7 @@ use scatterhoard_wire::{
     limits::{MAX_CELL_BYTES, MAX_OBJECT_BYTES},
 };
 
-use crate::{codec::Backend, keyspace::EvictionPolicy};
+use crate::{codec::Backend, keyspace::EvictionPolicy, store::Ack};
 pub use options::{LogFormat, Options};
 
 /// Where functions run.
@@ -97,6 +97,10 @@ pub struct Config {
     pub hot_bytes: u64,
     /// Longest value of the hot tier in bytes.
     pub hot_value_bytes: u64,
+    /// When small writes are acknowledged.
+    pub ack: Ack,
+    /// Budget of values acknowledged from memory, in bytes.
+    pub dirty_bytes: u64,
     /// Where the epoch is kept.
     pub data_dir: Option<PathBuf>,
     /// How long an idle invocation is held open.
@@ -222,6 +226,8 @@ impl Config {
             codec: options.codec.unwrap_or(Backend::ReedSolomonErasure),
             hot_bytes,
             hot_value_bytes: kib(options.hot_value_kb, 64 << 10),
+            ack: options.ack.unwrap_or_default(),
+            dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
             data_dir: options.data_dir,
             linger: millis(options.linger_ms.unwrap_or(10)),
             warm_interval: Duration::from_secs(options.warm_interval_s.unwrap_or(60).max(1)),

@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::Deserialize;
 
 use super::ConfigError;
-use crate::{codec::Backend, keyspace::EvictionPolicy};
+use crate::{codec::Backend, keyspace::EvictionPolicy, store::Ack};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -76,6 +76,13 @@ options! {
     /// Longest value that the hot tier keeps, in KB [default: 64]
     #[arg(long, env = "SCATTERHOARD_HOT_VALUE_KB", value_name = "K")]
     hot_value_kb: u32,
+    /// When small writes are acknowledged: by a quorum of nodes, or by the
+    /// proxy's memory, which may lose the last ones if it dies [default: quorum]
+    #[arg(long, env = "SCATTERHOARD_ACK", value_name = "WHO", value_enum)]
+    ack: Ack,
+    /// Values acknowledged from memory that may wait for nodes, in MB [default: 16]
+    #[arg(long, env = "SCATTERHOARD_DIRTY_MB", value_name = "M")]
+    dirty_mb: u32,
     /// Folder for the epoch and the ownership lock [default: none]
     #[arg(long, env = "SCATTERHOARD_DATA_DIR", value_name = "DIR")]
     data_dir: PathBuf,

@@ -295,6 +295,16 @@ impl Keyspace {
         same
     }
 
+    /// Replaces an object by the same write with its chunks placed.
+    pub fn settled(&mut self, key: KeyRef<'_>, object: Arc<Object>) {
+        let Some(slot) = self.find(key).and_then(|i| self.slots[i as usize].as_mut()) else {
+            return;
+        };
+        if slot.object.write_id == object.write_id {
+            slot.object = object;
+        }
+    }
+
     /// Whether the key still names this write.
     pub fn names(&self, key: KeyRef<'_>, write_id: WriteId) -> bool {
         let slot = self.find(key).and_then(|i| self.slot(i));

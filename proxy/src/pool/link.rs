@@ -119,6 +119,16 @@ impl Out {
     }
 }
 
+/// When a frame goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// Now: somebody waits for the answer.
+    AtOnce,
+    /// Together with what else is queued in this moment: fewer system calls,
+    /// and fewer wake-ups of the node.
+    Batched,
+}
+
 /// The link ended before the request was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("link lost")]
@@ -142,7 +152,8 @@ impl Drop for Call {
             .is_some();
         if unanswered {
             // best effort: otherwise the node only works in vain
-            self.link.push(self.request, &Message::Cancel, Bytes::new());
+            self.link
+                .push(self.request, &Message::Cancel, Bytes::new(), Pace::AtOnce);
         }
     }
 }
@@ -199,9 +210,9 @@ impl Link {
         })
     }
 
-    /// Queues a frame and writes what can be written; false if the link has
-    /// ended. For control frames: others ask for room first.
-    fn push(&self, request: u32, message: &Message, payload: Bytes) -> bool {
+    /// Queues a frame and writes what can be written, if it is to go at once;
+    /// false if the link has ended. For control frames: others ask for room first.
+    fn push(&self, request: u32, message: &Message, payload: Bytes, pace: Pace) -> bool {
         let mut out = self.out.lock();
         if out.socket.is_none() {
             return false;
@@ -209,7 +220,10 @@ impl Link {
         let was_empty = out.queue.is_empty();
         out.queue.push(request, message, payload);
         // behind others it is the task's turn; an error shows there, too
-        if was_empty && (out.write_ready().is_err() || !out.queue.is_empty()) {
+        let at_once = was_empty && pace == Pace::AtOnce;
+        if (at_once && (out.write_ready().is_err() || !out.queue.is_empty()))
+            || (was_empty && pace == Pace::Batched)
+        {
             self.unsent.notify_one();
         }
         true
@@ -220,6 +234,7 @@ impl Link {
         request: u32,
         message: &Message,
         payload: Bytes,
+        pace: Pace,
     ) -> Result<(), LinkLost> {
         loop {
             let room = self.room.notified();
@@ -227,7 +242,7 @@ impl Link {
             // before looking, or a change in between would be missed
             room.as_mut().enable();
             if self.out.lock().queue.bytes() < OUT_BYTES {
-                return if self.push(request, message, payload) {
+                return if self.push(request, message, payload, pace) {
                     Ok(())
                 } else {
                     Err(LinkLost)
@@ -240,7 +255,7 @@ impl Link {
     /// Sends a control message that expects no answer, or whose answer is a
     /// [`Notice`]; false if the link has ended.
     pub fn send(&self, message: &Message) -> bool {
-        self.push(0, message, Bytes::new())
+        self.push(0, message, Bytes::new(), Pace::AtOnce)
     }
 
     /// Ends every request that still waits.
@@ -281,8 +296,8 @@ impl Link {
 impl Call {
     /// Sends the request itself, or one more frame of it.
     pub async fn send(&self, message: Message, payload: Bytes) -> Result<(), LinkLost> {
-        self.link
-            .push_when_room(self.request, &message, payload)
+        let link = &self.link;
+        link.push_when_room(self.request, &message, payload, Pace::AtOnce)
             .await
     }
 
@@ -292,14 +307,18 @@ impl Call {
         chunk: &ChunkDescriptor,
         cell: Cell,
         last: bool,
+        pace: Pace,
     ) -> Result<(), LinkLost> {
+        let (stripe, checksum) = (cell.stripe, cell.checksum);
         let message = Message::Put {
             chunk: *chunk,
-            stripe: cell.stripe,
-            checksum: cell.checksum,
+            stripe,
+            checksum,
             last,
         };
-        self.send(message, cell.payload).await
+        self.link
+            .push_when_room(self.request, &message, cell.payload, pace)
+            .await
     }
 
     /// No more answers are expected although the last one was a cell.

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     NodeError, Pool,
-    link::{Answer, Call, Link, LinkLost, Tagged},
+    link::{Answer, Call, Link, LinkLost, Pace, Tagged},
     node::Node,
 };
 
@@ -70,6 +70,7 @@ impl Pool {
         chunk: &ChunkDescriptor,
         cells: &impl CellSource,
         patience: Duration,
+        pace: Pace,
     ) -> Result<(), PutError> {
         let total = chunk.layout.stripes();
         let (mut from, mut interruptions) = (0, 0);
@@ -82,7 +83,7 @@ impl Pool {
             node.tell_garbage(&link, self.floor());
             let window = from..total.min(from + MAX_WINDOW_CELLS);
             let end = window.end;
-            match put_window(&link, chunk, window, cells, patience).await? {
+            match put_window(&link, chunk, window, cells, patience, pace).await? {
                 Window::Stored { complete: true } => return Ok(()),
                 Window::Stored { complete: false } if end < total => {
                     (from, interruptions) = (end, 0);
@@ -194,6 +195,7 @@ async fn put_window(
     window: Range<u32>,
     cells: &impl CellSource,
     patience: Duration,
+    pace: Pace,
 ) -> Result<Window, PutError> {
     // one answer for the window, and one refusal for each of its cells
     let (sender, mut answers) = mpsc::channel(MAX_WINDOW_CELLS as usize + 1);
@@ -205,7 +207,7 @@ async fn put_window(
         let payload = cells.cell(stripe).await;
         let sent = timeout(
             patience,
-            call.put(chunk, chunk.cell(stripe, payload), stripe == last),
+            call.put(chunk, chunk.cell(stripe, payload), stripe == last, pace),
         );
         match sent.await {
             Ok(Ok(())) => {}

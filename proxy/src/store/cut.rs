@@ -9,7 +9,8 @@ use scatterhoard_wire::Layout;
 
 use crate::{
     codec::{Codec, CodecError},
-    pool::requests::CellSource,
+    keyspace::Object,
+    pool::{link::Pace, requests::CellSource},
     value::Value,
 };
 
@@ -62,17 +63,19 @@ impl<'a> Stripes<'a> {
     }
 }
 
-/// One chunk's cells.
+/// One chunk of an object that is written, and how it goes out.
 pub(super) struct ChunkOf<'a, 'b> {
     pub(super) stripes: &'a Stripes<'b>,
-    pub(super) chunk: usize,
+    pub(super) plan: &'a Object,
+    pub(super) index: usize,
+    pub(super) pace: Pace,
 }
 
 impl CellSource for ChunkOf<'_, '_> {
     /// A stripe fails to encode only by our own mistake.
     async fn cell(&self, stripe: u32) -> Bytes {
         self.stripes
-            .cell(stripe, self.chunk)
+            .cell(stripe, self.index)
             .unwrap_or_else(|error| {
                 tracing::error!(%error, "cannot encode");
                 Bytes::new()

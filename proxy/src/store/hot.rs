@@ -1,7 +1,10 @@
 //! The hot tier: small values kept in the proxy's own memory, by write id.
 //!
 //! A key's value is found here only through the index, so an entry of a
-//! superseded write is never served; it is merely dropped early.
+//! superseded write is never served; it is merely dropped early. Values that
+//! no node has yet (see `behind`) are held beside the budget, under their own.
+
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -13,6 +16,7 @@ const ENTRY_BYTES: u64 = 128;
 /// Values by write id, the longest unused dropped first.
 pub(super) struct HotTier {
     entries: LruCache<WriteId, Bytes>,
+    dirty: HashMap<WriteId, Bytes>,
     bytes: u64,
     budget_bytes: u64,
     max_value_bytes: u64,
@@ -24,6 +28,7 @@ impl HotTier {
     pub(super) fn new(budget_bytes: u64, max_value_bytes: u64) -> Self {
         Self {
             entries: LruCache::unbounded(),
+            dirty: HashMap::new(),
             bytes: 0,
             budget_bytes,
             max_value_bytes,
@@ -40,7 +45,10 @@ impl HotTier {
         if self.budget_bytes == 0 {
             return None;
         }
-        self.entries.get(&write_id).cloned()
+        self.entries
+            .get(&write_id)
+            .or_else(|| self.dirty.get(&write_id))
+            .cloned()
     }
 
     /// Keeps a value. It is copied: a slice would keep the whole buffer that it
@@ -60,8 +68,26 @@ impl HotTier {
         }
     }
 
+    /// Holds a value that no node has yet, until it is settled or removed.
+    pub(super) fn hold(&mut self, write_id: WriteId, value: Bytes) {
+        self.dirty.insert(write_id, value);
+    }
+
+    /// Nodes have the value now: it is kept like any other.
+    pub(super) fn settled(&mut self, write_id: WriteId) {
+        if let Some(value) = self.dirty.remove(&write_id) {
+            self.put(write_id, &value);
+        }
+    }
+
+    /// Values that no node has yet.
+    pub(super) fn dirty(&self) -> usize {
+        self.dirty.len()
+    }
+
     /// Drops the value of a write that nothing names any more.
     pub(super) fn remove(&mut self, write_id: WriteId) {
+        self.dirty.remove(&write_id);
         if let Some(dropped) = self.entries.pop(&write_id) {
             self.bytes -= dropped.len() as u64 + ENTRY_BYTES;
         }

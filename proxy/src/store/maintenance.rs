@@ -15,7 +15,7 @@ use super::{Key, Lookup, ObjectReader, Pinned, ReadError, Store};
 use crate::{
     clock,
     keyspace::Object,
-    pool::{PoolEvent, node::Node, requests::CellSource},
+    pool::{PoolEvent, link::Pace, node::Node, requests::CellSource},
 };
 
 const EXPIRE_EVERY: Duration = Duration::from_millis(100);
@@ -158,9 +158,13 @@ impl Store {
         };
         let source = Rebuild(Mutex::new(Source::new(pinned, index)));
         let descriptor = object.descriptor(index);
-        let put = self
-            .pool
-            .put_chunk(room.node(), &descriptor, &source, self.settings.patience);
+        let put = self.pool.put_chunk(
+            room.node(),
+            &descriptor,
+            &source,
+            self.settings.patience,
+            Pace::Batched,
+        );
         let result = put.await;
         let node = room.node();
         let mut keys = self.index.lock();

@@ -7,6 +7,7 @@
 //! Locks are taken in this order and never across an await: index, hot tier,
 //! node.
 
+mod behind;
 mod cut;
 mod hot;
 mod maintenance;
@@ -34,10 +35,24 @@ use crate::{
     pool::Pool,
     value::Value,
 };
+use behind::Behind;
+pub use behind::DirtyWrite;
 use hot::HotTier;
 pub use maintenance::RepairJob;
 pub use read::{ObjectReader, ReadError};
+use write::Cargo;
 pub use write::{WriteError, Written};
+
+/// When a small write is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ack {
+    /// When its quorum of nodes has it.
+    #[default]
+    Quorum,
+    /// When the proxy's memory has it: lost if the proxy dies soon after.
+    Proxy,
+}
 
 /// How the store is set up.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +65,10 @@ pub struct Settings {
     pub hot_bytes: u64,
     /// Longest value that the hot tier keeps, in bytes.
     pub hot_value_bytes: u64,
+    /// When a small write is acknowledged.
+    pub ack: Ack,
+    /// Budget of values that no node has yet (`ack = proxy`), in bytes.
+    pub dirty_bytes: u64,
     /// Longest wait for a node: for its link, or for one answer.
     pub patience: Duration,
     /// How long a read waits for its data chunks before it asks for parity.
@@ -73,6 +92,16 @@ pub struct Store {
     /// One eviction at a time: two would free twice what is needed.
     evicting: tokio::sync::Mutex<()>,
     repairs: mpsc::Sender<RepairJob>,
+    behind: Option<Behind>,
+}
+
+/// Work that requests leave behind: for [`Store::repair_for_ever`] and
+/// [`Store::settle_for_ever`].
+pub struct Chores {
+    /// Chunks that reads found missing.
+    pub repairs: mpsc::Receiver<RepairJob>,
+    /// Values that no node has yet.
+    pub dirty: mpsc::Receiver<DirtyWrite>,
 }
 
 /// A key with its database, owned.
@@ -135,15 +164,17 @@ pub struct CommitOutcome {
 }
 
 impl Store {
-    /// An empty store of this epoch over a pool, and the repairs that its reads
-    /// ask for.
+    /// An empty store of this epoch over a pool, and the work that it gives
+    /// its own tasks.
     pub fn new(
         settings: Settings,
         pool: Arc<Pool>,
         codec: Codec,
         epoch: Epoch,
-    ) -> (Arc<Self>, mpsc::Receiver<RepairJob>) {
-        let (repairs, receiver) = mpsc::channel(REPAIR_QUEUE);
+    ) -> (Arc<Self>, Chores) {
+        let (repairs, repair_jobs) = mpsc::channel(REPAIR_QUEUE);
+        let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
+        let (behind, dirty) = Behind::new(settings.dirty_bytes);
         let store = Self {
             hot: Mutex::new(HotTier::new(settings.hot_bytes, settings.hot_value_bytes)),
             settings,
@@ -155,8 +186,15 @@ impl Store {
             flushed: Mutex::new(WriteId { epoch, counter: 0 }),
             evicting: tokio::sync::Mutex::default(),
             repairs,
+            behind: writes_behind.then_some(behind),
         };
-        (Arc::new(store), receiver)
+        (
+            Arc::new(store),
+            Chores {
+                repairs: repair_jobs,
+                dirty,
+            },
+        )
     }
 
     /// The index, for commands about keys. Held only for the moment; call
@@ -195,6 +233,11 @@ impl Store {
     /// Bytes in the hot tier.
     pub fn hot_bytes(&self) -> u64 {
         self.hot.lock().bytes()
+    }
+
+    /// Values that no node has yet.
+    pub fn dirty_values(&self) -> usize {
+        self.hot.lock().dirty()
     }
 
     fn next_write_id(&self) -> WriteId {
@@ -284,21 +327,13 @@ impl Store {
         want_previous: bool,
     ) -> CommitOutcome {
         let now = clock::unix_ms();
-        let (object, small) = written.into_parts();
+        let (object, cargo) = written.into_parts();
         let mut index = self.index.lock();
         let previous = match index.peek(key.as_ref(), now) {
             Some(found) if want_previous => self.pin(&mut index, key.clone(), found.object),
             _ => Lookup::Missing,
         };
-        let done = self.commit_one(
-            &mut index,
-            key.as_ref(),
-            object,
-            small,
-            condition,
-            expiry,
-            now,
-        );
+        let done = self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
         self.free(&mut index);
         CommitOutcome { done, previous }
     }
@@ -316,21 +351,13 @@ impl Store {
             .into_iter()
             .map(|(key, w)| (key, w.into_parts()))
             .collect();
-        for (key, (object, small)) in writes {
+        for (key, (object, cargo)) in writes {
             if blocked {
                 index.discard(object);
                 continue;
             }
             let (condition, expiry) = (Condition::Always, NewExpiry::Set(None));
-            self.commit_one(
-                &mut index,
-                key.as_ref(),
-                object,
-                small,
-                condition,
-                expiry,
-                now,
-            );
+            self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
         }
         self.free(&mut index);
         !blocked
@@ -343,9 +370,9 @@ impl Store {
     fn commit_one(
         &self,
         index: &mut Keyspace,
-        key: KeyRef<'_>,
+        key: &Key,
         object: Arc<Object>,
-        small: Option<Bytes>,
+        cargo: Cargo,
         condition: Condition,
         expiry: NewExpiry,
         now: u64,
@@ -356,9 +383,14 @@ impl Store {
             index.discard(object);
             return true;
         }
-        let Committed { done, .. } = index.commit(key, object, condition, expiry, now);
-        if let Some(value) = small.filter(|_| done) {
-            self.hot.lock().put(write_id, &value);
+        let Committed { done, .. } = index.commit(key.as_ref(), object, condition, expiry, now);
+        match cargo {
+            Cargo::Small(value) if done => self.hot.lock().put(write_id, &value),
+            Cargo::Dirty(ticket) if done => {
+                self.hot.lock().hold(write_id, ticket.value.clone());
+                ticket.redeem(key.clone(), write_id);
+            }
+            _ => {}
         }
         done
     }

@@ -9,12 +9,14 @@ use scatterhoard_wire::{Layout, NodeId, WriteId, geometry::GeometryError};
 
 use super::{
     Store,
+    behind::Ticket,
     cut::{ChunkOf, Stripes},
 };
 use crate::{
     codec::CodecError,
     keyspace::{Object, eviction::Verdict},
     pool::{
+        link::Pace,
         node::Reservation,
         placement::{self, PlacementError},
         requests::PutError,
@@ -63,20 +65,30 @@ const ROOM_ATTEMPTS: usize = 8;
 /// Other nodes that a chunk is offered to when its own does not take it.
 const SUBSTITUTES: usize = 2;
 
-/// A value on the nodes that no key names yet. Garbage if dropped.
+/// A value that no key names yet. Garbage if dropped.
 pub struct Written {
     attempt: Attempt,
     object: Option<Arc<Object>>,
-    small: Option<Bytes>,
+    cargo: Cargo,
+}
+
+/// What a write brings for the proxy's own memory.
+pub(super) enum Cargo {
+    /// Nothing.
+    None,
+    /// A small value for the hot tier.
+    Small(Bytes),
+    /// A value that is on no node yet.
+    Dirty(Ticket),
 }
 
 impl Written {
     /// Hands the object over to the index.
-    pub(super) fn into_parts(mut self) -> (Arc<Object>, Option<Bytes>) {
+    pub(super) fn into_parts(mut self) -> (Arc<Object>, Cargo) {
         let nothing = || Arc::new(Object::new(self.attempt.write_id, EMPTY, Vec::new()));
         let object = self.object.take().unwrap_or_else(nothing);
         self.attempt.nodes.clear();
-        (object, self.small.take())
+        (object, std::mem::replace(&mut self.cargo, Cargo::None))
     }
 }
 
@@ -96,6 +108,16 @@ struct Attempt {
     nodes: Vec<NodeId>,
 }
 
+impl Attempt {
+    fn new(store: &Arc<Store>, write_id: WriteId) -> Self {
+        Self {
+            store: store.clone(),
+            write_id,
+            nodes: Vec::new(),
+        }
+    }
+}
+
 impl Drop for Attempt {
     fn drop(&mut self) {
         for node in self.nodes.iter().filter_map(|id| self.store.pool.node(*id)) {
@@ -113,30 +135,58 @@ struct Sent {
 }
 
 impl Store {
-    /// Puts a value on nodes under a new write id. Returns when every node that
-    /// can be reached has its chunk, and at least d + 1 have.
+    /// Makes a value ready to be committed under a new write id. Returns when
+    /// every node that can be reached has its chunk, and at least d + 1 have;
+    /// with `ack = proxy`, for a small value, when it may be held in memory.
     pub async fn write(self: &Arc<Self>, value: Value) -> Result<Written, WriteError> {
         let layout = self.settings.geometry.layout(value.len())?;
         let write_id = self.next_write_id();
-        let mut attempt = Attempt {
-            store: self.clone(),
-            write_id,
-            nodes: Vec::new(),
+        let small = value.len() <= self.settings.hot_value_bytes && layout.stripes() == 1;
+        let value = match &self.behind {
+            Some(behind) if small => match behind.admit(layout, value).await {
+                Ok(ticket) => {
+                    let attempt = Attempt::new(self, write_id);
+                    let object = Some(Self::unplaced(write_id, layout));
+                    return Ok(Written {
+                        attempt,
+                        object,
+                        cargo: Cargo::Dirty(ticket),
+                    });
+                }
+                Err(value) => value,
+            },
+            _ => value,
         };
+        let mut written = self
+            .write_chunks(write_id, layout, &value, Pace::AtOnce)
+            .await?;
+        if let Value::One(bytes) = value
+            && small
+        {
+            written.cargo = Cargo::Small(bytes);
+        }
+        Ok(written)
+    }
+
+    /// Puts a value on nodes.
+    pub(super) async fn write_chunks(
+        self: &Arc<Self>,
+        write_id: WriteId,
+        layout: Layout,
+        value: &Value,
+        pace: Pace,
+    ) -> Result<Written, WriteError> {
+        let mut attempt = Attempt::new(self, write_id);
         let placement = if layout.stripes() == 0 {
             Vec::new()
         } else {
-            self.store_chunks(&mut attempt, layout, &value).await?
+            self.store_chunks(&mut attempt, layout, value, pace).await?
         };
         let object = Some(Arc::new(Object::new(write_id, layout, placement)));
-        let small = match value {
-            Value::One(bytes) if bytes.len() as u64 <= self.settings.hot_value_bytes => Some(bytes),
-            _ => None,
-        };
         Ok(Written {
             attempt,
             object,
-            small,
+            cargo: Cargo::None,
         })
     }
 
@@ -145,6 +195,7 @@ impl Store {
         attempt: &mut Attempt,
         layout: Layout,
         value: &Value,
+        pace: Pace,
     ) -> Result<Vec<Option<NodeId>>, WriteError> {
         let total = layout.geometry().total();
         let rooms = self.find_room(&layout).await?;
@@ -152,7 +203,13 @@ impl Store {
         attempt.nodes.extend(rooms.iter().map(|r| r.node().id));
         let plan = Object::new(attempt.write_id, layout, vec![None; total]);
         let stripes = Stripes::new(value, layout, &self.codec);
-        let send = |index, room, tries| self.send_chunk(&plan, &stripes, index, room, tries);
+        let chunk = |index| ChunkOf {
+            stripes: &stripes,
+            plan: &plan,
+            index,
+            pace,
+        };
+        let send = |index, room, tries| self.send_chunk(chunk(index), room, tries);
         let mut sending: FuturesUnordered<_> = rooms
             .into_iter()
             .enumerate()
@@ -192,24 +249,18 @@ impl Store {
 
     async fn send_chunk(
         self: &Arc<Self>,
-        plan: &Object,
-        stripes: &Stripes<'_>,
-        index: usize,
+        chunk: ChunkOf<'_, '_>,
         room: Reservation,
         tries: usize,
     ) -> Sent {
-        let descriptor = plan.descriptor(index);
-        let cells = ChunkOf {
-            stripes,
-            chunk: index,
-        };
-        let patience = self.settings.patience;
+        let descriptor = chunk.plan.descriptor(chunk.index);
+        let (patience, pace) = (self.settings.patience, chunk.pace);
         let result = self
             .pool
-            .put_chunk(room.node(), &descriptor, &cells, patience)
+            .put_chunk(room.node(), &descriptor, &chunk, patience, pace)
             .await;
         Sent {
-            index,
+            index: chunk.index,
             node: room.node().id,
             tries,
             result,

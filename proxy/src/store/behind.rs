@@ -1,0 +1,175 @@
+//! `ack = proxy`: small values are acknowledged from the proxy's memory and
+//! written to nodes behind the reply.
+//!
+//! An opt-in. What is lost if the proxy dies: the values acknowledged since the
+//! last ones were settled, at most the dirty budget. Until then they are held
+//! in the hot tier, where nothing evicts them; a value that is overwritten
+//! meanwhile is never sent. When the budget is used up, writers wait.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use scatterhoard_wire::{Layout, WriteId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{Key, Store, write::WriteError};
+use crate::{keyspace::Object, pool::link::Pace, value::Value};
+
+/// Values that may wait at once, whatever their size.
+const QUEUE: usize = 16 * 1024;
+/// Values on their way to nodes at once.
+const CONCURRENCY: usize = 256;
+/// The first of a batch waits so long for others: together they cost a fraction.
+const GATHER: Duration = Duration::from_millis(2);
+/// Pause before a value that no quorum took is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Bookkeeping of a waiting value, in bytes, counted against the budget.
+const ENTRY_BYTES: u64 = 256;
+
+/// A value that only the proxy has so far.
+pub struct DirtyWrite {
+    key: Key,
+    write_id: WriteId,
+    layout: Layout,
+    value: Bytes,
+    _budget: OwnedSemaphorePermit,
+}
+
+/// A place in the queue, taken before the index names the value.
+pub(super) struct Ticket {
+    slot: mpsc::OwnedPermit<DirtyWrite>,
+    budget: OwnedSemaphorePermit,
+    layout: Layout,
+    pub(super) value: Bytes,
+}
+
+impl Ticket {
+    /// The index names the value now: it may be written.
+    pub(super) fn redeem(self, key: Key, write_id: WriteId) {
+        let Self {
+            slot,
+            budget,
+            layout,
+            value,
+        } = self;
+        slot.send(DirtyWrite {
+            key,
+            write_id,
+            layout,
+            value,
+            _budget: budget,
+        });
+    }
+}
+
+/// Admits values to the queue.
+pub(super) struct Behind {
+    queue: mpsc::Sender<DirtyWrite>,
+    budget: Arc<Semaphore>,
+    budget_bytes: u32,
+}
+
+impl Behind {
+    pub(super) fn new(budget_bytes: u64) -> (Self, mpsc::Receiver<DirtyWrite>) {
+        let (queue, receiver) = mpsc::channel(QUEUE);
+        let budget_bytes = u32::try_from(budget_bytes).unwrap_or(u32::MAX);
+        let budget = Arc::new(Semaphore::new(budget_bytes as usize));
+        (
+            Self {
+                queue,
+                budget,
+                budget_bytes,
+            },
+            receiver,
+        )
+    }
+
+    /// Waits for room; `None` if the value never fits or the server stops.
+    pub(super) async fn admit(&self, layout: Layout, value: Value) -> Result<Ticket, Value> {
+        let bytes = u32::try_from(value.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+        if bytes > self.budget_bytes {
+            return Err(value);
+        }
+        let Ok(budget) = self.budget.clone().acquire_many_owned(bytes).await else {
+            return Err(value);
+        };
+        let Ok(slot) = self.queue.clone().reserve_owned().await else {
+            return Err(value);
+        };
+        // copied: a slice would keep the whole buffer that it was read with
+        let value = Bytes::copy_from_slice(&value.into_contiguous());
+        Ok(Ticket {
+            slot,
+            budget,
+            layout,
+            value,
+        })
+    }
+}
+
+impl Store {
+    /// Writes what was acknowledged from memory; ends when `drain` is cancelled
+    /// and nothing is left.
+    pub async fn settle_for_ever(
+        self: Arc<Self>,
+        mut queue: mpsc::Receiver<DirtyWrite>,
+        drain: CancellationToken,
+    ) {
+        let mut settling = FuturesUnordered::new();
+        let mut batch = Vec::with_capacity(CONCURRENCY);
+        loop {
+            let room = CONCURRENCY - settling.len();
+            tokio::select! {
+                biased;
+                Some(()) = settling.next(), if !settling.is_empty() => {}
+                _ = queue.recv_many(&mut batch, room), if room > 0 => {
+                    if settling.is_empty() {
+                        tokio::time::sleep(GATHER).await;
+                    }
+                    settling.extend(batch.drain(..).map(|write| self.settle(write)));
+                }
+                () = drain.cancelled(), if settling.is_empty() && queue.is_empty() => return,
+            }
+        }
+    }
+
+    async fn settle(self: &Arc<Self>, write: DirtyWrite) {
+        while self.index.lock().names(write.key.as_ref(), write.write_id) {
+            match self.try_settle(&write).await {
+                Ok(()) => return,
+                Err(error) => {
+                    metrics::counter!("scatterhoard_settle_errors_total").increment(1);
+                    tracing::warn!(write_id = %write.write_id, %error, "acknowledged value not on nodes yet");
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+
+    async fn try_settle(self: &Arc<Self>, write: &DirtyWrite) -> Result<(), WriteError> {
+        let value = Value::from(write.value.clone());
+        let written = self
+            .write_chunks(write.write_id, write.layout, &value, Pace::Batched)
+            .await?;
+        let mut index = self.index.lock();
+        // overwritten meanwhile: dropped here, so its chunks are garbage
+        if index.names(write.key.as_ref(), write.write_id) {
+            let (object, _) = written.into_parts();
+            index.settled(write.key.as_ref(), object);
+            let mut hot = self.hot.lock();
+            hot.settled(write.write_id);
+        }
+        Ok(())
+    }
+
+    /// An object whose chunks are on no node yet.
+    pub(super) fn unplaced(write_id: WriteId, layout: Layout) -> Arc<Object> {
+        Arc::new(Object::new(
+            write_id,
+            layout,
+            vec![None; layout.geometry().total()],
+        ))
+    }
+}

@@ -1,0 +1,32 @@
+//! The real binary over real sockets: a pool of node processes on this machine,
+//! a platform that outlives the proxy, and nodes that misbehave.
+//!
+//! Every test starts servers of its own on free loopback ports; what it starts
+//! ends with it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "plain threads and clients that block: nothing here runs on an executor"
+)]
+
+mod contents;
+mod fakes;
+mod link;
+mod platform;
+mod server;
+
+mod bad_clients;
+mod bad_nodes;
+mod endpoint;
+mod handover;
+mod memory;
+mod objects;
+mod settings;
+mod shutdown;
+mod strangers;
+mod timeouts;
