@@ -57,8 +57,8 @@ async fn compare(args: &Args) -> Result<()> {
     let rows = if args.quick { QUICK } else { args.table.rows() };
     let redis = start_redis(&args.redis_server).await?;
     let mut report = Report::default();
-    // Rows next to each other with one hot tier share one scatterhoard.
-    for group in rows.chunk_by(|a, b| a.hot_tier_mb == b.hot_tier_mb) {
+    // Rows next to each other with the same settings share one scatterhoard.
+    for group in rows.chunk_by(|a, b| (a.hot_tier_mb, a.ack) == (b.hot_tier_mb, b.ack)) {
         measure_group(args, &redis, group, &mut report).await?;
     }
     redis.stop().await?;
@@ -71,13 +71,13 @@ async fn measure_group(
     group: &[GoalRow],
     report: &mut Report,
 ) -> Result<()> {
-    let hot_tier_mb = group[0].hot_tier_mb;
+    let (hot_tier_mb, ack) = (group[0].hot_tier_mb, group[0].ack);
     let program = scatterhoard_program(args)?;
-    let server = start_scatterhoard(&program, &args.pool, hot_tier_mb).await?;
+    let server = start_scatterhoard(&program, &args.pool, hot_tier_mb, ack).await?;
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     report.footer.push(memory_line(
         &server,
-        &format!("hot tier {hot_tier_mb} MB, idle"),
+        &format!("hot tier {hot_tier_mb} MB, ack {}, idle", ack.name()),
     ));
     let targets = [redis.target.clone(), server.target.clone()];
     for row in group {
@@ -101,7 +101,10 @@ async fn measure_group(
     }
     report.footer.push(memory_line(
         &server,
-        &format!("hot tier {hot_tier_mb} MB, after the load"),
+        &format!(
+            "hot tier {hot_tier_mb} MB, ack {}, after the load",
+            ack.name()
+        ),
     ));
     server.stop().await
 }

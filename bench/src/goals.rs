@@ -17,12 +17,30 @@ pub(crate) enum Goal {
     CpuPerGb(f64),
 }
 
+/// Who acknowledges a small write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ack {
+    Quorum,
+    Proxy,
+}
+
+impl Ack {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
 pub(crate) struct GoalRow {
     pub(crate) op: Op,
     pub(crate) size: &'static str,
     pub(crate) clients: usize,
     pub(crate) pipeline: usize,
     pub(crate) hot_tier_mb: u32,
+    /// When scatterhoard acknowledges small writes.
+    pub(crate) ack: Ack,
     pub(crate) goals: &'static [Goal],
 }
 
@@ -42,6 +60,7 @@ const fn row(op: Op, size: &'static str, clients: usize, goals: &'static [Goal])
         clients,
         pipeline: 1,
         hot_tier_mb: 0,
+        ack: Ack::Quorum,
         goals,
     }
 }
@@ -54,13 +73,23 @@ const fn hot(op: Op, clients: usize, pipeline: usize, goals: &'static [Goal]) ->
         clients,
         pipeline,
         hot_tier_mb: 64,
+        ack: Ack::Quorum,
         goals,
+    }
+}
+
+/// Such a row with writes acknowledged from the proxy's memory.
+const fn behind(op: Op, clients: usize, pipeline: usize, goals: &'static [Goal]) -> GoalRow {
+    GoalRow {
+        ack: Ack::Proxy,
+        ..hot(op, clients, pipeline, goals)
     }
 }
 
 const BASIC: &[GoalRow] = &[
     hot(Get, 1, 1, &[Goal::Ratio(0.5)]),
-    hot(Set, 1, 1, &[Goal::Ratio(0.5)]),
+    hot(Set, 1, 1, &[]),
+    behind(Set, 1, 1, &[Goal::Ratio(0.5)]),
     row(Get, "1m", 1, &[Goal::Ratio(0.4)]),
     row(Set, "1m", 1, &[]),
     row(Get, "10m", 1, &[Goal::Ratio(1.0)]),
@@ -69,9 +98,11 @@ const BASIC: &[GoalRow] = &[
 
 const STREAMING: &[GoalRow] = &[
     hot(Get, 50, 1, &[Goal::Ratio(1.0)]),
-    hot(Set, 50, 1, &[Goal::Ratio(0.9)]),
+    hot(Set, 50, 1, &[]),
     hot(Get, 50, 16, &[Goal::Ratio(1.0)]),
-    hot(Set, 50, 16, &[Goal::Ratio(0.9)]),
+    hot(Set, 50, 16, &[]),
+    behind(Set, 50, 1, &[Goal::Ratio(0.9)]),
+    behind(Set, 50, 16, &[Goal::Ratio(0.9)]),
     row(Get, "1m", 1, &[Goal::Ratio(0.6)]),
     row(Set, "1m", 1, &[Goal::Ratio(0.38)]),
     row(Get, "10m", 1, &[Goal::Ratio(2.0), Goal::CpuPerGb(0.65)]),
@@ -86,6 +117,7 @@ const STREAMING: &[GoalRow] = &[
 pub(crate) const QUICK: &[GoalRow] = &[
     hot(Get, 1, 1, &[]),
     hot(Set, 4, 16, &[]),
+    behind(Set, 4, 16, &[]),
     row(Get, "100k", 2, &[]),
     row(Set, "1m", 1, &[]),
     row(Get, "1m", 2, &[]),

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::client::Connection;
+use crate::goals::Ack;
 use crate::reply::Reply;
 use crate::target::Target;
 
@@ -73,6 +74,7 @@ pub(crate) async fn start_scatterhoard(
     program: &Path,
     pool: &Pool,
     hot_tier_mb: u32,
+    ack: Ack,
 ) -> Result<Server> {
     let folder = tempfile::tempdir()?;
     let port = free_port()?;
@@ -86,12 +88,17 @@ pub(crate) async fn start_scatterhoard(
     option("--node-memory-mb", pool.node_memory_mb.to_string());
     option("--data-parity", pool.data_parity.clone());
     option("--hot-tier-mb", hot_tier_mb.to_string());
+    option("--ack", ack.name().to_owned());
     option(
         "--data-dir",
         folder.path().join("data").display().to_string(),
     );
     arguments.extend(pool.extra.iter().cloned());
-    start("scatterhoard", program, &arguments, port, folder)
+    let name = match ack {
+        Ack::Quorum => "scatterhoard",
+        Ack::Proxy => "scatterhoard ack=proxy",
+    };
+    start(name, program, &arguments, port, folder)
         .await
         .with_context(|| {
             "cannot start scatterhoard: build it with `cargo build --release`, \

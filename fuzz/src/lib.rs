@@ -1,10 +1,16 @@
-//! The proxy's RESP front alone. Including its files instead of depending on
-//! the crate spares every fuzz build the AWS SDK and the node; it works because
-//! these modules depend on nothing else of the proxy, and is the check of that.
+//! The proxy's RESP front and the node's store alone. Including their files
+//! instead of depending on the crates spares every fuzz build the AWS SDK and
+//! the Lambda runtime; it works because these modules depend on nothing else of
+//! their crates, and is the check of that.
 
 #[path = "../../proxy/src/command/mod.rs"]
 pub mod command;
+mod input;
+pub mod link_stream;
+pub mod node_store;
 #[path = "../../proxy/src/resp/mod.rs"]
 pub mod resp;
+#[path = "../../node/src/store.rs"]
+pub mod store;
 #[path = "../../proxy/src/value.rs"]
 pub mod value;

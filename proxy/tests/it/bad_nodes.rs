@@ -140,62 +140,54 @@ impl World {
     fn recover(&self, what: &str) {
         self.fakes.misbehave(&[], Manner::Good);
         let (mut redis, value) = (self.server.client(), Random::new(6).bytes(1_500_000));
-        until(&format!("{what}: as before"), Duration::from_secs(25), || {
-            redis.set::<_, _, ()>("after", &value).is_ok()
-        });
+        until(
+            &format!("{what}: as before"),
+            Duration::from_secs(25),
+            || redis.set::<_, _, ()>("after", &value).is_ok(),
+        );
         let read: Option<Vec<u8>> = redis.get("after").unwrap();
         assert_same("after", read.as_deref(), &value);
-        assert_eq!(redis::cmd("PING").query::<String>(&mut redis).unwrap(), "PONG");
+        assert_eq!(
+            redis::cmd("PING").query::<String>(&mut redis).unwrap(),
+            "PONG"
+        );
         self.server.admin("GET", "/metrics");
     }
 }
 
-fn with_p_bad(manners: &[Manner]) {
-    let world = world();
-    for manner in manners {
+/// A world of its own for each manner, a few of them at a time.
+fn each(manners: &[Manner], test: impl Fn(World, Manner) + Sync) {
+    for group in manners.chunks(5) {
+        std::thread::scope(|scope| {
+            for manner in group {
+                scope.spawn(|| test(world(), *manner));
+            }
+        });
+    }
+}
+
+#[test]
+fn up_to_p_bad_nodes_are_invisible() {
+    each(&ALL, |world, manner| {
         let what = format!("{manner:?} on {PARITY}");
-        world.fakes.misbehave(&[1, 4], *manner);
+        world.fakes.misbehave(&[1, 4], manner);
         let right = world.read_all(&what);
-        assert_eq!(right, world.objects.len(), "{what}: {PARITY} bad nodes may not matter");
+        assert_eq!(right, world.objects.len(), "{what}: that may not matter");
         world.write_some(&what);
         world.recover(&what);
         let right = world.read_all(&what);
         assert_eq!(right, world.objects.len(), "{what}: nothing may be lost");
-    }
+    });
 }
 
 #[test]
-fn up_to_p_bad_nodes_are_invisible_1() {
-    with_p_bad(&ALL[..7]);
-}
-
-#[test]
-fn up_to_p_bad_nodes_are_invisible_2() {
-    with_p_bad(&ALL[7..14]);
-}
-
-#[test]
-fn up_to_p_bad_nodes_are_invisible_3() {
-    with_p_bad(&ALL[14..]);
-}
-
-fn with_many_bad(manners: &[Manner]) {
-    for manner in manners {
-        let (world, what) = (world(), format!("{manner:?} on 5"));
-        world.fakes.misbehave(&[0, 2, 3, 5, 6], *manner);
+fn more_bad_nodes_cost_values_but_never_give_wrong_ones() {
+    each(&ALL, |world, manner| {
+        let what = format!("{manner:?} on 5");
+        world.fakes.misbehave(&[0, 2, 3, 5, 6], manner);
         world.read_all(&what);
         world.write_some(&what);
         world.recover(&what);
         world.read_all(&what);
-    }
-}
-
-#[test]
-fn more_bad_nodes_cost_values_but_never_give_wrong_ones_1() {
-    with_many_bad(&ALL[..10]);
-}
-
-#[test]
-fn more_bad_nodes_cost_values_but_never_give_wrong_ones_2() {
-    with_many_bad(&ALL[10..]);
+    });
 }

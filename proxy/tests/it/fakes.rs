@@ -157,13 +157,19 @@ impl Inner {
                 }
             }
             let lower = head.to_ascii_lowercase();
-            let length = lower.lines().find_map(|l| l.strip_prefix("content-length:"));
+            let length = lower
+                .lines()
+                .find_map(|l| l.strip_prefix("content-length:"));
             let mut body = vec![0; length.map_or(0, |l| l.trim().parse().unwrap())];
             input.read_exact(&mut body)?;
             let invocation = Invocation::from_json(&body).unwrap();
             let node = &self.nodes[usize::from(invocation.node.0)];
             let (error, answer) = self.invoked(node, &invocation);
-            let error = if error { "x-amz-function-error: Unhandled\r\n" } else { "" };
+            let error = if error {
+                "x-amz-function-error: Unhandled\r\n"
+            } else {
+                ""
+            };
             let head = format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{error}content-length: {}\r\n\r\n",
                 answer.len()
@@ -338,8 +344,9 @@ impl Inner {
                 first,
                 count,
             } => {
-                let cells: Vec<Option<Cell>> =
-                    (first..first + count).map(|stripe| store.cell(chunk, stripe)).collect();
+                let cells: Vec<Option<Cell>> = (first..first + count)
+                    .map(|stripe| store.cell(chunk, stripe))
+                    .collect();
                 let other = store.cell(chunk, if first == 0 { 1 } else { 0 });
                 drop(store);
                 for cell in cells {

@@ -28,7 +28,10 @@ pub(crate) enum Heard {
 
 impl Link {
     pub(crate) fn dial(proxy: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(proxy)?;
+        Self::over(TcpStream::connect(proxy)?)
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_write_timeout(Some(Duration::from_secs(20)))?;
         stream.set_nodelay(true)?;
         Ok(Self {
@@ -39,7 +42,9 @@ impl Link {
 
     /// The next frame, waiting at most `limit` between two reads.
     pub(crate) fn hear(&mut self, limit: Duration) -> Heard {
-        self.stream.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).unwrap();
+        self.stream
+            .set_read_timeout(Some(limit.max(Duration::from_millis(1))))
+            .unwrap();
         let mut buffer = vec![0; 64 << 10];
         loop {
             match self.assembler.next_frame() {
@@ -55,7 +60,12 @@ impl Link {
                     spare.put_slice(&buffer[..n]);
                     self.assembler.filled(n);
                 }
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                    ) =>
+                {
                     return Heard::Nothing;
                 }
                 Err(_) => return Heard::Closed,
@@ -63,7 +73,12 @@ impl Link {
         }
     }
 
-    pub(crate) fn say(&mut self, request: u32, message: &Message, payload: &[u8]) -> io::Result<()> {
+    pub(crate) fn say(
+        &mut self,
+        request: u32,
+        message: &Message,
+        payload: &[u8],
+    ) -> io::Result<()> {
         self.stream.write_all(&encode(request, message, payload))
     }
 }

@@ -25,6 +25,7 @@ mod bad_nodes;
 mod endpoint;
 mod handover;
 mod memory;
+mod nodes;
 mod objects;
 mod settings;
 mod shutdown;

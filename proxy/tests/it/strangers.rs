@@ -37,7 +37,11 @@ fn assert_serves(server: &Server, seed: u64) {
     let () = redis.set("served", &value).unwrap();
     let read: Option<Vec<u8>> = redis.get("served").unwrap();
     assert_same("served", read.as_deref(), &value);
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// Sends bytes and asserts that the link is closed, whatever is answered.
@@ -88,7 +92,10 @@ fn bytes_that_are_no_hello_close_the_link() {
     damaged[30] ^= 1;
     let cases: [(&str, &[u8]); 8] = [
         ("garbage", &Random::new(3).bytes(100_000)),
-        ("a Redis client", b"*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n"),
+        (
+            "a Redis client",
+            b"*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n",
+        ),
         ("another version", &wrong_version),
         ("a huge body", &huge_length),
         ("a huge payload", &huge_payload),
@@ -99,7 +106,10 @@ fn bytes_that_are_no_hello_close_the_link() {
     for (what, bytes) in cases {
         let started = Instant::now();
         assert_closed(links, what, bytes);
-        assert!(started.elapsed() < Duration::from_secs(4), "{what}: not at once");
+        assert!(
+            started.elapsed() < Duration::from_secs(4),
+            "{what}: not at once"
+        );
         assert_serves(&server, 1);
     }
 }
@@ -163,8 +173,13 @@ fn a_payload_instead_of_a_hello_fills_no_memory() {
     link.stream.write_all(&bytes).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     let more = vec![7; 1 << 20];
-    let taken = (0..256).take_while(|_| link.stream.write_all(&more).is_ok()).count();
+    let taken = (0..256)
+        .take_while(|_| link.stream.write_all(&more).is_ok())
+        .count();
     let grown = server.resident_bytes().saturating_sub(before) >> 20;
-    assert!(taken < 64 && grown < 64, "took {taken} MB, grew by {grown} MB");
+    assert!(
+        taken < 64 && grown < 64,
+        "took {taken} MB, grew by {grown} MB"
+    );
     assert_serves(&server, 5);
 }

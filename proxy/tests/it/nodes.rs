@@ -1,0 +1,343 @@
+//! A real node under a real platform, and a proxy that is none: the node serves
+//! what is right, refuses what is not, and outlives all of it with what it holds.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use scatterhoard_wire::{
+    Cell, ChunkDescriptor, ChunkId, Epoch, Geometry, InstanceId, InvocationId, Layout, NodeId,
+    Token, WriteId,
+    invoke::{self, Ending, Invocation, Purpose, Report},
+    message::{Held, Hello, Message, Refusal},
+};
+
+use crate::{
+    contents::Random,
+    link::{Heard, Link, encode},
+    platform::Platform,
+    server::connect,
+};
+
+const TOKEN: Token = Token(77);
+const SOON: Duration = Duration::from_secs(10);
+const CELL: usize = 1 << 20;
+
+/// One node's platform, and the port that the node dials.
+struct World {
+    platform: Platform,
+    listener: TcpListener,
+    invocations: u64,
+}
+
+/// An invocation under way.
+struct Visit {
+    link: Link,
+    hello: Hello,
+    report: JoinHandle<Report>,
+}
+
+fn world() -> World {
+    World {
+        platform: Platform::start(1),
+        listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+        invocations: 0,
+    }
+}
+
+fn post(lambda: SocketAddr, invocation: &Invocation) -> Report {
+    let body = serde_json::to_vec(invocation).unwrap();
+    let mut stream = connect(lambda);
+    let head = format!(
+        "POST /2015-03-31/functions/scatterhoard-node-000/invocations HTTP/1.1\r\nhost: lambda\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream
+        .write_all(&[head.as_bytes(), &body].concat())
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let start = answer.find('{').unwrap_or_else(|| panic!("{answer}"));
+    let end = answer.rfind('}').unwrap();
+    Report::from_json(&answer.as_bytes()[start..=end]).unwrap_or_else(|e| panic!("{e}: {answer}"))
+}
+
+impl World {
+    fn call(&mut self, purpose: Purpose, epoch: u64) -> JoinHandle<Report> {
+        self.invocations += 1;
+        let invocation = Invocation {
+            version: invoke::VERSION,
+            purpose,
+            proxy: self.listener.local_addr().unwrap(),
+            token: TOKEN,
+            node: NodeId(0),
+            invocation: InvocationId(self.invocations),
+            epoch: Epoch(epoch),
+            linger_ms: 40,
+            deadline_margin_ms: 1000,
+        };
+        let lambda = self.platform.address();
+        std::thread::spawn(move || post(lambda, &invocation))
+    }
+
+    /// Invokes, and lets the node dial and say hello; no answer yet.
+    fn dialled(&mut self) -> Visit {
+        let report = self.call(Purpose::Serve, 5);
+        let (stream, _) = self.listener.accept().unwrap();
+        let mut link = Link::over(stream).unwrap();
+        let Heard::Frame(frame) = link.hear(SOON) else {
+            panic!("no hello");
+        };
+        let Message::Hello(hello) = frame.message else {
+            panic!("{frame:?}");
+        };
+        assert_eq!((hello.token, hello.invocation.0), (TOKEN, self.invocations));
+        Visit {
+            link,
+            hello,
+            report,
+        }
+    }
+
+    fn visit(&mut self) -> Visit {
+        let mut visit = self.dialled();
+        visit.link.say(0, &Message::Welcome, &[]).unwrap();
+        visit
+    }
+}
+
+impl Visit {
+    /// The next message for this request.
+    #[track_caller]
+    fn answer(&mut self, request: u32) -> (Message, Bytes) {
+        match self.link.hear(SOON) {
+            Heard::Frame(frame) => {
+                assert_eq!(frame.request, request, "{:?}", frame.message);
+                (frame.message, frame.payload.freeze())
+            }
+            Heard::Nothing | Heard::Closed => panic!("no answer"),
+        }
+    }
+
+    #[track_caller]
+    fn ask(&mut self, request: u32, message: &Message, payload: &[u8]) -> Message {
+        self.link.say(request, message, payload).unwrap();
+        self.answer(request).0
+    }
+
+    #[track_caller]
+    fn store(&mut self, chunk: &ChunkDescriptor, fill: u8) -> Message {
+        let cell = chunk.cell(0, Bytes::from(vec![fill; CELL]));
+        self.ask(1, &put(chunk, &cell, true), &cell.payload)
+    }
+
+    #[track_caller]
+    fn assert_holds(&mut self, chunk: &ChunkDescriptor, fill: u8) {
+        let get = Message::Get {
+            chunk: chunk.id,
+            first: 0,
+            count: 1,
+        };
+        self.link.say(8, &get, &[]).unwrap();
+        let (Message::Cell { stripe, checksum }, payload) = self.answer(8) else {
+            panic!("no cell");
+        };
+        assert!(chunk.verifies(stripe, checksum, &payload) && payload[0] == fill);
+    }
+
+    /// Goodbye and goodbye-ok; the report.
+    #[track_caller]
+    fn leave(mut self) -> Report {
+        assert!(matches!(self.answer(0).0, Message::Goodbye(_)));
+        self.link.say(0, &Message::GoodbyeOk, &[]).unwrap();
+        self.report.join().unwrap()
+    }
+}
+
+/// A chunk of `cells` full cells.
+fn chunk(counter: u64, cells: usize) -> ChunkDescriptor {
+    let geometry = Geometry::new(1, 0).unwrap();
+    let layout = Layout::new(geometry, (cells * CELL) as u64, CELL as u32).unwrap();
+    let write_id = WriteId {
+        epoch: Epoch(5),
+        counter,
+    };
+    ChunkDescriptor {
+        id: ChunkId { write_id, index: 0 },
+        layout,
+    }
+}
+
+fn put(chunk: &ChunkDescriptor, cell: &Cell, last: bool) -> Message {
+    Message::Put {
+        chunk: *chunk,
+        stripe: cell.stripe,
+        checksum: cell.checksum,
+        last,
+    }
+}
+
+#[test]
+fn what_is_put_is_there_in_the_next_invocation() {
+    let mut world = world();
+    let (chunk, mut visit) = (chunk(1, 1), world.visit());
+    let instance = visit.hello.instance;
+    assert!(matches!(
+        visit.store(&chunk, 3),
+        Message::Stored { complete: true, .. }
+    ));
+    assert!(matches!(
+        visit.ask(2, &Message::Ping, &[]),
+        Message::Pong(_)
+    ));
+    let report = visit.leave();
+    assert_eq!(
+        (report.ending, report.instance, report.chunks),
+        (Ending::Idle, instance, 1)
+    );
+    let ping = world.call(Purpose::Warm, 5).join().unwrap();
+    assert_eq!(
+        (ping.ending, ping.held_bytes),
+        (Ending::Pinged, report.held_bytes)
+    );
+    let mut visit = world.visit();
+    assert_eq!(visit.hello.instance, instance);
+    visit.assert_holds(&chunk, 3);
+    let deleted = visit.ask(4, &Message::Delete(vec![chunk.id.write_id]), &[]);
+    let nothing = |held: Held| held.bytes == 0 && held.chunks == 0;
+    assert!(
+        matches!(deleted, Message::Deleted(held) if nothing(held)),
+        "{deleted:?}"
+    );
+    visit.leave();
+}
+
+#[test]
+fn a_put_under_way_is_no_idleness() {
+    let mut world = world();
+    let (chunk, mut visit) = (chunk(1, 2), world.visit());
+    let [first, second] = [0, 1].map(|stripe| chunk.cell(stripe, Bytes::from(vec![1; CELL])));
+    visit
+        .link
+        .say(1, &put(&chunk, &first, false), &first.payload)
+        .unwrap();
+    // longer than the linger time: the proxy is encoding, or its client is slow
+    std::thread::sleep(Duration::from_millis(200));
+    let stored = visit.ask(1, &put(&chunk, &second, true), &second.payload);
+    assert!(
+        matches!(stored, Message::Stored { complete: true, .. }),
+        "{stored:?}"
+    );
+    visit.leave();
+}
+
+#[test]
+fn a_link_that_goes_wrong_costs_nothing_but_the_invocation() {
+    let mut world = world();
+    let (chunk, mut visit) = (chunk(1, 1), world.visit());
+    visit.store(&chunk, 9);
+    let instance: InstanceId = visit.leave().instance;
+    let ping = encode(1, &Message::Ping, &[]);
+    let mut other_version = ping.clone();
+    other_version[2] += 1;
+    let mut huge = ping.clone();
+    huge[12..16].fill(0xff);
+    let mut damaged = ping.clone();
+    damaged[16] ^= 1;
+    let wrong: [&[u8]; 7] = [
+        &Random::new(1).bytes(5_000),
+        &other_version,
+        &huge,
+        &damaged,
+        &ping[..10],
+        &encode(1, &Message::Missing, &[]),
+        b"",
+    ];
+    for (i, bytes) in wrong.iter().enumerate() {
+        for welcome in [true, false] {
+            let mut visit = world.dialled();
+            assert_eq!(
+                visit.hello.instance, instance,
+                "case {i}: the instance died"
+            );
+            if welcome {
+                visit.link.say(0, &Message::Welcome, &[]).unwrap();
+            }
+            visit.link.stream.write_all(bytes).unwrap();
+            drop(visit.link);
+            let report = visit.report.join().unwrap();
+            assert_eq!(
+                report.ending,
+                Ending::LinkLost,
+                "case {i}, welcome {welcome}"
+            );
+        }
+    }
+    let mut visit = world.dialled();
+    visit
+        .link
+        .say(0, &Message::Reject("no".into()), &[])
+        .unwrap();
+    assert_eq!(visit.report.join().unwrap().ending, Ending::Rejected);
+    let mut visit = world.visit();
+    visit.assert_holds(&chunk, 9);
+    visit.leave();
+}
+
+#[test]
+fn bad_cells_and_what_does_not_fit_are_refused() {
+    let mut world = world();
+    let mut visit = world.visit();
+    let kept = chunk(1, 1);
+    let mut cell = kept.cell(0, Bytes::from(vec![1; CELL]));
+    cell.checksum ^= 1;
+    let refused = visit.ask(1, &put(&kept, &cell, true), &cell.payload);
+    assert_eq!(refused, Message::Refused(Refusal::BadCell));
+    // 128 MB of memory hold 96 MB of chunks
+    let mut stored = 0;
+    while let Message::Stored { held, .. } = visit.store(&chunk(1 + stored, 1), 2) {
+        assert!(held.bytes <= held.budget_bytes);
+        stored += 1;
+        assert!(stored < 128);
+    }
+    assert!(stored > 90, "{stored} MB");
+    assert_eq!(
+        visit.store(&chunk(500, 1), 2),
+        Message::Refused(Refusal::Full)
+    );
+    // one that would never fit, however short its first cell is
+    let layout = Layout::new(Geometry::new(1, 0).unwrap(), 8 << 30, 1).unwrap();
+    let endless = ChunkDescriptor {
+        layout,
+        ..chunk(501, 1)
+    };
+    let cell = endless.cell(0, Bytes::from_static(b"x"));
+    let refused = visit.ask(1, &put(&endless, &cell, true), &cell.payload);
+    assert_eq!(refused, Message::Refused(Refusal::Full));
+    visit.assert_holds(&kept, 2);
+    let instance = visit.leave().instance;
+    let visit = world.visit();
+    assert_eq!(visit.hello.instance, instance, "full, but alive");
+    visit.leave();
+}
+
+#[test]
+fn a_superseded_proxy_is_refused() {
+    let mut world = world();
+    let mut visit = world.visit();
+    let mut old = chunk(1, 1);
+    old.id.write_id.epoch = Epoch(4);
+    assert_eq!(visit.store(&old, 1), Message::Refused(Refusal::StaleEpoch));
+    visit.leave();
+    for purpose in [Purpose::Serve, Purpose::Warm] {
+        let report = world.call(purpose, 4).join().unwrap();
+        assert_eq!(
+            (report.ending, report.highest_epoch),
+            (Ending::StaleEpoch, Epoch(5))
+        );
+    }
+}
