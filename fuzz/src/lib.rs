@@ -7,10 +7,12 @@
 pub mod command;
 mod input;
 pub mod link_stream;
+#[path = "../../node/src"]
+pub mod node {
+    pub mod store;
+}
 pub mod node_store;
 #[path = "../../proxy/src/resp/mod.rs"]
 pub mod resp;
-#[path = "../../node/src/store.rs"]
-pub mod store;
 #[path = "../../proxy/src/value.rs"]
 pub mod value;

@@ -10,7 +10,10 @@ use scatterhoard_wire::{
 use crate::input::Input;
 
 /// Request, message and payload of each frame, and how the stream ended.
-type Heard = (Vec<(u32, Message, Vec<u8>)>, Result<bool, frame::FrameError>);
+type Heard = (
+    Vec<(u32, Message, Vec<u8>)>,
+    Result<bool, frame::FrameError>,
+);
 
 /// Builds a stream from `data` and reads it whole and in pieces.
 pub fn check(data: &[u8]) {

@@ -7,7 +7,7 @@ use scatterhoard_wire::{
     Cell, ChunkDescriptor, ChunkId, Epoch, Geometry, Layout, WriteId, message::Refusal,
 };
 
-use crate::{input::Input, store::ChunkStore};
+use crate::{input::Input, node::store::ChunkStore};
 
 const BUDGET_BYTES: u64 = 20_000;
 
@@ -16,7 +16,10 @@ struct Model(BTreeMap<ChunkId, (ChunkDescriptor, BTreeMap<u32, Bytes>)>);
 
 impl Model {
     fn bytes(&self) -> u64 {
-        self.0.values().map(|(d, _)| d.layout.accounted_bytes()).sum()
+        self.0
+            .values()
+            .map(|(d, _)| d.layout.accounted_bytes())
+            .sum()
     }
 
     fn is_complete(&self, id: ChunkId) -> bool {
@@ -62,12 +65,10 @@ pub fn check(data: &[u8]) {
             }
             2 => {
                 store.drop_unfinished_below(write_id.epoch);
-                let doomed: Vec<ChunkId> = model.0.keys().copied().collect();
-                for id in doomed.into_iter().filter(|id| !model.is_complete(*id)) {
-                    if id.write_id.epoch < write_id.epoch {
-                        model.0.remove(&id);
-                    }
-                }
+                model.0.retain(|id, (chunk, cells)| {
+                    let complete = cells.len() == chunk.layout.stripes() as usize;
+                    complete || id.write_id.epoch >= write_id.epoch
+                });
             }
             _ => put(&mut input, write_id, &mut store, &mut model),
         }

@@ -5,7 +5,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 use lambda_runtime::{LambdaEvent, service_fn};
 use scatterhoard_wire::invoke::{Ending, Invocation, Purpose, Report};
 use tokio::time::Instant;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     clock,
@@ -16,11 +16,12 @@ use crate::{
 /// Runs until the platform ends the process. One thread: an instance below
 /// 1.8 GB has at most one processor's share, and a second stack costs memory.
 pub fn run() -> anyhow::Result<()> {
-    let filter =
-        EnvFilter::try_from_env("SCATTERHOARD_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let level = std::env::var("SCATTERHOARD_LOG")
+        .ok()
+        .and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()
-        .json()
-        .with_env_filter(filter)
+        .with_max_level(level.unwrap_or(LevelFilter::WARN))
+        .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
     let runtime = tokio::runtime::Builder::new_current_thread()

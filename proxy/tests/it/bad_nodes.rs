@@ -191,3 +191,20 @@ fn more_bad_nodes_cost_values_but_never_give_wrong_ones() {
         world.read_all(&what);
     });
 }
+
+#[test]
+fn cells_that_fail_their_checksum_are_repaired() {
+    let world = world();
+    world.fakes.rot(2);
+    world.fakes.rot(5);
+    let bad_cells = || world.server.metric("scatterhoard_bad_cells_total");
+    let all = world.objects.len();
+    assert_eq!(world.read_all("rotten"), all);
+    assert!(bad_cells() > 0.0, "nothing was rotten");
+    until("all are repaired", Duration::from_secs(15), || {
+        let before = bad_cells();
+        // small ones are read from any of their copies
+        (0..5).for_each(|_| assert_eq!(world.read_all("being repaired"), all));
+        bad_cells() == before
+    });
+}

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use local_lambda::{FaultKind, FaultRule, Faults, ThrottleReason, When};
 use redis::Commands;
 
 use crate::{
@@ -113,4 +114,70 @@ fn an_endpoint_that_goes_and_comes_back() {
         matches!(redis.get::<_, Option<Vec<u8>>>("before"), Ok(None))
     });
     server.stop();
+}
+
+#[test]
+fn invokes_that_fail_now_and_then_lose_nothing() {
+    let platform = Platform::start(8);
+    let server = Server::start(&[
+        "--lambda-endpoint",
+        &platform.url(),
+        "--nodes",
+        "8",
+        "--data-parity",
+        "4+2",
+        "--node-timeout-ms",
+        "2000",
+    ]);
+    let kinds = [
+        FaultKind::Throttle {
+            reason: ThrottleReason::default(),
+        },
+        FaultKind::Fail,
+        FaultKind::CloseConnection,
+        FaultKind::LoseResponse,
+    ];
+    let rule = |fault| FaultRule {
+        function: None,
+        when: When::Fraction(0.04),
+        fault,
+    };
+    platform.handle().set_faults(Faults {
+        seed: Some(1),
+        rules: kinds.map(rule).into(),
+        ..Faults::default()
+    });
+    let (mut redis, mut random) = (server.client(), Random::new(11));
+    let (mut stored, mut refused) = (Vec::new(), 0);
+    let end = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < end {
+        let size = random.size(20);
+        let (key, value) = (format!("key:{}", stored.len()), random.bytes(size));
+        match redis.set::<_, _, ()>(&key, &value) {
+            Ok(()) => stored.push((key, value)),
+            Err(error) => {
+                assert_eq!(error.code(), Some("UNAVAILABLE"), "{error}");
+                refused += 1;
+            }
+        }
+        if stored.is_empty() {
+            continue;
+        }
+        let (key, value) = &stored[random.below(stored.len())];
+        match redis.get::<_, Option<Vec<u8>>>(key) {
+            Ok(read) => assert_same(key, read.as_deref(), value),
+            Err(error) => assert_eq!(error.code(), Some("UNAVAILABLE"), "{error}"),
+        }
+    }
+    assert!(
+        stored.len() > refused,
+        "{} stored, {refused} refused",
+        stored.len()
+    );
+    platform.handle().set_faults(Faults::default());
+    std::thread::sleep(Duration::from_secs(2));
+    for (key, value) in &stored {
+        let read: Option<Vec<u8>> = redis.get(key).unwrap();
+        assert_same(key, read.as_deref(), value);
+    }
 }

@@ -2,6 +2,7 @@
 //! they are told to misbehave.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{
@@ -13,7 +14,7 @@ use std::{
 
 use scatterhoard_node::store::ChunkStore;
 use scatterhoard_wire::{
-    Cell, Epoch, InstanceId, Token,
+    Cell, Epoch, InstanceId, Token, WriteId,
     invoke::{self, Ending, Invocation, Purpose, Report},
     message::{GoodbyeReason, Held, Message, Refusal},
     stream::Frame,
@@ -74,6 +75,8 @@ pub(crate) enum Manner {
 struct Node {
     manner: Mutex<Manner>,
     store: Mutex<ChunkStore>,
+    /// What its memory no longer holds as it was stored.
+    rotten: Mutex<BTreeSet<WriteId>>,
     instance: InstanceId,
 }
 
@@ -100,6 +103,7 @@ impl Fakes {
         let node = |i| Node {
             manner: Mutex::new(Manner::Good),
             store: Mutex::new(ChunkStore::new(100 << 20)),
+            rotten: Mutex::default(),
             instance: InstanceId(1000 + i as u128),
         };
         let inner = Arc::new(Inner {
@@ -133,6 +137,14 @@ impl Fakes {
             let bad = nodes.contains(&i);
             *node.manner.lock().unwrap() = if bad { manner } else { Manner::Good };
         }
+    }
+
+    /// Bits flip in all that this node holds now; it does not know it.
+    pub(crate) fn rot(&self, node: usize) {
+        let node = &self.inner.nodes[node];
+        let (chunks, _) = node.store.lock().unwrap().list(None, usize::MAX);
+        let ids = chunks.iter().map(|c| c.id.write_id);
+        node.rotten.lock().unwrap().extend(ids);
     }
 }
 
@@ -349,6 +361,8 @@ impl Inner {
                     .collect();
                 let other = store.cell(chunk, if first == 0 { 1 } else { 0 });
                 drop(store);
+                let rotten = node.rotten.lock().unwrap().contains(&chunk.write_id);
+                let manner = if rotten { Manner::CorruptCells } else { manner };
                 for cell in cells {
                     match cell {
                         Some(cell) => send_cell(manner, link, request, cell, other.clone())?,
@@ -361,6 +375,7 @@ impl Inner {
             }
             Message::Delete(ids) => {
                 store.delete(&ids);
+                node.rotten.lock().unwrap().retain(|id| !ids.contains(id));
                 drop(store);
                 link.say(request, &Message::Deleted(node.held()), &[])?;
             }
@@ -449,8 +464,8 @@ impl Node {
     }
 }
 
-fn max_write_id() -> scatterhoard_wire::WriteId {
-    scatterhoard_wire::WriteId {
+fn max_write_id() -> WriteId {
+    WriteId {
         epoch: Epoch(u64::MAX),
         counter: u64::MAX,
     }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use local_lambda::{FunctionConfig, LocalLambda, Settings};
+use local_lambda::{FunctionConfig, Handle, LocalLambda, Settings};
 use tokio::runtime::Runtime;
 
 use crate::server::{PROGRAM, free_address};
@@ -42,6 +42,10 @@ impl Platform {
             runtime,
             address,
         }
+    }
+
+    pub(crate) fn handle(&self) -> Handle {
+        self.lambda.as_ref().unwrap().handle()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

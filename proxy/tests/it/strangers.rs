@@ -183,3 +183,13 @@ fn a_payload_instead_of_a_hello_fills_no_memory() {
     );
     assert_serves(&server, 5);
 }
+
+#[test]
+fn a_crowd_that_says_nothing_keeps_no_node_out() {
+    let (server, links) = server();
+    // more than the listener takes at once
+    let crowd: Vec<_> = (0..300).map(|_| connect(links)).collect();
+    assert_serves(&server, 6);
+    drop(crowd);
+    assert_serves(&server, 7);
+}

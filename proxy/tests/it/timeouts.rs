@@ -26,10 +26,7 @@ fn load_goes_on_while_functions_time_out() {
                 let mut turn = 0;
                 while Instant::now() < end {
                     let key = format!("{seed}:{}", turn % 5);
-                    let size = (1 << 10) + {
-                        let size = random.size(22);
-                        size
-                    };
+                    let size = (1 << 10) + random.size(22);
                     let value = random.any_bytes(size);
                     let () = redis.set(&key, &value).expect("a SET failed");
                     let read: Option<Vec<u8>> = redis.get(&key).expect("a GET failed");
