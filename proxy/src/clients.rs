@@ -1,4 +1,5 @@
-//! The connections there are, for CLIENT LIST and INFO.
+//! The connections there are, for CLIENT LIST and INFO, and what each has set
+//! for itself.
 
 use std::{
     collections::BTreeMap,
@@ -12,6 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+
+use crate::resp::Protocol;
 
 /// What is known of one connection.
 #[derive(Clone, Debug)]
@@ -46,6 +49,46 @@ pub struct Entry {
     id: u64,
     info: Arc<Mutex<ClientInfo>>,
     table: Arc<Table>,
+}
+
+/// Whether replies are held back (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Silence {
+    /// No.
+    #[default]
+    None,
+    /// All of them.
+    Always,
+    /// That of this command and of the next.
+    ThisAndNext,
+    /// That of this command.
+    This,
+}
+
+/// What a connection has set for itself.
+pub struct Client {
+    /// Selected database.
+    pub db: u8,
+    /// RESP version of replies.
+    pub protocol: Protocol,
+    /// Whether it gets replies.
+    pub silence: Silence,
+    /// Its entry among the connections.
+    pub entry: Entry,
+}
+
+impl Client {
+    /// RESET: as if new.
+    pub fn reset(&mut self) {
+        self.db = 0;
+        self.protocol = Protocol::Resp2;
+        self.silence = Silence::None;
+        self.entry.update(|c| {
+            c.db = 0;
+            c.resp = 2;
+            c.name = Bytes::new();
+        });
+    }
 }
 
 impl Clients {

@@ -2,6 +2,7 @@
 
 use super::{Context, Outcome};
 use crate::{
+    clients::{Client, Silence},
     command::{
         CommandError, ConnectionCommand,
         connection::{ClientAttribute, ClientCommand, ClientKind, Hello, ReplyMode},
@@ -9,7 +10,6 @@ use crate::{
     },
     keyspace::DATABASES,
     resp::{Protocol, Reply},
-    session::{Client, Silence},
     value::Value,
 };
 

@@ -16,11 +16,10 @@ use std::{
 };
 
 use crate::{
-    clients::Clients,
+    clients::{Client, Clients},
     command::{Command, CommandError},
     config::Config,
     resp::Reply,
-    session::Client,
     store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, WriteError},
     value::Value,
 };

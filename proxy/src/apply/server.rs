@@ -2,10 +2,10 @@
 
 use super::{Context, Outcome, info};
 use crate::{
+    clients::Client,
     clock,
     command::{ServerCommand, describe, glob, server::ConfigCommand},
     resp::Reply,
-    session::Client,
     value::Value,
 };
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::{Admission, Admitted},
     apply::{self, Context, Outcome, Stats, ValueReply},
-    clients::Entry,
+    clients::{Client, Silence},
     command::Command,
     resp::{Limits, OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
@@ -32,46 +32,6 @@ const READ_BYTES: usize = 16 * 1024;
 const FLUSH_BYTES: usize = 256 * 1024;
 /// A client that takes nothing for so long is gone.
 const WRITE_STALL: Duration = Duration::from_secs(60);
-
-/// Whether replies are held back (CLIENT REPLY).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Silence {
-    /// No.
-    #[default]
-    None,
-    /// All of them.
-    Always,
-    /// That of this command and of the next.
-    ThisAndNext,
-    /// That of this command.
-    This,
-}
-
-/// What a connection has set for itself.
-pub struct Client {
-    /// Selected database.
-    pub db: u8,
-    /// RESP version of replies.
-    pub protocol: Protocol,
-    /// Whether it gets replies.
-    pub silence: Silence,
-    /// Its entry among the connections.
-    pub entry: Entry,
-}
-
-impl Client {
-    /// RESET: as if new.
-    pub fn reset(&mut self) {
-        self.db = 0;
-        self.protocol = Protocol::Resp2;
-        self.silence = Silence::None;
-        self.entry.update(|c| {
-            c.db = 0;
-            c.resp = 2;
-            c.name = bytes::Bytes::new();
-        });
-    }
-}
 
 /// Why a session ended before the client wanted it to.
 #[derive(Debug, thiserror::Error)]
