@@ -111,7 +111,9 @@ fn gauges(context: &Context) {
         metrics::gauge!("scatterhoard_nodes", "phase" => name).set(count as f64);
     }
     let held = views.iter().filter_map(|v| v.held);
-    let (used, budget) = held.fold((0, 0), |(u, b), h| (u + h.bytes, b + h.budget_bytes));
+    let (used, budget) = held.fold((0_u64, 0_u64), |(u, b), h| {
+        (u.saturating_add(h.bytes), b.saturating_add(h.budget_bytes))
+    });
     metrics::gauge!("scatterhoard_node_bytes_held").set(used as f64);
     metrics::gauge!("scatterhoard_node_bytes_budget").set(budget as f64);
     let stats = &context.stats;

@@ -80,7 +80,9 @@ fn memory(context: &Context, out: &mut String) -> std::fmt::Result {
         .nodes()
         .iter()
         .filter_map(|n| n.view().held);
-    let (used, budget) = views.fold((0, 0), |(u, b), h| (u + h.bytes, b + h.budget_bytes));
+    let (used, budget) = views.fold((0_u64, 0_u64), |(u, b), h| {
+        (u.saturating_add(h.bytes), b.saturating_add(h.budget_bytes))
+    });
     fields!(out,
         "used_memory" => used,
         "maxmemory" => budget,

@@ -100,10 +100,16 @@ fn what_set_refuses() {
         error("SETEX k 0 v"),
         "ERR invalid expire time in 'setex' command"
     );
-    assert_eq!(
-        error("GETEX k PX 0"),
-        "ERR invalid expire time in 'getex' command"
-    );
+}
+
+#[test]
+fn a_bad_time_for_getex_matters_only_if_there_is_such_a_key() {
+    let Command::String(StringCommand::GetEx { expiry, .. }) = parse("GETEX k PX 0") else {
+        unreachable!("parsed as GETEX")
+    };
+    let text = expiry.unwrap_err().to_string();
+    assert_eq!(text, "ERR invalid expire time in 'getex' command");
+    assert_eq!(error("GETEX k EX 1 PERSIST"), "ERR syntax error");
 }
 
 #[test]

@@ -317,14 +317,19 @@ impl RequestParser {
         let end = buf.len().min(self.limits.max_line_bytes + 2);
         let new = buf.get(self.scanned..end).unwrap_or_default();
         let found = new.iter().position(|b| *b == b'\n');
+        let max = self.limits.max_line_bytes;
         match found {
-            Some(at) => Ok(Some(std::mem::take(&mut self.scanned) + at)),
-            None if buf[..end]
-                .get(self.limits.max_line_bytes..)
-                .is_some_and(|rest| !matches!(rest, [] | [b'\r'])) =>
-            {
-                Err(too_long)
+            Some(at) => {
+                let at = std::mem::take(&mut self.scanned) + at;
+                let is_cr = at > 0 && buf[at - 1] == b'\r';
+                if at > max && !is_cr {
+                    Err(too_long)
+                } else {
+                    Ok(Some(at))
+                }
             }
+            // one byte more may still be the CR of a line of full length
+            None if end > max + 1 || (end == max + 1 && buf[max] != b'\r') => Err(too_long),
             None => {
                 self.scanned = end;
                 Ok(None)

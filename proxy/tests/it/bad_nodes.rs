@@ -115,6 +115,7 @@ impl World {
 
     /// Writes and reads back. What is acknowledged is right.
     fn write_some(&self, what: &str) {
+        self.server.admin("GET", "/metrics");
         let (mut redis, mut random) = (self.server.client(), Random::new(5));
         for size in [1_000, 300_000, 2_500_000] {
             let value = random.bytes(size);
@@ -152,6 +153,8 @@ impl World {
             "PONG"
         );
         self.server.admin("GET", "/metrics");
+        let info: String = redis::cmd("INFO").query(&mut redis).unwrap();
+        assert!(info.contains("used_memory"), "{info}");
     }
 }
 
