@@ -7,7 +7,7 @@
 
 mod gets;
 
-use std::{cell::RefCell, io, io::IoSlice, time::Duration};
+use std::{cell::RefCell, collections::HashSet, io, io::IoSlice, time::Duration};
 
 use bytes::Bytes;
 use scatterhoard_wire::{
@@ -35,6 +35,8 @@ const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Cells are taken from the store for writing up to about so much.
 const SEND_AHEAD_BYTES: usize = 1 << 20;
+/// Puts under way at once on one link; the proxy is told when there are more.
+const MAX_PUTS: usize = 4096;
 const IO_SLICES: usize = 32;
 
 /// When to leave.
@@ -70,6 +72,7 @@ pub(crate) async fn serve(
         assembler: Assembler::default(),
         queue: SendQueue::default(),
         gets: Gets::default(),
+        puts: HashSet::new(),
         leaving: None,
         last_use: Instant::now(),
     };
@@ -89,6 +92,8 @@ struct Link<'a> {
     assembler: Assembler,
     queue: SendQueue,
     gets: Gets,
+    /// Puts whose last cell has not come.
+    puts: HashSet<u32>,
     leaving: Option<(GoodbyeReason, Instant)>,
     last_use: Instant,
 }
@@ -175,7 +180,10 @@ impl Link<'_> {
     }
 
     fn is_quiet(&self) -> bool {
-        self.gets.is_empty() && self.queue.is_empty() && self.assembler.at_border()
+        self.gets.is_empty()
+            && self.puts.is_empty()
+            && self.queue.is_empty()
+            && self.assembler.at_border()
     }
 
     /// Backpressure: while much is to be written, nothing more is read. When
@@ -248,7 +256,10 @@ impl Link<'_> {
                 return Next::Leave(ending_of(reason));
             }
             Message::Release => self.leave(GoodbyeReason::Released, deadlines),
-            Message::Cancel => self.gets.cancel(request),
+            Message::Cancel => {
+                self.gets.cancel(request);
+                self.puts.remove(&request);
+            }
             Message::Put { .. } | Message::Get { .. } if self.leaving.is_some() => {
                 self.reply(request, &Message::Refused(Refusal::Returning));
             }
@@ -263,7 +274,17 @@ impl Link<'_> {
                     checksum,
                     payload: frame.payload.freeze(),
                 };
-                let outcome = self.put(&chunk, cell);
+                let known = self.puts.len() < MAX_PUTS || self.puts.contains(&request);
+                if last {
+                    self.puts.remove(&request);
+                } else if known {
+                    self.puts.insert(request);
+                }
+                let outcome = if known {
+                    self.put(&chunk, cell)
+                } else {
+                    Err(Refusal::Busy)
+                };
                 match outcome {
                     Err(why) => self.reply(request, &Message::Refused(why)),
                     Ok(complete) if last => {

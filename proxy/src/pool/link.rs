@@ -68,10 +68,10 @@ pub enum Answer {
 }
 
 /// An answer with the tag that the asker gave its request.
-pub type Tagged = (u8, Answer);
+pub type Tagged = (u32, Answer);
 
 struct Waiter {
-    tag: u8,
+    tag: u32,
     answers: mpsc::Sender<Tagged>,
 }
 
@@ -187,7 +187,7 @@ impl Link {
     /// which must have room for all of them.
     pub fn call(
         self: &Arc<Self>,
-        tag: u8,
+        tag: u32,
         answers: &mpsc::Sender<Tagged>,
     ) -> Result<Call, LinkLost> {
         let mut waiters = self.waiters.lock();

@@ -12,7 +12,6 @@ use scatterhoard_wire::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::Instant,
 };
 
@@ -24,25 +23,21 @@ use super::{
 };
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections beyond one per node: instances about to leave, and strangers.
-const SPARE_CONNECTIONS: usize = 64;
+/// A hello is about 100 bytes, and nothing may follow it before the welcome.
+const MAX_HELLO_BYTES: usize = 4096;
 
 /// Accepts links until the pool stops.
 pub(super) async fn accept(pool: Arc<Pool>, listener: TcpListener) {
-    let room = Arc::new(Semaphore::new(2 * pool.nodes.len() + SPARE_CONNECTIONS));
-    let next = async || {
-        let permit = room.clone().acquire_owned().await.ok()?;
-        Some((listener.accept().await, permit))
-    };
-    while let Some(Some((accepted, permit))) = pool.stop.run_until_cancelled(next()).await {
+    let mut id = 0;
+    while let Some(accepted) = pool.stop.run_until_cancelled(listener.accept()).await {
+        id += 1;
         match accepted {
             Ok((stream, peer)) => {
                 let owner = pool.clone();
                 pool.tasks.spawn(async move {
-                    if let Err(error) = serve(&owner, stream).await {
+                    if let Err(error) = serve(&owner, stream, id).await {
                         tracing::warn!(%peer, %error, "link refused");
                     }
-                    drop(permit);
                 });
             }
             Err(error) => {
@@ -54,11 +49,16 @@ pub(super) async fn accept(pool: Arc<Pool>, listener: TcpListener) {
     }
 }
 
-async fn serve(pool: &Arc<Pool>, mut stream: TcpStream) -> io::Result<()> {
+async fn serve(pool: &Arc<Pool>, mut stream: TcpStream, id: u64) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut assembler = Assembler::default();
-    let hello =
-        tokio::time::timeout(HELLO_TIMEOUT, read_hello(&mut stream, &mut assembler)).await??;
+    let stranger = pool.strangers.enter(id);
+    let hello = tokio::select! {
+        hello = tokio::time::timeout(HELLO_TIMEOUT, read_hello(&mut stream, &mut assembler)) => hello??,
+        () = stranger.dismissed.cancelled() => return Err(io::Error::other("too many connections")),
+        () = pool.stop.cancelled() => return Ok(()),
+    };
+    drop(stranger);
     match admit(pool, &hello) {
         Ok(node) => {
             run(pool, &node, stream, assembler, hello).await;
@@ -67,23 +67,29 @@ async fn serve(pool: &Arc<Pool>, mut stream: TcpStream) -> io::Result<()> {
         Err(why) => {
             let mut out = BytesMut::new();
             frame::encode(&Message::Reject(why.into()), 0, 0, &mut out);
-            stream.write_all(&out).await?;
+            tokio::time::timeout(HELLO_TIMEOUT, stream.write_all(&out)).await??;
             Err(io::Error::other(why))
         }
     }
 }
 
 async fn read_hello(stream: &mut TcpStream, assembler: &mut Assembler) -> io::Result<Hello> {
+    let mut total = 0;
     loop {
-        if stream.read_buf(&mut assembler.spare()).await? == 0 {
+        let n = stream.read_buf(&mut assembler.spare()).await?;
+        if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        // before the hello nothing has a payload, so all bytes are in the head
+        assembler.filled(n);
+        total += n;
         if let Some(frame) = assembler.next_frame().map_err(io::Error::other)? {
             return match frame.message {
                 Message::Hello(hello) => Ok(hello),
                 other => Err(io::Error::other(format!("expected hello, got {other:?}"))),
             };
+        }
+        if total > MAX_HELLO_BYTES {
+            return Err(io::Error::other("expected hello, got something longer"));
         }
     }
 }

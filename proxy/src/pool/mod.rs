@@ -13,6 +13,7 @@ pub mod node;
 pub mod placement;
 pub mod platform;
 pub mod requests;
+mod strangers;
 
 use std::{
     collections::HashMap,
@@ -43,6 +44,7 @@ use link::Link;
 use node::{Access, Node};
 use placement::Candidate;
 use platform::{InvokeFailure, Platform};
+use strangers::Strangers;
 
 /// How the pool is set up.
 #[derive(Clone, Debug)]
@@ -86,6 +88,9 @@ pub enum NodeError {
     /// Invokes fail; it is tried again after a pause.
     #[error("node unreachable: {0}")]
     Unreachable(String),
+    /// Its link ended at the wrong moment: ask again.
+    #[error("link lost")]
+    Interrupted,
     /// It did not get ready in time.
     #[error("node did not answer in time")]
     Deadline,
@@ -106,6 +111,7 @@ pub struct Pool {
     floor: Mutex<WriteId>,
     events: mpsc::Sender<PoolEvent>,
     superseded: watch::Sender<Option<Epoch>>,
+    strangers: Strangers,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -144,6 +150,7 @@ impl Pool {
             }),
             events,
             superseded: watch::Sender::new(None),
+            strangers: Strangers::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };

@@ -52,8 +52,10 @@ struct Garbage {
 
 impl Garbage {
     fn link_ended(&mut self) {
+        if !self.told.is_empty() {
+            self.floor_told = None;
+        }
         self.open.extend(self.told.drain(..).flatten());
-        self.floor_told = None;
     }
 }
 
@@ -190,9 +192,12 @@ impl Node {
     }
 
     /// Whether everything that may be freed was confirmed as freed.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(super) fn is_clean(&self, floor: WriteId) -> bool {
         let inner = self.inner.lock();
-        inner.garbage.open.is_empty() && inner.garbage.told.is_empty()
+        let instance = inner.instances.current();
+        let told = inner.garbage.floor_told;
+        let floor_told = told.is_some_and(|(who, told)| Some(who) == instance && told >= floor);
+        floor_told && inner.garbage.open.is_empty() && inner.garbage.told.is_empty()
     }
 
     /// Bytes that it can take, and whether invoking it should work.

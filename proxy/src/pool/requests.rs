@@ -105,27 +105,25 @@ impl Pool {
         node: &Arc<Node>,
         chunk: ChunkId,
         stripes: Range<u32>,
-        tag: u8,
+        tag: u32,
         answers: &mpsc::Sender<Tagged>,
         deadline: Instant,
     ) -> Result<Call, NodeError> {
         let count = stripes.end - stripes.start;
-        for _ in 0..MAX_INTERRUPTIONS {
-            let link = self.link(node, deadline).await?;
-            let Ok(call) = link.call(tag, answers) else {
-                continue;
-            };
-            let get = Message::Get {
-                chunk,
-                first: stripes.start,
-                count,
-            };
-            match call.send(get, Bytes::new()).await {
-                Ok(()) => return Ok(call),
-                Err(LinkLost) => call.finish(),
-            }
+        let link = self.link(node, deadline).await?;
+        // one attempt: a second one's answers could not be told from the first's
+        let call = link
+            .call(tag, answers)
+            .map_err(|LinkLost| NodeError::Interrupted)?;
+        let get = Message::Get {
+            chunk,
+            first: stripes.start,
+            count,
+        };
+        match call.send(get, Bytes::new()).await {
+            Ok(()) => Ok(call),
+            Err(LinkLost) => Err(NodeError::Interrupted),
         }
-        Err(NodeError::Deadline)
     }
 
     /// Makes the node free what it may, and waits until it has: its account is
@@ -136,11 +134,15 @@ impl Pool {
         patience: Duration,
     ) -> Result<(), NodeError> {
         let deadline = Instant::now() + patience;
-        while !node.is_clean() {
+        loop {
             let link = self.link(node, deadline).await?;
             node.tell_garbage(&link, self.floor());
-            // answered behind the deletes, since a link keeps its order
-            self.ask(&link, Message::Ping, deadline).await?;
+            // answered behind the deletes, since a link keeps its order; also
+            // asked of a clean node, whose last word may be old
+            let answer = self.ask(&link, Message::Ping, deadline).await?;
+            if matches!(answer, Answer::Pong) && node.is_clean(self.floor()) {
+                break;
+            }
         }
         Ok(())
     }

@@ -119,13 +119,16 @@ impl Store {
     ) {
         let mut settling = FuturesUnordered::new();
         let mut batch = Vec::with_capacity(CONCURRENCY);
+        // without write-behind nobody holds the other end
+        let mut closed = false;
         loop {
             let room = CONCURRENCY - settling.len();
             tokio::select! {
                 biased;
                 Some(()) = settling.next(), if !settling.is_empty() => {}
-                _ = queue.recv_many(&mut batch, room), if room > 0 => {
-                    if settling.is_empty() {
+                taken = queue.recv_many(&mut batch, room), if room > 0 && !closed => {
+                    closed = taken == 0;
+                    if settling.is_empty() && !closed {
                         tokio::time::sleep(GATHER).await;
                     }
                     settling.extend(batch.drain(..).map(|write| self.settle(write)));

@@ -156,6 +156,9 @@ impl Store {
         let Some(room) = room else {
             return Err(RepairError::NoRoom);
         };
+        // what it has under this name, if anything, is damaged; freed before the
+        // new cells come, since a link keeps its order
+        room.node().discard(object.write_id);
         let source = Rebuild(Mutex::new(Source::new(pinned, index)));
         let descriptor = object.descriptor(index);
         let put = self.pool.put_chunk(

@@ -79,6 +79,17 @@ struct Chunk {
     /// First stripe that has not come.
     next: u32,
     interruptions: u32,
+    /// Counts the requests: answers to an earlier one are of no interest.
+    generation: u32,
+}
+
+/// Generations fit a tag beside the chunk's index; they may come round.
+const MAX_GENERATION: u32 = 0xff_ffff;
+
+/// Tells a request's answers from others' and from those of earlier requests.
+fn tag(index: usize, generation: u32) -> u32 {
+    // fewer than 256 chunks
+    (generation << 8) | (index as u32 & 0xff)
 }
 
 type Opening = Pin<Box<dyn Future<Output = (usize, u32, Result<Call, NodeError>)> + Send>>;
@@ -116,6 +127,7 @@ impl ObjectReader {
                 state,
                 next: 0,
                 interruptions: 0,
+                generation: 0,
             }
         };
         let mut reader = Self {
@@ -163,7 +175,7 @@ impl ObjectReader {
             }
             self.check_enough()?;
             tokio::select! {
-                Some((tag, answer)) = self.answers.recv() => self.on_answer(usize::from(tag), answer),
+                Some((tag, answer)) = self.answers.recv() => self.on_answer(tag, answer),
                 Some((chunk, end, call)) = self.opening.next(), if !self.opening.is_empty() => {
                     self.on_open(chunk, end, call);
                 }
@@ -211,6 +223,7 @@ impl ObjectReader {
             }
             self.chunks[i].next = from;
             self.chunks[i].state = State::Opening;
+            self.chunks[i].generation = (self.chunks[i].generation + 1) & MAX_GENERATION;
             let window = from..horizon.min(from + WINDOW_CELLS);
             self.opening.push(self.open(i, window));
         }
@@ -220,8 +233,7 @@ impl ObjectReader {
         let (store, sender) = (self.store.clone(), self.sender.clone());
         let (id, node) = (self.object.descriptor(index).id, self.object.node(index));
         let deadline = Instant::now() + store.settings.patience;
-        // fewer than 256 chunks
-        let tag = index as u8;
+        let tag = tag(index, self.chunks[index].generation);
         Box::pin(async move {
             let end = window.end;
             let Some(node) = node.and_then(|n| store.pool.node(n)) else {
@@ -236,9 +248,17 @@ impl ObjectReader {
     }
 
     fn on_open(&mut self, index: usize, end: u32, call: Result<Call, NodeError>) {
+        let chunk = &mut self.chunks[index];
+        if !matches!(chunk.state, State::Opening) {
+            return;
+        }
         match call {
-            // an interruption may have been answered before
-            Ok(call) => self.chunks[index].state = State::Reading { call, end },
+            Ok(call) if chunk.next < end => chunk.state = State::Reading { call, end },
+            Ok(call) => {
+                call.finish();
+                chunk.state = State::Idle;
+            }
+            Err(NodeError::Interrupted) => self.interrupted(index),
             Err(error) => {
                 let node = self.object.node(index);
                 tracing::info!(?node, %error, "chunk not reachable");
@@ -247,7 +267,11 @@ impl ObjectReader {
         }
     }
 
-    fn on_answer(&mut self, index: usize, answer: Answer) {
+    fn on_answer(&mut self, answered: u32, answer: Answer) {
+        let index = (answered & 0xff) as usize;
+        if answered != tag(index, self.chunks[index].generation) {
+            return;
+        }
         match answer {
             Answer::Cell {
                 stripe,
@@ -255,26 +279,31 @@ impl ObjectReader {
                 payload,
             } => {
                 let descriptor = self.object.descriptor(index);
-                if stripe != self.chunks[index].next
-                    || !descriptor.verifies(stripe, checksum, &payload)
-                {
+                let is_due = stripe == self.chunks[index].next;
+                if !is_due || !descriptor.verifies(stripe, checksum, &payload) {
                     metrics::counter!("scatterhoard_bad_cells_total").increment(1);
-                    tracing::warn!(node = ?self.object.node(index), stripe, "cell fails its checksum");
+                    let node = self.object.node(index);
+                    tracing::warn!(?node, stripe, is_due, "cell fails its checks");
                     return self.fail(index, Failure::Missing);
                 }
                 self.keep(index, stripe, payload);
             }
             Answer::Missing => self.fail(index, Failure::Missing),
             Answer::Refused(Refusal::Returning | Refusal::Busy) | Answer::LinkLost => {
-                let chunk = &mut self.chunks[index];
-                chunk.interruptions += 1;
-                if chunk.interruptions > MAX_INTERRUPTIONS {
-                    self.fail(index, Failure::Unreachable);
-                } else if !matches!(chunk.state, State::Failed(_)) {
-                    chunk.state = State::Idle;
-                }
+                self.interrupted(index);
             }
             _ => self.fail(index, Failure::Unreachable),
+        }
+    }
+
+    /// The request came to nothing, but the node may be asked again.
+    fn interrupted(&mut self, index: usize) {
+        let chunk = &mut self.chunks[index];
+        chunk.interruptions += 1;
+        if chunk.interruptions > MAX_INTERRUPTIONS {
+            self.fail(index, Failure::Unreachable);
+        } else if !matches!(chunk.state, State::Failed(_)) {
+            chunk.state = State::Idle;
         }
     }
 
