@@ -167,6 +167,7 @@ async fn start(
         link_address,
         linger: config.linger,
         deadline_margin: config.deadline_margin,
+        patience: config.patience,
         lost_after: LOST_AFTER,
         lifecycle: lifecycle::Settings {
             warm_interval: config.warm_interval,

@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     io::{self, IoSlice},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -24,7 +25,9 @@ use tokio::{
     io::AsyncReadExt,
     net::tcp::{OwnedReadHalf, OwnedWriteHalf},
     sync::{Notify, mpsc},
+    time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 /// Bytes waiting to be written; whoever sends more waits. Cells among them are
 /// references to bodies that were admitted before.
@@ -78,6 +81,9 @@ struct Waiter {
 #[derive(Default)]
 struct Waiters {
     by_request: HashMap<u32, Waiter>,
+    /// Since when somebody waits and nothing comes. Giving a request up does not
+    /// end the silence; only the node does, at the latest with its goodbye.
+    silent_since: Option<Instant>,
     last_request: u32,
     closed: bool,
 }
@@ -91,6 +97,8 @@ pub struct Link {
     /// Rung when there is room in the queue again, or never will be.
     room: Notify,
     waiters: Mutex<Waiters>,
+    /// Cancelled when the link is given up.
+    given_up: CancellationToken,
 }
 
 /// The writing end: the queue, and the socket until the link ends.
@@ -170,6 +178,7 @@ impl Link {
             unsent: Notify::new(),
             room: Notify::new(),
             waiters: Mutex::default(),
+            given_up: CancellationToken::new(),
         })
     }
 
@@ -197,6 +206,7 @@ impl Link {
         // 0 is for frames without a request
         waiters.last_request = waiters.last_request.wrapping_add(1).max(1);
         let request = waiters.last_request;
+        waiters.silent_since.get_or_insert_with(Instant::now);
         waiters.by_request.insert(
             request,
             Waiter {
@@ -256,6 +266,27 @@ impl Link {
     /// [`Notice`]; false if the link has ended.
     pub fn send(&self, message: &Message) -> bool {
         self.push(0, message, Bytes::new(), Pace::AtOnce)
+    }
+
+    /// Whether somebody has waited for `patience` while nothing came: the node
+    /// is frozen without notice, cut off, or stuck.
+    pub fn is_mute(&self, patience: Duration) -> bool {
+        let waiters = self.waiters.lock();
+        waiters
+            .silent_since
+            .is_some_and(|since| since.elapsed() >= patience)
+    }
+
+    /// Ends the link: its requests go to the node's next invocation.
+    pub fn give_up(&self) {
+        self.given_up.cancel();
+    }
+
+    /// Something came, or went out.
+    fn heard(&self) {
+        let mut waiters = self.waiters.lock();
+        let waits = !waiters.by_request.is_empty();
+        waiters.silent_since = waits.then(Instant::now);
     }
 
     /// Ends every request that still waits.
@@ -349,6 +380,7 @@ pub async fn run(
     let end = tokio::select! {
         end = read(link, reader, assembler, notice) => end,
         end = write(link) => end,
+        () = link.given_up.cancelled() => Err(io::ErrorKind::TimedOut.into()),
     };
     link.close();
     end.err()
@@ -374,6 +406,7 @@ async fn read(
             };
         }
         assembler.filled(n);
+        link.heard();
     }
 }
 
@@ -439,6 +472,8 @@ async fn write(link: &Link) -> io::Result<()> {
                 }
             }
             socket.writable().await?;
+            // a slow link is not a mute one
+            link.heard();
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct Settings {
     pub link_address: SocketAddr,
     /// How long an idle invocation is held open.
     pub linger: Duration,
+    /// A link on which nothing comes for so long, although somebody waits, ends.
+    pub patience: Duration,
     /// How long before its deadline an instance leaves.
     pub deadline_margin: Duration,
     /// An absent instance is lost after so many invokes that met another.
@@ -308,6 +310,13 @@ impl Pool {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
             for node in &self.nodes {
+                if let Some(link) = node
+                    .open_link()
+                    .filter(|l| l.is_mute(self.settings.patience))
+                {
+                    tracing::info!(node = %node.id, "node is mute");
+                    link.give_up();
+                }
                 self.drive(node, Event::Tick);
             }
         }
