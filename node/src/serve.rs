@@ -31,6 +31,9 @@ use gets::Gets;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// In the middle of a request nothing moves for so long: the link is dead, and
+/// every millisecond is billed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for goodbye-ok; the proxy may be gone.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Cells are taken from the store for writing up to about so much.
@@ -139,7 +142,9 @@ impl Link<'_> {
                     None if now >= deadlines.goodbye => {
                         self.leave(GoodbyeReason::Deadline, deadlines)
                     }
-                    None => self.leave(GoodbyeReason::Idle, deadlines),
+                    None if self.is_quiet() => self.leave(GoodbyeReason::Idle, deadlines),
+                    // in the middle of something, and nothing moves: the proxy is gone
+                    None => return Err(io::ErrorKind::TimedOut.into()),
                 }
                 continue;
             }
@@ -175,7 +180,7 @@ impl Link<'_> {
         match self.leaving {
             Some((_, give_up)) => give_up,
             None if self.is_quiet() => (self.last_use + linger).min(deadlines.goodbye),
-            None => deadlines.goodbye,
+            None => (self.last_use + STALL_TIMEOUT).min(deadlines.goodbye),
         }
     }
 

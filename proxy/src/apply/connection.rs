@@ -1,5 +1,7 @@
 //! Commands about the connection.
 
+use bytes::Bytes;
+
 use super::{Context, Outcome};
 use crate::{
     clients::{Client, Silence},
@@ -65,7 +67,9 @@ fn hello_reply(client: &mut Client, hello: Hello) -> Reply {
             .update(|c| c.resp = if protocol == Protocol::Resp3 { 3 } else { 2 });
     }
     if let Some(name) = hello.name {
-        client.entry.update(|c| c.name = name);
+        client
+            .entry
+            .update(|c| c.name = Bytes::copy_from_slice(&name));
     }
     let field = |name: &'static str| Reply::Bulk(name.into());
     let proto = if client.protocol == Protocol::Resp3 {
@@ -102,13 +106,15 @@ fn client_command(context: &Context, client: &mut Client, command: ClientCommand
             name => text(name),
         },
         ClientCommand::SetName { name } => {
-            client.entry.update(|c| c.name = name);
+            client
+                .entry
+                .update(|c| c.name = Bytes::copy_from_slice(&name));
             Reply::OK
         }
         ClientCommand::SetInfo { attribute, value } => {
             client.entry.update(|c| match attribute {
-                ClientAttribute::LibName => c.lib_name = value,
-                ClientAttribute::LibVer => c.lib_ver = value,
+                ClientAttribute::LibName => c.lib_name = Bytes::copy_from_slice(&value),
+                ClientAttribute::LibVer => c.lib_ver = Bytes::copy_from_slice(&value),
             });
             Reply::OK
         }

@@ -1,6 +1,6 @@
 //! GET, SET and their relatives.
 
-use std::sync::atomic::Ordering;
+use scatterhoard_wire::WriteId;
 
 use super::{Context, Outcome, Stats, ValueReply, key, ready};
 use crate::{
@@ -43,13 +43,18 @@ pub(super) async fn apply(context: &Context, db: u8, command: StringCommand) -> 
 }
 
 fn look_up(context: &Context, key: Key) -> Lookup {
-    let lookup = context.store.look_up(key);
-    let counter = match lookup {
-        Lookup::Missing => &context.stats.misses,
-        Lookup::Here(_) | Lookup::There(_) => &context.stats.hits,
-    };
-    counter.fetch_add(1, Ordering::Relaxed);
-    lookup
+    look_up_named(context, key).map_or(Lookup::Missing, |(_, lookup)| lookup)
+}
+
+fn look_up_named(context: &Context, key: Key) -> Option<(WriteId, Lookup)> {
+    let found = context.store.look_up_named(key);
+    let stats = &context.stats;
+    Stats::count(if found.is_some() {
+        &stats.hits
+    } else {
+        &stats.misses
+    });
+    found
 }
 
 /// The value is confirmed first and the key removed then, unless it was written
@@ -57,38 +62,41 @@ fn look_up(context: &Context, key: Key) -> Lookup {
 async fn get_del(context: &Context, key: Key) -> Outcome {
     let store = &context.store;
     loop {
-        let lookup = look_up(context, key.clone());
-        let named = store.index().peek(key.as_ref(), clock::unix_ms());
-        let Some(named) = named else {
+        let Some((write_id, lookup)) = look_up_named(context, key.clone()) else {
             return Reply::Null.into();
         };
         let value = ready(store, lookup).await;
-        if matches!(value, ValueReply::Whole(Reply::Error(_) | Reply::Null)) {
-            return Outcome::Value(value);
-        }
-        if store.remove_if(&key, named.object.write_id) {
+        if !is_value(&value) || store.remove_if(&key, write_id) {
             return Outcome::Value(value);
         }
         tokio::task::yield_now().await;
     }
 }
 
+/// The expiry goes to the value that is answered, not to a later one.
 async fn get_ex(context: &Context, key: Key, expiry: Result<Expiry, CommandError>) -> Outcome {
-    let lookup = look_up(context, key.clone());
-    let expiry = match (expiry, &lookup) {
-        (Ok(expiry), _) => expiry,
-        (Err(_), Lookup::Missing) => return Reply::Null.into(),
-        (Err(error), _) => return error.into(),
-    };
-    let value = ready(&context.store, lookup).await;
-    if expiry != Expiry::Keep && !matches!(value, ValueReply::Whole(Reply::Error(_) | Reply::Null))
-    {
-        let now = clock::unix_ms();
-        let mut index = context.store.index();
-        index.set_expiry(key.as_ref(), expiry.deadline(now, None), now);
-        context.store.free(&mut index);
+    let store = &context.store;
+    loop {
+        let Some((write_id, lookup)) = look_up_named(context, key.clone()) else {
+            return Reply::Null.into();
+        };
+        let expiry = match &expiry {
+            Ok(expiry) => *expiry,
+            Err(error) => return error.clone().into(),
+        };
+        let value = ready(store, lookup).await;
+        if expiry == Expiry::Keep || !is_value(&value) {
+            return Outcome::Value(value);
+        }
+        if store.expire_if(&key, write_id, expiry.deadline(clock::unix_ms(), None)) {
+            return Outcome::Value(value);
+        }
+        tokio::task::yield_now().await;
     }
-    Outcome::Value(value)
+}
+
+fn is_value(value: &ValueReply) -> bool {
+    !matches!(value, ValueReply::Whole(Reply::Error(_) | Reply::Null))
 }
 
 fn condition(condition: SetCondition) -> Condition {
@@ -168,7 +176,7 @@ async fn mset(
     }
     let mut writes = Vec::with_capacity(pairs.len());
     for (k, value) in pairs {
-        match store.write(value).await {
+        match store.write_through(value).await {
             Ok(written) => writes.push((key(db, &k), written)),
             // what was written so far is garbage as it is dropped
             Err(error) => return Reply::from(error).into(),

@@ -140,8 +140,13 @@ fn bad(setting: &'static str, why: impl Into<String>) -> ConfigError {
     }
 }
 
+/// At most a day: longer ones mean "never" and must not overflow a clock.
 fn millis(ms: u64) -> Duration {
-    Duration::from_millis(ms)
+    Duration::from_millis(ms.min(86_400_000))
+}
+
+fn seconds(s: u64) -> Duration {
+    Duration::from_secs(s.min(86_400))
 }
 
 impl Config {
@@ -230,7 +235,7 @@ impl Config {
             dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
             data_dir: options.data_dir,
             linger: millis(options.linger_ms.unwrap_or(10)),
-            warm_interval: Duration::from_secs(options.warm_interval_s.unwrap_or(60).max(1)),
+            warm_interval: seconds(options.warm_interval_s.unwrap_or(60).max(1)),
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),
             hedge_after: millis(options.hedge_after_ms.unwrap_or(50).max(1)),
@@ -239,7 +244,7 @@ impl Config {
             max_clients: options.max_clients.unwrap_or(10_000).max(1),
             inflight_bytes: u64::from(options.inflight_mb.unwrap_or(1024).max(1)) << 20,
             protected_mode: options.protected_mode.unwrap_or(true),
-            shutdown_timeout: Duration::from_secs(options.shutdown_timeout_s.unwrap_or(10)),
+            shutdown_timeout: seconds(options.shutdown_timeout_s.unwrap_or(10)),
             threads: options.threads.unwrap_or(0),
             log: options.log.unwrap_or_else(|| "info".into()),
             log_format: options.log_format.unwrap_or_default(),

@@ -149,6 +149,24 @@ impl Lifecycle {
         self.phase
     }
 
+    /// The invocation under way, if there is one that was not given up.
+    pub fn invocation(&self) -> Option<InvocationId> {
+        match self.phase {
+            Phase::Asleep | Phase::Unreachable { .. } => None,
+            Phase::Pinging { invocation, .. }
+            | Phase::Waking { invocation, .. }
+            | Phase::Active { invocation }
+            | Phase::Returning { invocation, .. } => Some(invocation),
+        }
+    }
+
+    /// Makes a ping due: nothing is known of the node.
+    pub fn overdue(&mut self, now: Instant) {
+        self.last_contact = now
+            .checked_sub(self.settings.warm_interval)
+            .unwrap_or(self.last_contact);
+    }
+
     /// Whether requests should rather go elsewhere.
     pub fn is_unreachable(&self, now: Instant) -> bool {
         matches!(self.phase, Phase::Unreachable { retry_at } if now < retry_at)

@@ -25,7 +25,7 @@ use tokio::{
     io::AsyncReadExt,
     net::tcp::{OwnedReadHalf, OwnedWriteHalf},
     sync::{Notify, mpsc},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 /// references to bodies that were admitted before.
 const OUT_BYTES: usize = 2 << 20;
 const IO_SLICES: usize = 64;
+/// A node that said goodbye closes the link within this time.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What came back for a request.
 #[derive(Debug)]
@@ -397,7 +399,15 @@ async fn read(
         while let Some(frame) = assembler.next_frame().map_err(io::Error::other)? {
             said_goodbye |= receive(link, frame, notice).await?;
         }
-        let n = reader.read_buf(&mut assembler.spare()).await?;
+        let mut spare = assembler.spare();
+        let read = reader.read_buf(&mut spare);
+        let n = if said_goodbye {
+            timeout(GOODBYE_TIMEOUT, read)
+                .await
+                .map_err(io::Error::from)??
+        } else {
+            read.await?
+        };
         if n == 0 {
             return if said_goodbye {
                 Ok(())

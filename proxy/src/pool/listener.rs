@@ -115,19 +115,19 @@ async fn run(
     assembler: Assembler,
     hello: Hello,
 ) {
-    pool.met(node, hello.instance, hello.held);
+    let meeting = node.met(hello.instance, hello.held);
+    pool.met(node, hello.instance, hello.held, meeting);
     let (reader, writer) = stream.into_split();
     let link = Link::new(hello.invocation, writer);
     // first in the queue, before anybody can see the link
     link.send(&Message::Welcome);
-    node.tell_garbage(&link, pool.floor());
-    node.attach(link.clone());
+    node.attach(link.clone(), pool.floor());
     if pool.stop.is_cancelled() {
         link.send(&Message::Release);
     }
     let notice = |notice| match notice {
         Notice::Held(held) => node.held(held),
-        Notice::Deleted => node.delete_confirmed(),
+        Notice::Deleted => node.delete_confirmed(hello.invocation),
         Notice::Goodbye => pool.drive(node, Event::Goodbye(hello.invocation)),
     };
     let end = link::run(&link, reader, assembler, &notice).await;

@@ -27,7 +27,7 @@ use std::{
 
 use parking_lot::Mutex;
 use scatterhoard_wire::{
-    Epoch, InvocationId, NodeId, Token, WriteId,
+    Epoch, InstanceId, InvocationId, NodeId, Token, WriteId,
     invoke::{self, Ending, Invocation, Purpose, Report},
     message::{Held, Message},
 };
@@ -203,6 +203,7 @@ impl Pool {
                     tracing::warn!(node = %node.id, function = node.function, %failure, "node not reached");
                     survey.failure.get_or_insert_with(|| failure.to_string());
                     node.failed(failure);
+                    node.overdue(Instant::now());
                 }
             }
         }
@@ -399,7 +400,9 @@ impl Pool {
         } else {
             Purpose::Serve
         };
-        self.met(node, report.instance, held(report));
+        if let Some(meeting) = node.reported(id, report.instance, held(report)) {
+            self.met(node, report.instance, held(report), meeting);
+        }
         let failure = match report.ending {
             Ending::Pinged | Ending::Idle | Ending::Deadline | Ending::Released => None,
             Ending::LinkLost => Some("the link was lost"),
@@ -425,13 +428,16 @@ impl Pool {
         }
     }
 
-    fn met(&self, node: &Node, instance: scatterhoard_wire::InstanceId, held: Held) {
-        match node.met(instance, held) {
+    fn met(&self, node: &Node, instance: InstanceId, held: Held, meeting: Meeting) {
+        match meeting {
             Meeting::First | Meeting::Same => {}
             Meeting::Stranger { lost } => {
                 metrics::counter!("scatterhoard_instances_replaced_total").increment(1);
                 metrics::counter!("scatterhoard_instances_lost_total").increment(lost.into());
                 tracing::info!(node = %node.id, %instance, "another instance answers");
+                if held.chunks > 0 {
+                    let _ = self.events.try_send(PoolEvent::InstanceBack(node.id));
+                }
             }
             Meeting::Back => {
                 metrics::counter!("scatterhoard_instances_back_total").increment(1);

@@ -44,18 +44,21 @@ struct Inner {
 struct Garbage {
     /// Not told yet.
     open: Vec<WriteId>,
-    /// Told on this link, in order, not confirmed.
+    /// Told on the link of this invocation, in order, not confirmed.
     told: VecDeque<Vec<WriteId>>,
+    told_on: Option<InvocationId>,
     /// Up to where the given instance was told to drop everything.
     floor_told: Option<(InstanceId, WriteId)>,
 }
 
 impl Garbage {
-    fn link_ended(&mut self) {
+    /// What was told on an earlier link and not confirmed is told again.
+    fn begin_link(&mut self, invocation: Option<InvocationId>) {
         if !self.told.is_empty() {
             self.floor_told = None;
         }
         self.open.extend(self.told.drain(..).flatten());
+        self.told_on = invocation;
     }
 }
 
@@ -122,21 +125,70 @@ impl Node {
     pub(super) fn step(&self, event: Event, now: Instant) -> Option<Action> {
         let mut inner = self.inner.lock();
         let action = inner.life.step(event, now);
-        if matches!(event, Event::Goodbye(id) | Event::LinkLost(id) if inner.is_linked(id)) {
-            inner.link = None;
+        match event {
+            Event::Goodbye(id) | Event::LinkLost(id) if inner.is_linked(id) => inner.link = None,
+            // over, whatever the connection pretends: a link that died
+            // silently would otherwise be used until TCP gives it up
+            Event::Returned(id, _) if inner.is_linked(id) => {
+                if let Some(link) = inner.link.take() {
+                    link.give_up();
+                }
+            }
+            _ => {}
         }
-        if let Event::LinkLost(_) = event {
-            inner.garbage.link_ended();
+        if let Event::LinkLost(id) = event
+            && inner.garbage.told_on == Some(id)
+        {
+            inner.garbage.begin_link(None);
         }
         drop(inner);
         self.changed.notify_waiters();
         action
     }
 
-    /// A link was admitted: from now on requests find it.
-    pub(super) fn attach(&self, link: Arc<Link>) {
-        self.inner.lock().link = Some(link);
+    /// A link was admitted: from now on requests find it. What may be freed is
+    /// told first.
+    pub(super) fn attach(&self, link: Arc<Link>, floor: WriteId) {
+        let mut inner = self.inner.lock();
+        if inner.life.invocation() != Some(link.invocation()) {
+            link.give_up();
+            return;
+        }
+        inner.garbage.begin_link(Some(link.invocation()));
+        inner.link = Some(link.clone());
+        inner.tell_garbage(&link, floor);
+        drop(inner);
         self.changed.notify_waiters();
+    }
+
+    /// Notes what an invocation's report says, unless it is too late to matter.
+    pub(super) fn reported(
+        &self,
+        invocation: InvocationId,
+        instance: InstanceId,
+        held: Held,
+    ) -> Option<Meeting> {
+        let mut inner = self.inner.lock();
+        let is_current = inner.life.invocation() == Some(invocation);
+        if is_current && inner.instances.current() == Some(instance) {
+            inner.account.report(held);
+        }
+        // who serves was met at the hello; pings have none
+        let pinged = matches!(inner.life.phase(), Phase::Pinging { .. });
+        (is_current && pinged).then(|| {
+            inner.account.report(held);
+            inner.instances.meet(instance)
+        })
+    }
+
+    /// Nothing is known of the node: ask it soon.
+    pub(super) fn overdue(&self, now: Instant) {
+        self.inner.lock().life.overdue(now);
+    }
+
+    /// Instances that did not answer lately and may come back.
+    pub fn absent_instances(&self) -> usize {
+        self.inner.lock().instances.absent()
     }
 
     pub(super) fn met(&self, instance: InstanceId, held: Held) -> Meeting {
@@ -153,8 +205,11 @@ impl Node {
         self.inner.lock().account.report(held);
     }
 
-    pub(super) fn delete_confirmed(&self) {
-        self.inner.lock().garbage.told.pop_front();
+    pub(super) fn delete_confirmed(&self, invocation: InvocationId) {
+        let mut inner = self.inner.lock();
+        if inner.garbage.told_on == Some(invocation) {
+            inner.garbage.told.pop_front();
+        }
     }
 
     /// The object was superseded, deleted or given up: the node frees it when
@@ -163,47 +218,26 @@ impl Node {
         self.inner.lock().garbage.open.push(write_id);
     }
 
-    /// Tells the node what it may free. Order on the link makes room for any put
-    /// that follows.
+    /// Tells the node what it may free. Order on the link makes room for any
+    /// put that follows.
     pub(super) fn tell_garbage(&self, link: &Link, floor: WriteId) {
         let mut inner = self.inner.lock();
-        let Some(instance) = inner.instances.current() else {
-            return;
-        };
-        let garbage = &mut inner.garbage;
-        let told = garbage
-            .floor_told
-            .filter(|(who, _)| *who == instance)
-            .map(|(_, floor)| floor);
-        if told.is_none_or(|told| told < floor) && link.send(&Message::DeleteBelow(floor)) {
-            garbage.floor_told = Some((instance, floor));
-            garbage.told.push_back(Vec::new());
-            garbage.open.retain(|id| *id >= floor);
+        if inner.is_linked(link.invocation()) {
+            inner.tell_garbage(link, floor);
         }
-        while !garbage.open.is_empty() {
-            let rest = garbage.open.len().saturating_sub(DELETE_BATCH);
-            let batch = garbage.open.split_off(rest);
-            if !link.send(&Message::Delete(batch.clone())) {
-                garbage.open.extend(batch);
-                return;
-            }
-            garbage.told.push_back(batch);
-        }
-    }
-
-    /// Whether everything that may be freed was confirmed as freed.
-    pub(super) fn is_clean(&self, floor: WriteId) -> bool {
-        let inner = self.inner.lock();
-        let instance = inner.instances.current();
-        let told = inner.garbage.floor_told;
-        let floor_told = told.is_some_and(|(who, told)| Some(who) == instance && told >= floor);
-        floor_told && inner.garbage.open.is_empty() && inner.garbage.told.is_empty()
     }
 
     /// Bytes that it can take, and whether invoking it should work.
     pub(super) fn capacity(&self, now: Instant) -> (u64, bool) {
         let inner = self.inner.lock();
-        (inner.account.free_bytes(), !inner.life.is_unreachable(now))
+        // a node that was never met has no budget that we know of
+        let reachable = inner.account.held().is_some() && !inner.life.is_unreachable(now);
+        (inner.account.free_bytes(), reachable)
+    }
+
+    /// Whether invoking it is expected to work.
+    pub fn is_reachable(&self) -> bool {
+        self.capacity(Instant::now()).1
     }
 
     /// Sets bytes aside until the reservation is dropped.
@@ -229,6 +263,31 @@ impl Node {
 }
 
 impl Inner {
+    fn tell_garbage(&mut self, link: &Link, floor: WriteId) {
+        let Some(instance) = self.instances.current() else {
+            return;
+        };
+        let garbage = &mut self.garbage;
+        let told = garbage
+            .floor_told
+            .filter(|(who, _)| *who == instance)
+            .map(|(_, floor)| floor);
+        if told.is_none_or(|told| told < floor) && link.send(&Message::DeleteBelow(floor)) {
+            garbage.floor_told = Some((instance, floor));
+            garbage.told.push_back(Vec::new());
+            garbage.open.retain(|id| *id >= floor);
+        }
+        while !garbage.open.is_empty() {
+            let rest = garbage.open.len().saturating_sub(DELETE_BATCH);
+            let batch = garbage.open.split_off(rest);
+            if !link.send(&Message::Delete(batch.clone())) {
+                garbage.open.extend(batch);
+                return;
+            }
+            garbage.told.push_back(batch);
+        }
+    }
+
     fn is_linked(&self, invocation: InvocationId) -> bool {
         self.link
             .as_ref()

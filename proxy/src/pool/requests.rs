@@ -14,7 +14,7 @@ use scatterhoard_wire::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{
@@ -73,9 +73,9 @@ impl Pool {
         pace: Pace,
     ) -> Result<(), PutError> {
         let total = chunk.layout.stripes();
-        let (mut from, mut interruptions) = (0, 0);
+        let (mut from, mut interruptions, mut restarts) = (0, 0, 0);
         loop {
-            if interruptions > MAX_INTERRUPTIONS {
+            if interruptions > MAX_INTERRUPTIONS || restarts > MAX_INTERRUPTIONS {
                 return Err(PutError::Timeout);
             }
             let link = self.link(node, Instant::now() + patience).await?;
@@ -90,7 +90,7 @@ impl Pool {
                 }
                 // the earlier cells went to another instance: all over again
                 Window::Stored { complete: false } => {
-                    (from, interruptions) = (0, interruptions + 1);
+                    (from, restarts) = (0, restarts + 1);
                 }
                 Window::Interrupted => interruptions += 1,
             }
@@ -120,31 +120,31 @@ impl Pool {
             first: stripes.start,
             count,
         };
-        match call.send(get, Bytes::new()).await {
-            Ok(()) => Ok(call),
-            Err(LinkLost) => Err(NodeError::Interrupted),
+        match timeout_at(deadline, call.send(get, Bytes::new())).await {
+            Ok(Ok(())) => Ok(call),
+            Ok(Err(LinkLost)) => Err(NodeError::Interrupted),
+            Err(_) => Err(NodeError::Deadline),
         }
     }
 
-    /// Makes the node free what it may, and waits until it has: its account is
-    /// exact afterwards.
+    /// Makes the node free what it may by now, and waits until it has: its
+    /// account is exact afterwards. Also asked of a node without garbage, whose
+    /// last word may be old.
     pub async fn purge(
         self: &Arc<Self>,
         node: &Arc<Node>,
         patience: Duration,
     ) -> Result<(), NodeError> {
         let deadline = Instant::now() + patience;
-        loop {
+        for _ in 0..=MAX_INTERRUPTIONS {
             let link = self.link(node, deadline).await?;
             node.tell_garbage(&link, self.floor());
-            // answered behind the deletes, since a link keeps its order; also
-            // asked of a clean node, whose last word may be old
-            let answer = self.ask(&link, Message::Ping, deadline).await?;
-            if matches!(answer, Answer::Pong) && node.is_clean(self.floor()) {
-                break;
+            // answered behind the deletes, since a link keeps its order
+            if let Answer::Pong = self.ask(&link, Message::Ping, deadline).await? {
+                return Ok(());
             }
         }
-        Ok(())
+        Err(NodeError::Interrupted)
     }
 
     /// All complete chunks of the instance that answers.
@@ -180,10 +180,12 @@ impl Pool {
         let Ok(call) = link.call(0, &sender) else {
             return Ok(Answer::LinkLost);
         };
-        if call.send(message, Bytes::new()).await.is_err() {
-            return Ok(Answer::LinkLost);
+        match timeout_at(deadline, call.send(message, Bytes::new())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(LinkLost)) => return Ok(Answer::LinkLost),
+            Err(_) => return Err(NodeError::Deadline),
         }
-        match tokio::time::timeout_at(deadline, answers.recv()).await {
+        match timeout_at(deadline, answers.recv()).await {
             Ok(Some((_, answer))) => Ok(answer),
             Ok(None) => Ok(Answer::LinkLost),
             Err(_) => Err(NodeError::Deadline),

@@ -15,6 +15,7 @@ pub const LIMITS: Limits = Limits {
     max_bulk_bytes: 2048,
     max_line_bytes: 128,
     large_from_bytes: 256,
+    max_large_bytes: 1 << 30,
     max_small_bytes: 1024,
 };
 

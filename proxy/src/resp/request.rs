@@ -27,6 +27,8 @@ pub struct Limits {
     /// Bulk strings this long or longer are not collected in the read buffer
     /// but reported as [`Step::LargeBulk`].
     pub large_from_bytes: usize,
+    /// Total length of the large arguments of one request.
+    pub max_large_bytes: u64,
     /// Total length of those arguments of one request that are collected here.
     pub max_small_bytes: usize,
 }
@@ -38,6 +40,7 @@ impl Default for Limits {
             max_bulk_bytes: 512 * 1024 * 1024,
             max_line_bytes: 64 * 1024,
             large_from_bytes: 64 * 1024,
+            max_large_bytes: 1024 * 1024 * 1024,
             max_small_bytes: 64 * 1024 * 1024,
         }
     }
@@ -93,7 +96,8 @@ pub enum ProtocolError {
     /// The quotes of an inline command do not match.
     #[error("Protocol error: unbalanced quotes in request")]
     UnbalancedQuotes,
-    /// The small arguments together exceed [`Limits::max_small_bytes`].
+    /// The arguments together exceed [`Limits::max_small_bytes`] or
+    /// [`Limits::max_large_bytes`].
     #[error("Protocol error: too big request")]
     TooManyBytes,
     /// A browser was tricked into sending commands in the body of an HTTP
@@ -138,6 +142,7 @@ pub struct RequestParser {
     /// Arguments that are not complete yet, the present one included.
     missing: usize,
     small_bytes: usize,
+    large_bytes: u64,
     /// Bytes at the front of the buffer that hold no line end.
     scanned: usize,
 }
@@ -151,6 +156,7 @@ impl RequestParser {
             args: Vec::new(),
             missing: 0,
             small_bytes: 0,
+            large_bytes: 0,
             scanned: 0,
         }
     }
@@ -260,6 +266,10 @@ impl RequestParser {
                 Ok(Progress::Advanced)
             }
             _ => {
+                self.large_bytes = self.large_bytes.saturating_add(len);
+                if self.large_bytes > self.limits.max_large_bytes {
+                    return Err(ProtocolError::TooManyBytes);
+                }
                 self.state = State::Large;
                 Ok(Progress::Large(len))
             }
@@ -303,6 +313,7 @@ impl RequestParser {
     fn finish(&mut self) -> Vec<Value> {
         self.state = State::Start;
         self.small_bytes = 0;
+        self.large_bytes = 0;
         std::mem::take(&mut self.args)
     }
 

@@ -8,8 +8,8 @@ use tokio::{io::AsyncReadExt, time::timeout};
 use super::{Session, SessionError};
 use crate::value::Value;
 
-/// A client that announced a body and sends nothing of it for so long is gone:
-/// what it has sent so far takes room that others wait for.
+/// A client that announced a body has so long for each segment (a cell, at most
+/// 256 KiB by default): what it has sent so far takes room that others wait for.
 const BODY_STALL: Duration = Duration::from_secs(30);
 
 impl Session {
@@ -36,14 +36,19 @@ impl Session {
         let mut segment = BytesMut::with_capacity(len);
         let here = len.min(self.input.len());
         segment.put_slice(&self.input.split_to(here));
-        while segment.len() < len {
-            let missing = len - segment.len();
-            let mut room = (&mut segment).limit(missing);
-            match timeout(BODY_STALL, self.stream.read_buf(&mut room)).await {
-                Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-                Ok(read) => read?,
-                Err(_) => return Err(SessionError::Stalled),
-            };
+        let fill = async {
+            while segment.len() < len {
+                let missing = len - segment.len();
+                let mut room = (&mut segment).limit(missing);
+                if self.stream.read_buf(&mut room).await? == 0 {
+                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+                }
+            }
+            Ok(())
+        };
+        match timeout(BODY_STALL, fill).await {
+            Ok(filled) => filled?,
+            Err(_) => return Err(SessionError::Stalled),
         }
         Ok(segment.freeze())
     }

@@ -71,9 +71,12 @@ impl Session {
         context: Arc<Context>,
         admission: Admission,
     ) -> Self {
+        let max_bulk_bytes = context.config.proto_max_bulk_bytes;
+        let defaults = Limits::default();
         let limits = Limits {
-            max_bulk_bytes: context.config.proto_max_bulk_bytes,
-            ..Limits::default()
+            max_bulk_bytes,
+            max_large_bytes: defaults.max_large_bytes.max(max_bulk_bytes),
+            ..defaults
         };
         let entry = context.clients.enter(peer);
         let client = Client {

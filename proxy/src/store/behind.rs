@@ -11,7 +11,10 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use scatterhoard_wire::{Layout, WriteId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Key, Store, write::WriteError};
@@ -55,7 +58,11 @@ impl Ticket {
             value,
         } = self;
         slot.send(DirtyWrite {
-            key,
+            // copied, like the value
+            key: Key {
+                db: key.db,
+                bytes: Bytes::copy_from_slice(&key.bytes),
+            },
             write_id,
             layout,
             value,
@@ -86,16 +93,24 @@ impl Behind {
         )
     }
 
-    /// Waits for room; `None` if the value never fits or the server stops.
-    pub(super) async fn admit(&self, layout: Layout, value: Value) -> Result<Ticket, Value> {
+    /// Waits for room, but no longer than `patience`; gives the value back if
+    /// there is none.
+    pub(super) async fn admit(
+        &self,
+        layout: Layout,
+        value: Value,
+        patience: Duration,
+    ) -> Result<Ticket, Value> {
         let bytes = u32::try_from(value.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
         if bytes > self.budget_bytes {
             return Err(value);
         }
-        let Ok(budget) = self.budget.clone().acquire_many_owned(bytes).await else {
-            return Err(value);
+        let room = async {
+            let budget = self.budget.clone().acquire_many_owned(bytes).await.ok()?;
+            let slot = self.queue.clone().reserve_owned().await.ok()?;
+            Some((budget, slot))
         };
-        let Ok(slot) = self.queue.clone().reserve_owned().await else {
+        let Ok(Some((budget, slot))) = timeout(patience, room).await else {
             return Err(value);
         };
         // copied: a slice would keep the whole buffer that it was read with

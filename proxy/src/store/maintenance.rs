@@ -62,7 +62,9 @@ impl Store {
         stop: CancellationToken,
     ) {
         while let Some(Some(job)) = stop.run_until_cancelled(jobs.recv()).await {
-            match self.repair(&job).await {
+            let repaired = self.repair(&job).await;
+            self.repairing.lock().remove(&job.write_id);
+            match repaired {
                 Ok(0) => {}
                 Ok(chunks) => {
                     metrics::counter!("scatterhoard_repaired_chunks_total").increment(chunks);
@@ -100,16 +102,12 @@ impl Store {
                 return;
             }
         };
-        // what is being written has no key yet, but a later id than all that
-        // the instance can have brought back
-        let newest = self.last_write.load(std::sync::atomic::Ordering::Relaxed);
-        let live = self.index.lock().live_write_ids();
-        let horizon = WriteId {
-            epoch: self.epoch,
-            counter: newest.saturating_sub(10_000),
-        };
         let mut garbage: Vec<WriteId> = chunks.iter().map(|c| c.id.write_id).collect();
-        garbage.retain(|id| *id < horizon && !live.contains(id));
+        {
+            let index = self.index.lock();
+            let (live, under_way) = (index.live_write_ids(), self.under_way.lock());
+            garbage.retain(|id| !live.contains(id) && !under_way.contains(id));
+        }
         tracing::info!(node = %node.id, chunks = chunks.len(), garbage = garbage.len(), "took stock");
         garbage.into_iter().for_each(|id| node.discard(id));
     }
@@ -151,6 +149,7 @@ impl Store {
         let holders: Vec<NodeId> = object.nodes().collect();
         let own = object.node(index).and_then(|id| self.pool.node(id));
         let room = own
+            .filter(|node| node.is_reachable())
             .and_then(|node| node.reserve(object.layout.accounted_bytes()))
             .or_else(|| self.substitute(&object.layout, &holders));
         let Some(room) = room else {
@@ -159,7 +158,12 @@ impl Store {
         // what it has under this name, if anything, is damaged; freed before the
         // new cells come, since a link keeps its order
         room.node().discard(object.write_id);
-        let source = Rebuild(Mutex::new(Source::new(pinned, index)));
+        let mut source = Source::new(pinned, index);
+        // first, or the target would be awake in vain while the sources wake
+        if let Err(error) = source.cell(0).await {
+            return Err(RepairError::Read(error));
+        }
+        let source = Rebuild(Mutex::new(source));
         let descriptor = object.descriptor(index);
         let put = self.pool.put_chunk(
             room.node(),
@@ -174,6 +178,10 @@ impl Store {
         let named =
             result.is_ok() && keys.chunk_moved(key.as_ref(), object.write_id, index, node.id);
         drop(keys);
+        if named && let Some(own) = own.filter(|own| own.id != node.id) {
+            // it may turn up there again
+            own.discard(object.write_id);
+        }
         if !named && !holders.contains(&node.id) {
             node.discard(object.write_id);
         }
@@ -185,7 +193,13 @@ impl Store {
 
     /// Ends a read that found its object lost: the key goes, so that it can be
     /// written anew and does not pretend to exist.
+    /// While an instance is absent that may hold a chunk, the key stays: it is a
+    /// miss for now.
     pub fn forget_lost(self: &Arc<Self>, pinned: &Pinned) {
+        let nodes = pinned.object.nodes().filter_map(|id| self.pool.node(id));
+        if nodes.map(|node| node.absent_instances()).sum::<usize>() > 0 {
+            return;
+        }
         let mut index = self.index.lock();
         if index.remove_if(pinned.key.as_ref(), pinned.object.write_id) {
             metrics::counter!("scatterhoard_lost_objects_total").increment(1);
@@ -199,6 +213,8 @@ impl Store {
 enum RepairError {
     #[error("no node has room")]
     NoRoom,
+    #[error(transparent)]
+    Read(ReadError),
     #[error("{0}")]
     Put(String),
 }

@@ -15,6 +15,7 @@ mod read;
 mod write;
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,7 +32,7 @@ use tokio::sync::mpsc;
 use crate::{
     clock,
     codec::Codec,
-    keyspace::{Committed, Condition, EvictionPolicy, Found, KeyRef, Keyspace, NewExpiry, Object},
+    keyspace::{Committed, Condition, EvictionPolicy, KeyRef, Keyspace, NewExpiry, Object},
     pool::Pool,
     value::Value,
 };
@@ -89,6 +90,10 @@ pub struct Store {
     last_write: AtomicU64,
     /// Writes below it were begun before the last flush of everything.
     flushed: Mutex<WriteId>,
+    /// Writes that no key names yet, but whose chunks are no garbage.
+    under_way: Mutex<HashSet<WriteId>>,
+    /// Objects in the queue for repair.
+    repairing: Mutex<HashSet<WriteId>>,
     /// One eviction at a time: two would free twice what is needed.
     evicting: tokio::sync::Mutex<()>,
     repairs: mpsc::Sender<RepairJob>,
@@ -184,6 +189,8 @@ impl Store {
             epoch,
             last_write: AtomicU64::new(0),
             flushed: Mutex::new(WriteId { epoch, counter: 0 }),
+            under_way: Mutex::default(),
+            repairing: Mutex::default(),
             evicting: tokio::sync::Mutex::default(),
             repairs,
             behind: writes_behind.then_some(behind),
@@ -250,13 +257,18 @@ impl Store {
 
     /// The key's value, ready to be read. Counts as a use.
     pub fn look_up(self: &Arc<Self>, key: Key) -> Lookup {
+        self.look_up_named(key)
+            .map_or(Lookup::Missing, |(_, lookup)| lookup)
+    }
+
+    /// The same, with the name of the write that it is.
+    pub fn look_up_named(self: &Arc<Self>, key: Key) -> Option<(WriteId, Lookup)> {
         let mut index = self.index.lock();
         let found = index.get(key.as_ref(), clock::unix_ms());
         self.free(&mut index);
-        match found {
-            None => Lookup::Missing,
-            Some(Found { object, .. }) => self.pin(&mut index, key, object),
-        }
+        let object = found?.object;
+        let write_id = object.write_id;
+        Some((write_id, self.pin(&mut index, key, object)))
     }
 
     /// Removes the key if it still names this write; says whether it did.
@@ -265,6 +277,18 @@ impl Store {
         let removed = index.remove_if(key.as_ref(), write_id);
         self.free(&mut index);
         removed
+    }
+
+    /// Gives the key an expiry, or none, if it still names this write; says
+    /// whether it did.
+    pub fn expire_if(&self, key: &Key, write_id: WriteId, at_ms: Option<u64>) -> bool {
+        let mut index = self.index.lock();
+        let named = index.names(key.as_ref(), write_id);
+        if named {
+            index.set_expiry(key.as_ref(), at_ms, clock::unix_ms());
+            self.free(&mut index);
+        }
+        named
     }
 
     /// Another pin of the same object.
@@ -327,8 +351,8 @@ impl Store {
         want_previous: bool,
     ) -> CommitOutcome {
         let now = clock::unix_ms();
-        let (object, cargo) = written.into_parts();
         let mut index = self.index.lock();
+        let (object, cargo) = written.into_parts();
         let previous = match index.peek(key.as_ref(), now) {
             Some(found) if want_previous => self.pin(&mut index, key.clone(), found.object),
             _ => Lookup::Missing,
@@ -347,12 +371,14 @@ impl Store {
             && writes
                 .iter()
                 .any(|(key, _)| index.peek(key.as_ref(), now).is_some());
-        let writes: Vec<_> = writes
-            .into_iter()
-            .map(|(key, w)| (key, w.into_parts()))
-            .collect();
-        for (key, (object, cargo)) in writes {
-            if blocked {
+        // one of them begun before FLUSHALL: all of them were written before it
+        let flushed = *self.flushed.lock();
+        let torn = writes
+            .iter()
+            .any(|(_, written)| written.write_id() < flushed);
+        for (key, written) in writes {
+            let (object, cargo) = written.into_parts();
+            if blocked || torn {
                 index.discard(object);
                 continue;
             }

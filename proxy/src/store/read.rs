@@ -398,13 +398,25 @@ impl ObjectReader {
         if missing.is_empty() {
             return;
         }
+        let write_id = self.object.write_id;
+        if !self.store.repairing.lock().insert(write_id) {
+            return;
+        }
+        // copied: a slice would keep the buffer that the key was read with
+        let bytes = Bytes::copy_from_slice(&self.pinned.key.bytes);
+        let key = super::Key {
+            db: self.pinned.key.db,
+            bytes,
+        };
         let job = RepairJob {
-            key: self.pinned.key.clone(),
-            write_id: self.object.write_id,
+            key,
+            write_id,
             missing,
         };
         // full: the next read finds it again
-        let _ = self.store.repairs.try_send(job);
+        if self.store.repairs.try_send(job).is_err() {
+            self.store.repairing.lock().remove(&write_id);
+        }
     }
 }
 

@@ -83,7 +83,12 @@ pub(super) enum Cargo {
 }
 
 impl Written {
-    /// Hands the object over to the index.
+    pub(super) fn write_id(&self) -> WriteId {
+        self.attempt.write_id
+    }
+
+    /// Hands the object over to the index, which must be locked: from then on
+    /// it is the index that says it is no garbage.
     pub(super) fn into_parts(mut self) -> (Arc<Object>, Cargo) {
         let nothing = || Arc::new(Object::new(self.attempt.write_id, EMPTY, Vec::new()));
         let object = self.object.take().unwrap_or_else(nothing);
@@ -110,6 +115,7 @@ struct Attempt {
 
 impl Attempt {
     fn new(store: &Arc<Store>, write_id: WriteId) -> Self {
+        store.under_way.lock().insert(write_id);
         Self {
             store: store.clone(),
             write_id,
@@ -120,6 +126,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        self.store.under_way.lock().remove(&self.write_id);
         for node in self.nodes.iter().filter_map(|id| self.store.pool.node(*id)) {
             node.discard(self.write_id);
         }
@@ -143,25 +150,43 @@ impl Store {
         let write_id = self.next_write_id();
         let small = value.len() <= self.settings.hot_value_bytes && layout.stripes() == 1;
         let value = match &self.behind {
-            Some(behind) if small => match behind.admit(layout, value).await {
-                Ok(ticket) => {
-                    let attempt = Attempt::new(self, write_id);
-                    let object = Some(Self::unplaced(write_id, layout));
-                    return Ok(Written {
-                        attempt,
-                        object,
-                        cargo: Cargo::Dirty(ticket),
-                    });
+            Some(behind) if small => {
+                match behind.admit(layout, value, self.settings.patience).await {
+                    Ok(ticket) => {
+                        let attempt = Attempt::new(self, write_id);
+                        let object = Some(Self::unplaced(write_id, layout));
+                        return Ok(Written {
+                            attempt,
+                            object,
+                            cargo: Cargo::Dirty(ticket),
+                        });
+                    }
+                    Err(value) => value,
                 }
-                Err(value) => value,
-            },
+            }
             _ => value,
         };
+        self.write_now(write_id, layout, value).await
+    }
+
+    /// Like [`Self::write`], but never behind the reply: for commands that write
+    /// several values, which must not wait for room that only they can give back.
+    pub async fn write_through(self: &Arc<Self>, value: Value) -> Result<Written, WriteError> {
+        let layout = self.settings.geometry.layout(value.len())?;
+        self.write_now(self.next_write_id(), layout, value).await
+    }
+
+    async fn write_now(
+        self: &Arc<Self>,
+        write_id: WriteId,
+        layout: Layout,
+        value: Value,
+    ) -> Result<Written, WriteError> {
         let mut written = self
             .write_chunks(write_id, layout, &value, Pace::AtOnce)
             .await?;
         if let Value::One(bytes) = value
-            && small
+            && bytes.len() as u64 <= self.settings.hot_value_bytes
         {
             written.cargo = Cargo::Small(bytes);
         }
