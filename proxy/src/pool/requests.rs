@@ -26,6 +26,9 @@ use super::{
 /// Interruptions in a row, without progress, before a node is given up.
 const MAX_INTERRUPTIONS: u32 = 4;
 
+/// A cell that takes longer to write than to hand over to another task.
+const LARGE_CELL_BYTES: usize = 32 * 1024;
+
 /// Why a chunk was not stored.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum PutError {
@@ -209,6 +212,12 @@ async fn put_window(
     let last = window.end - 1;
     for stripe in window {
         let payload = cells.cell(stripe).await;
+        // the link's own task writes large cells while the next are encoded
+        let pace = if payload.len() > LARGE_CELL_BYTES {
+            Pace::Batched
+        } else {
+            pace
+        };
         let sent = timeout(
             patience,
             call.put(chunk, chunk.cell(stripe, payload), stripe == last, pace),
