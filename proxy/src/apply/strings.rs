@@ -1,5 +1,6 @@
 //! GET, SET and their relatives.
 
+use futures_util::{StreamExt, TryStreamExt};
 use scatterhoard_wire::WriteId;
 
 use super::{Context, Outcome, Stats, ValueReply, key, ready};
@@ -14,6 +15,9 @@ use crate::{
     store::{Key, Lookup},
     value::Value,
 };
+
+/// Values of one MSET on their way to nodes at once.
+const AT_ONCE: usize = 32;
 
 pub(super) async fn apply(context: &Context, db: u8, command: StringCommand) -> Outcome {
     match command {
@@ -174,14 +178,21 @@ async fn mset(
     if if_none_exist && pairs.iter().any(|(k, _)| exists(k)) {
         return Reply::Integer(0).into();
     }
-    let mut writes = Vec::with_capacity(pairs.len());
-    for (k, value) in pairs {
-        match store.write_through(value).await {
-            Ok(written) => writes.push((key(db, &k), written)),
-            // what was written so far is garbage as it is dropped
-            Err(error) => return Reply::from(error).into(),
+    let write = |(k, value): (bytes::Bytes, Value)| {
+        let (store, key) = (store.clone(), key(db, &k));
+        async move {
+            store
+                .write_through(value)
+                .await
+                .map(|written| (key, written))
         }
-    }
+    };
+    let writes = futures_util::stream::iter(pairs.into_iter().map(write)).buffered(AT_ONCE);
+    let writes: Vec<_> = match writes.try_collect().await {
+        Ok(writes) => writes,
+        // what was written so far is garbage as it is dropped
+        Err(error) => return Reply::from(error).into(),
+    };
     let done = store.commit_all(writes, if_none_exist);
     if if_none_exist {
         Reply::Integer(done.into()).into()

@@ -27,6 +27,7 @@ mod handover;
 mod memory;
 mod nodes;
 mod objects;
+mod races;
 mod settings;
 mod shutdown;
 mod strangers;
