@@ -39,6 +39,7 @@ fn more_than_300_objects_are_stored_overwritten_read_and_deleted() {
         (2560 << 10) + 1,
         5 << 20,
         16 << 20,
+        64 << 20,
     ]);
     let mut objects = Objects::new();
     for (i, size) in sizes.iter().enumerate() {

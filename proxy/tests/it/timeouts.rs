@@ -9,7 +9,7 @@ use redis::Commands;
 
 use crate::{
     contents::{Random, assert_same},
-    server::Server,
+    server::{Server, until},
 };
 
 const SHORT_LIVED: [&str; 4] = ["--function-timeout-s", "5", "--node-memory-mb", "256"];
@@ -98,4 +98,31 @@ fn a_slow_writer_is_stored_whole() {
     assert_eq!(&reply, b"+OK\r\n");
     let read: Option<Vec<u8>> = server.client().get("large").unwrap();
     assert_same("large", read.as_deref(), &value);
+}
+
+/// Pings keep instances warm and open no link; the instances stay the same.
+#[test]
+fn silent_nodes_are_pinged() {
+    let server = Server::start(&["--warm-interval-s", "1"]);
+    let mut redis = server.client();
+    let () = redis::cmd("SET")
+        .arg("k")
+        .arg("v")
+        .query(&mut redis)
+        .unwrap();
+    let pids = server.children();
+    let pinged = || {
+        let metrics = server.admin("GET", "/metrics");
+        let line = "scatterhoard_invocations_total{purpose=\"warm\",outcome=\"ok\"} ";
+        let count = metrics
+            .lines()
+            .find_map(|l| l.strip_prefix(line))
+            .map(str::parse::<u64>);
+        count.is_some_and(|n| n.unwrap() >= 42)
+    };
+    until("three pings of each node", Duration::from_secs(20), pinged);
+    assert_eq!(server.children(), pids);
+    assert_eq!(server.metric("scatterhoard_instances_replaced_total"), 0.0);
+    let value: String = redis::cmd("GET").arg("k").query(&mut redis).unwrap();
+    assert_eq!(value, "v");
 }
