@@ -31,6 +31,8 @@ use gets::Gets;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for what is bound to come; the proxy may be busy encoding.
+const GRACE: Duration = Duration::from_millis(500);
 /// In the middle of a request nothing moves for so long: the link is dead, and
 /// every millisecond is billed.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,6 +80,7 @@ pub(crate) async fn serve(
         puts: HashSet::new(),
         leaving: None,
         last_use: Instant::now(),
+        expecting: true,
     };
     match link.run(invocation, deadlines).await {
         Ok(ending) => ending,
@@ -99,6 +102,9 @@ struct Link<'a> {
     puts: HashSet<u32>,
     leaving: Option<(GoodbyeReason, Instant)>,
     last_use: Instant,
+    /// A request is bound to come: the first one of the link, or the next window
+    /// of a put.
+    expecting: bool,
 }
 
 /// What a frame means for the life of the link.
@@ -179,7 +185,14 @@ impl Link<'_> {
     fn wake_at(&self, linger: Duration, deadlines: Deadlines) -> Instant {
         match self.leaving {
             Some((_, give_up)) => give_up,
-            None if self.is_quiet() => (self.last_use + linger).min(deadlines.goodbye),
+            None if self.is_quiet() => {
+                let linger = if self.expecting {
+                    linger.max(GRACE)
+                } else {
+                    linger
+                };
+                (self.last_use + linger).min(deadlines.goodbye)
+            }
             None => (self.last_use + STALL_TIMEOUT).min(deadlines.goodbye),
         }
     }
@@ -250,6 +263,9 @@ impl Link<'_> {
 
     fn handle(&mut self, frame: Frame, deadlines: Deadlines) -> Next {
         self.last_use = Instant::now();
+        if matches!(frame.message, Message::Put { .. } | Message::Get { .. }) {
+            self.expecting = false;
+        }
         let request = frame.request;
         match frame.message {
             Message::GoodbyeOk => {
@@ -293,6 +309,7 @@ impl Link<'_> {
                 match outcome {
                     Err(why) => self.reply(request, &Message::Refused(why)),
                     Ok(complete) if last => {
+                        self.expecting = !complete;
                         let held = self.instance.borrow().store.held();
                         self.reply(request, &Message::Stored { complete, held });
                     }

@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Interruptions in a row, without progress, before a node is given up.
-const MAX_INTERRUPTIONS: u32 = 4;
+const MAX_INTERRUPTIONS: u32 = 16;
 
 /// A cell that takes longer to write than to hand over to another task.
 const LARGE_CELL_BYTES: usize = 32 * 1024;
