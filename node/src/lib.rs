@@ -12,6 +12,7 @@ mod clock;
 mod instance;
 pub mod runtime;
 mod serve;
+pub mod socket;
 pub mod store;
 
 pub use runtime::run;

@@ -67,8 +67,7 @@ pub(crate) async fn serve(
         }
         Err(_) => return Ending::Unreachable,
     };
-    // small replies must not wait for more to come
-    let _ = stream.set_nodelay(true);
+    let _ = crate::socket::tune(&stream);
     let (reader, writer) = stream.split();
     let link = Link {
         reader,

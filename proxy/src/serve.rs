@@ -351,8 +351,7 @@ async fn accept(
             continue;
         }
         Stats::count(&context.stats.connections);
-        // small replies must not wait for more to come
-        let _ = stream.set_nodelay(true);
+        let _ = scatterhoard_node::socket::tune(&stream);
         let session = Session::new(stream, peer, context.clone(), admission.clone());
         let stop = stop.clone();
         sessions.spawn(async move {

@@ -195,6 +195,18 @@ impl Layout {
         }
     }
 
+    /// Stripes that hold these bytes of the object: first, and one behind the
+    /// last; equal if there are no bytes.
+    pub const fn stripes_of(&self, bytes: &Range<u64>) -> (u32, u32) {
+        if bytes.start >= bytes.end {
+            return (0, 0);
+        }
+        let first = bytes.start / self.stripe_bytes();
+        let end = bytes.end.div_ceil(self.stripe_bytes());
+        // within the object: no more than stripes()
+        (first as u32, end as u32)
+    }
+
     /// Length of each cell of `stripe`, in bytes; 0 beyond the last.
     pub const fn cell_len(&self, stripe: u32) -> usize {
         let before = stripe as u64 * self.stripe_bytes();

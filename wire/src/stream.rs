@@ -80,6 +80,12 @@ impl Assembler {
         self.pending.is_none() && self.head.is_empty()
     }
 
+    /// The frame whose payload is still arriving: its request and what it says.
+    pub fn arriving(&self) -> Option<(u32, &Message)> {
+        let pending = self.pending.as_ref()?;
+        Some((pending.frame.request, &pending.frame.message))
+    }
+
     /// The next whole frame, if it has arrived. An error ends the link.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         if let Some(p) = self.pending.take_if(|p| p.missing == 0) {

@@ -91,7 +91,7 @@ pub enum ValueReply {
     Whole(Reply),
     /// On nodes, of which d have confirmed their chunk.
     Stream {
-        /// The first stripe's bytes.
+        /// The first bytes.
         first: Vec<bytes::Bytes>,
         /// The rest.
         rest: Box<ObjectReader>,
@@ -154,7 +154,7 @@ pub async fn apply(context: &Context, client: &mut Client, command: Command) -> 
 }
 
 /// Makes a value ready to be sent: small ones are read whole, of others the
-/// first stripe, so that what is lost is noticed before a header goes out.
+/// first cells, so that what is lost is noticed before a header goes out.
 pub async fn ready(store: &Arc<Store>, lookup: Lookup) -> ValueReply {
     let pinned = match lookup {
         Lookup::Missing => return ValueReply::Whole(Reply::Null),
@@ -172,7 +172,7 @@ pub async fn ready(store: &Arc<Store>, lookup: Lookup) -> ValueReply {
         });
     }
     let mut reader = Box::new(ObjectReader::new(pinned));
-    match reader.next_stripe().await {
+    match reader.next_cells().await {
         Ok(Some(first)) => ValueReply::Stream {
             first,
             rest: reader,

@@ -13,7 +13,7 @@ use scatterhoard_wire::{
     limits::{MAX_CELL_BYTES, MAX_OBJECT_BYTES},
 };
 
-use crate::{codec::Backend, keyspace::EvictionPolicy, store::Ack};
+use crate::{codec::Backend, keyspace::EvictionPolicy, pool::linger, store::Ack};
 pub use options::{LogFormat, Options};
 
 /// Where functions run.
@@ -104,7 +104,7 @@ pub struct Config {
     /// Where the epoch is kept.
     pub data_dir: Option<PathBuf>,
     /// How long an idle invocation is held open.
-    pub linger: Duration,
+    pub linger: linger::Settings,
     /// Longest silence before a ping.
     pub warm_interval: Duration,
     /// How long before its deadline an instance returns.
@@ -208,6 +208,7 @@ impl Config {
             .listen
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6379)));
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let linger_least = millis(options.linger_ms.unwrap_or(10));
         Ok(Self {
             listen,
             link_listen: options.link_listen.unwrap_or(local(0)),
@@ -234,7 +235,10 @@ impl Config {
             ack: options.ack.unwrap_or_default(),
             dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
             data_dir: options.data_dir,
-            linger: millis(options.linger_ms.unwrap_or(10)),
+            linger: linger::Settings {
+                least: linger_least,
+                most: linger_least.max(millis(options.linger_max_ms.unwrap_or(200))),
+            },
             warm_interval: seconds(options.warm_interval_s.unwrap_or(60).max(1)),
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),

@@ -104,9 +104,12 @@ options! {
     /// That address as nodes see it [default: as bound]
     #[arg(long, env = "SCATTERHOARD_LINK_ADVERTISE", value_name = "ADDR:PORT")]
     link_advertise: SocketAddr,
-    /// How long an idle invocation is held open, in ms [default: 10]
+    /// How long an idle invocation is held open at least, in ms [default: 10]
     #[arg(long, env = "SCATTERHOARD_LINGER_MS", value_name = "MS")]
     linger_ms: u64,
+    /// At most, for nodes that are asked again and again, in ms [default: 200]
+    #[arg(long, env = "SCATTERHOARD_LINGER_MAX_MS", value_name = "MS")]
+    linger_max_ms: u64,
     /// Longest silence before a node is pinged, in s [default: 60]
     #[arg(long, env = "SCATTERHOARD_WARM_INTERVAL_S", value_name = "S")]
     warm_interval_s: u64,

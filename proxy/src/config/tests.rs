@@ -62,7 +62,7 @@ fn nearer_sources_win() {
         ..Options::default()
     };
     let config = Config::from_options(flags.or(file)).unwrap();
-    assert_eq!((config.nodes, config.linger.as_millis()), (30, 3));
+    assert_eq!((config.nodes, config.linger.least.as_millis()), (30, 3));
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub enum Answer {
         /// All cells of the chunk are there.
         complete: bool,
     },
+    /// The node has the chunk, and its first cell is on the way.
+    Coming,
     /// A cell as it arrived, not yet checked.
     Cell {
         /// Stripe that it claims.
@@ -75,8 +77,32 @@ pub enum Answer {
 /// An answer with the tag that the asker gave its request.
 pub type Tagged = (u32, Answer);
 
+/// Where the answers to a request go.
+#[derive(Clone, Copy)]
+pub struct Asker<'a> {
+    /// Comes back with every answer.
+    pub tag: u32,
+    /// Whether [`Answer::Coming`] is wanted.
+    pub announce: bool,
+    /// Must have room for all answers.
+    pub answers: &'a mpsc::Sender<Tagged>,
+}
+
+impl<'a> Asker<'a> {
+    /// Somebody with one request.
+    pub fn single(answers: &'a mpsc::Sender<Tagged>) -> Self {
+        Self {
+            tag: 0,
+            announce: false,
+            answers,
+        }
+    }
+}
+
 struct Waiter {
     tag: u32,
+    /// To be told before the first cell is whole.
+    announce: bool,
     answers: mpsc::Sender<Tagged>,
 }
 
@@ -194,13 +220,8 @@ impl Link {
         self.waiters.lock().closed
     }
 
-    /// Registers a request. Its answers, each with `tag`, go to `answers`,
-    /// which must have room for all of them.
-    pub fn call(
-        self: &Arc<Self>,
-        tag: u32,
-        answers: &mpsc::Sender<Tagged>,
-    ) -> Result<Call, LinkLost> {
+    /// Registers a request, whose answers go to `asker`.
+    pub fn call(self: &Arc<Self>, asker: Asker<'_>) -> Result<Call, LinkLost> {
         let mut waiters = self.waiters.lock();
         if waiters.closed {
             return Err(LinkLost);
@@ -212,8 +233,9 @@ impl Link {
         waiters.by_request.insert(
             request,
             Waiter {
-                tag,
-                answers: answers.clone(),
+                tag: asker.tag,
+                announce: asker.announce,
+                answers: asker.answers.clone(),
             },
         );
         Ok(Call {
@@ -305,6 +327,21 @@ impl Link {
         }
     }
 
+    /// A cell begins to arrive: whoever waits for the first one hears of it.
+    fn announce(&self, request: u32) -> io::Result<()> {
+        let mut waiters = self.waiters.lock();
+        let Some(waiter) = waiters.by_request.get_mut(&request) else {
+            return Ok(());
+        };
+        if !std::mem::take(&mut waiter.announce) {
+            return Ok(());
+        }
+        match waiter.answers.try_send((waiter.tag, Answer::Coming)) {
+            Err(mpsc::error::TrySendError::Full(_)) => Err(too_much()),
+            _ => Ok(()),
+        }
+    }
+
     /// Hands an answer over. The entry goes with the last answer.
     fn answer(&self, request: u32, answer: Answer) -> io::Result<()> {
         let mut waiters = self.waiters.lock();
@@ -313,9 +350,7 @@ impl Link {
         };
         let (tag, is_cell) = (waiter.tag, matches!(answer, Answer::Cell { .. }));
         match waiter.answers.try_send((tag, answer)) {
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                Err(io::Error::other("the node sent more than was asked for"))
-            }
+            Err(mpsc::error::TrySendError::Full(_)) => Err(too_much()),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {
                 if !is_cell {
                     waiters.by_request.remove(&request);
@@ -360,6 +395,10 @@ impl Call {
     }
 }
 
+fn too_much() -> io::Error {
+    io::Error::other("the node sent more than was asked for")
+}
+
 /// What the owner of a link is told while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -396,8 +435,12 @@ async fn read(
 ) -> io::Result<()> {
     let mut said_goodbye = false;
     loop {
+        // also what came together with the hello
         while let Some(frame) = assembler.next_frame().map_err(io::Error::other)? {
             said_goodbye |= receive(link, frame, notice).await?;
+        }
+        if let Some((request, Message::Cell { .. })) = assembler.arriving() {
+            link.announce(request)?;
         }
         let mut spare = assembler.spare();
         let read = reader.read_buf(&mut spare);

@@ -50,7 +50,7 @@ pub(super) async fn accept(pool: Arc<Pool>, listener: TcpListener) {
 }
 
 async fn serve(pool: &Arc<Pool>, mut stream: TcpStream, id: u64) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    scatterhoard_node::socket::tune(&stream)?;
     let mut assembler = Assembler::default();
     let stranger = pool.strangers.enter(id);
     let hello = tokio::select! {

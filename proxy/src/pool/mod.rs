@@ -7,6 +7,7 @@
 pub mod account;
 pub mod instances;
 pub mod lifecycle;
+pub mod linger;
 pub mod link;
 mod listener;
 pub mod node;
@@ -54,7 +55,7 @@ pub struct Settings {
     /// Where nodes dial, as they see it.
     pub link_address: SocketAddr,
     /// How long an idle invocation is held open.
-    pub linger: Duration,
+    pub linger: linger::Settings,
     /// A link on which nothing comes for so long, although somebody waits, ends.
     pub patience: Duration,
     /// How long before its deadline an instance leaves.
@@ -137,7 +138,14 @@ impl Pool {
             let last_contact = now.checked_sub(phase).unwrap_or(now);
             let life = Lifecycle::new(settings.lifecycle, last_contact);
             let id = NodeId(u16::try_from(i).unwrap_or(u16::MAX));
-            Arc::new(Node::new(id, function.clone(), life, settings.lost_after))
+            let linger = linger::Linger::new(settings.linger);
+            Arc::new(Node::new(
+                id,
+                function.clone(),
+                life,
+                linger,
+                settings.lost_after,
+            ))
         };
         let nodes = settings.functions.iter().enumerate().map(node).collect();
         let pool = Self {
@@ -267,6 +275,7 @@ impl Pool {
         node: &Arc<Node>,
         deadline: Instant,
     ) -> Result<Arc<Link>, NodeError> {
+        node.requested(Instant::now());
         loop {
             let changed = node.changed.notified();
             tokio::pin!(changed);
@@ -352,7 +361,7 @@ impl Pool {
             node: node.id,
             invocation,
             epoch: Epoch(self.epoch.load(Ordering::Acquire)),
-            linger_ms: millis(self.settings.linger),
+            linger_ms: millis(node.hold()),
             deadline_margin_ms: millis(self.settings.deadline_margin),
         }
     }

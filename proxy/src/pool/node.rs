@@ -1,7 +1,7 @@
 //! One node of the pool as the proxy sees it: life, link, bytes, garbage.
 //! Everything here is quick and under one lock; what waits is in `pool`.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use scatterhoard_wire::{
@@ -15,6 +15,7 @@ use super::{
     account::Account,
     instances::{Instances, Meeting},
     lifecycle::{Action, Event, Lifecycle, Phase},
+    linger::Linger,
     link::Link,
     platform::InvokeFailure,
 };
@@ -32,6 +33,7 @@ pub struct Node {
 
 struct Inner {
     life: Lifecycle,
+    linger: Linger,
     instances: Instances,
     link: Option<Arc<Link>>,
     account: Account,
@@ -88,9 +90,16 @@ pub(super) enum Access {
 }
 
 impl Node {
-    pub(super) fn new(id: NodeId, function: String, life: Lifecycle, lost_after: u32) -> Self {
+    pub(super) fn new(
+        id: NodeId,
+        function: String,
+        life: Lifecycle,
+        linger: Linger,
+        lost_after: u32,
+    ) -> Self {
         let inner = Inner {
             life,
+            linger,
             instances: Instances::new(lost_after),
             link: None,
             account: Account::default(),
@@ -115,6 +124,16 @@ impl Node {
             return Access::Unreachable(inner.last_failure.clone());
         }
         Access::Wait(action)
+    }
+
+    /// Notes that a request wants the node.
+    pub(super) fn requested(&self, now: Instant) {
+        self.inner.lock().linger.requested(now);
+    }
+
+    /// How long an invocation that begins now is held open when idle.
+    pub(super) fn hold(&self) -> Duration {
+        self.inner.lock().linger.hold()
     }
 
     /// The open link, if there is one: no invoke, no waiting.

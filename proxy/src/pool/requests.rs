@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     NodeError, Pool,
-    link::{Answer, Call, Link, LinkLost, Pace, Tagged},
+    link::{Answer, Asker, Call, Link, LinkLost, Pace},
     node::Node,
 };
 
@@ -100,23 +100,22 @@ impl Pool {
         }
     }
 
-    /// Asks for cells `first..first + count` of a chunk. The answers go, with
-    /// `tag`, to `answers`, which must have room for `count` + 1. Gives up the
-    /// request when the returned call is dropped.
+    /// Asks for the cells of a chunk in these stripes. The asker must have room
+    /// for two answers more than cells. Gives up the request when the returned
+    /// call is dropped.
     pub async fn get_cells(
         self: &Arc<Self>,
         node: &Arc<Node>,
         chunk: ChunkId,
         stripes: Range<u32>,
-        tag: u32,
-        answers: &mpsc::Sender<Tagged>,
+        asker: Asker<'_>,
         deadline: Instant,
     ) -> Result<Call, NodeError> {
         let count = stripes.end - stripes.start;
         let link = self.link(node, deadline).await?;
         // one attempt: a second one's answers could not be told from the first's
         let call = link
-            .call(tag, answers)
+            .call(asker)
             .map_err(|LinkLost| NodeError::Interrupted)?;
         let get = Message::Get {
             chunk,
@@ -180,7 +179,7 @@ impl Pool {
         deadline: Instant,
     ) -> Result<Answer, NodeError> {
         let (sender, mut answers) = mpsc::channel(1);
-        let Ok(call) = link.call(0, &sender) else {
+        let Ok(call) = link.call(Asker::single(&sender)) else {
             return Ok(Answer::LinkLost);
         };
         match timeout_at(deadline, call.send(message, Bytes::new())).await {
@@ -206,7 +205,7 @@ async fn put_window(
 ) -> Result<Window, PutError> {
     // one answer for the window, and one refusal for each of its cells
     let (sender, mut answers) = mpsc::channel(MAX_WINDOW_CELLS as usize + 1);
-    let Ok(call) = link.call(0, &sender) else {
+    let Ok(call) = link.call(Asker::single(&sender)) else {
         return Ok(Window::Interrupted);
     };
     let last = window.end - 1;

@@ -228,11 +228,11 @@ impl Session {
         first: Vec<bytes::Bytes>,
         mut rest: ObjectReader,
     ) -> Result<(), SessionError> {
-        reply::bulk_header(rest.size_bytes(), &mut self.output);
+        reply::bulk_header(rest.len_bytes(), &mut self.output);
         first.into_iter().for_each(|cell| self.output.push(cell));
         while let Some(cells) = {
             self.flush().await?;
-            rest.next_stripe().await?
+            rest.next_cells().await?
         } {
             cells.into_iter().for_each(|cell| self.output.push(cell));
         }

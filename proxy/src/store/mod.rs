@@ -9,6 +9,7 @@
 
 mod behind;
 mod cut;
+mod gather;
 mod hot;
 mod maintenance;
 mod read;
@@ -321,7 +322,7 @@ impl Store {
         let (key, object) = (pinned.key.clone(), pinned.object.clone());
         let mut reader = ObjectReader::new(pinned);
         let mut segments = Vec::new();
-        while let Some(cells) = reader.next_stripe().await? {
+        while let Some(cells) = reader.next_cells().await? {
             segments.extend(cells);
         }
         drop(reader);

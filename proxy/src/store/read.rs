@@ -1,11 +1,12 @@
-//! Reading an object, stripe by stripe, from any d of its chunks.
+//! Reading an object, or a range of it, from any d of its chunks.
 //!
 //! Data chunks are asked first; parity steps in at once for what is known to be
 //! missing, and after a delay for what is late. Each request is for a window of
 //! cells, so nodes may come and go while a slow client reads. Every cell is
-//! checked before anybody sees it. Memory is bounded by the window.
+//! checked before anybody sees it, and handed on as soon as its turn comes.
+//! Memory is bounded by the window.
 
-use std::{collections::VecDeque, future::Future, ops::Range, pin::Pin, sync::Arc};
+use std::{future::Future, ops::Range, pin::Pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -15,19 +16,21 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Pinned, RepairJob, Store};
+use super::{Pinned, RepairJob, Store, gather::Gather};
 use crate::{
     codec::CodecError,
     keyspace::Object,
     pool::{
         NodeError,
-        link::{Answer, Call, Tagged},
+        link::{Answer, Asker, Call, Tagged},
     },
 };
 
 /// Cells in one request to a node.
-const WINDOW_CELLS: u32 = 2;
-/// Stripes fetched ahead of the one that is delivered next.
+const WINDOW_CELLS: u32 = 3;
+/// Stripes fetched ahead of the one that is delivered next, once enough nodes
+/// have said that they hold their chunk. Before that nothing may be handed on,
+/// and more cells of the first nodes would only keep the last one waiting.
 const AHEAD_STRIPES: u32 = 4;
 /// Interruptions of a chunk in a row before it is given up.
 const MAX_INTERRUPTIONS: u32 = 6;
@@ -59,7 +62,7 @@ enum Failure {
 }
 
 enum State {
-    /// Not asked: not needed so far.
+    /// Not asked: not needed so far, or too slow to be waited for.
     Spare,
     /// Nothing under way.
     Idle,
@@ -78,6 +81,10 @@ struct Chunk {
     state: State,
     /// First stripe that has not come.
     next: u32,
+    /// One behind the last stripe that is wanted of it.
+    until: u32,
+    /// Its node has said that it holds all of it.
+    confirmed: bool,
     interruptions: u32,
     /// Counts the requests: answers to an earlier one are of no interest.
     generation: u32,
@@ -101,9 +108,10 @@ pub struct ObjectReader {
     chunks: Vec<Chunk>,
     /// Chunks in the order in which they are asked.
     order: Vec<usize>,
-    /// Stripes from `next` on, a slot for each chunk.
-    stripes: VecDeque<Vec<Option<BytesMut>>>,
-    next: u32,
+    gather: Gather,
+    /// Only the chunks with bytes of a narrow range were asked: as long as all
+    /// of them answer, no others are needed.
+    narrow: bool,
     opening: FuturesUnordered<Opening>,
     answers: mpsc::Receiver<Tagged>,
     sender: mpsc::Sender<Tagged>,
@@ -112,12 +120,19 @@ pub struct ObjectReader {
 }
 
 impl ObjectReader {
-    /// Reads the pinned object from its first byte.
+    /// Reads the whole of the pinned object.
     pub fn new(pinned: Pinned) -> Self {
+        let all = 0..pinned.object.size_bytes();
+        Self::range(pinned, all)
+    }
+
+    /// Reads these bytes of the pinned object; they must lie within it.
+    pub fn range(pinned: Pinned, bytes: Range<u64>) -> Self {
         let (store, object) = (pinned.store.clone(), pinned.object.clone());
         let n = object.chunks();
-        // room for a full window and a final word of every chunk
-        let (sender, answers) = mpsc::channel(n * (WINDOW_CELLS as usize + 2) + 1);
+        // room for a full window, a confirmation and a final word of every chunk
+        let (sender, answers) = mpsc::channel(n * (WINDOW_CELLS as usize + 3) + 1);
+        let gather = Gather::new(object.layout, bytes);
         let chunk = |i| {
             let state = match object.node(i) {
                 Some(_) => State::Spare,
@@ -125,7 +140,9 @@ impl ObjectReader {
             };
             Chunk {
                 state,
-                next: 0,
+                next: gather.rest().start,
+                until: gather.rest().end,
+                confirmed: false,
                 interruptions: 0,
                 generation: 0,
             }
@@ -133,8 +150,8 @@ impl ObjectReader {
         let mut reader = Self {
             chunks: (0..n).map(chunk).collect(),
             order: store.reading_order(&object),
-            stripes: VecDeque::new(),
-            next: 0,
+            narrow: false,
+            gather,
             opening: FuturesUnordered::new(),
             answers,
             sender,
@@ -142,14 +159,41 @@ impl ObjectReader {
             object,
             pinned,
         };
-        let d = reader.object.layout.geometry().data();
-        (0..d).for_each(|_| reader.enlist());
+        reader.begin();
         reader
     }
 
-    /// The object's length in bytes.
-    pub fn size_bytes(&self) -> u64 {
-        self.object.size_bytes()
+    /// Asks the d data chunks, or those of them that hold bytes of the range.
+    fn begin(&mut self) {
+        let d = self.object.layout.geometry().data();
+        let rest = self.gather.rest();
+        let wanted = |chunk: usize, stripe: &u32| self.gather.wanted(*stripe).contains(&chunk);
+        // more than two stripes: every chunk has a cell of one in between
+        self.narrow =
+            d > 1 && rest.len() <= 2 && rest.clone().any(|s| self.gather.wanted(s).len() < d);
+        if !self.narrow {
+            return (0..d).for_each(|_| self.enlist());
+        }
+        for chunk in 0..d {
+            let first = rest.clone().find(|s| wanted(chunk, s));
+            let last = rest.clone().rfind(|s| wanted(chunk, s));
+            let asked = &mut self.chunks[chunk];
+            if let (Some(first), Some(last)) = (first, last) {
+                (asked.next, asked.until) = (first, last + 1);
+                match asked.state {
+                    State::Spare => asked.state = State::Idle,
+                    _ => self.narrow = false,
+                }
+            }
+        }
+        if !self.narrow {
+            self.widen();
+        }
+    }
+
+    /// Length of what is read in bytes.
+    pub fn len_bytes(&self) -> u64 {
+        self.gather.len_bytes()
     }
 
     /// What is read.
@@ -157,11 +201,11 @@ impl ObjectReader {
         &self.pinned
     }
 
-    /// The next stripe's bytes, in order; `None` at the end. The first stripe
-    /// comes only when d nodes have confirmed that they hold their whole chunk.
-    /// After an error, nothing more comes.
-    pub async fn next_stripe(&mut self) -> Result<Option<Vec<Bytes>>, ReadError> {
-        if self.next >= self.object.layout.stripes() {
+    /// The next bytes, in order: cells, at most up to the end of a stripe;
+    /// `None` at the end. The first come only when d nodes have confirmed that
+    /// they hold their whole chunk. After an error, nothing more comes.
+    pub async fn next_cells(&mut self) -> Result<Option<Vec<Bytes>>, ReadError> {
+        if self.gather.is_done() {
             self.finish();
             return Ok(None);
         }
@@ -170,8 +214,11 @@ impl ObjectReader {
         let mut hedge_at = Instant::now() + hedge_after;
         let give_up = Instant::now() + self.store.settings.patience * 2;
         loop {
-            if let Some(cells) = self.take_stripe() {
-                return Ok(Some(self.decode(cells)?));
+            if self.is_confirmed() {
+                let cells = self.take()?;
+                if !cells.is_empty() {
+                    return Ok(Some(cells));
+                }
             }
             self.check_enough()?;
             tokio::select! {
@@ -184,9 +231,7 @@ impl ObjectReader {
                         let failed = self.late().count();
                         return Err(ReadError::Unavailable { failed });
                     }
-                    // one more for each that is late
-                    metrics::counter!("scatterhoard_hedged_reads_total").increment(1);
-                    (0..self.late().count()).for_each(|_| self.enlist());
+                    self.hedge();
                     hedge_at = Instant::now() + hedge_after;
                 }
             }
@@ -194,11 +239,89 @@ impl ObjectReader {
         }
     }
 
+    /// All bytes of the next stripe, as cells; `None` at the end.
+    pub async fn next_stripe(&mut self) -> Result<Option<Vec<Bytes>>, ReadError> {
+        let stripe = self.gather.next();
+        let Some(mut cells) = self.next_cells().await? else {
+            return Ok(None);
+        };
+        while self.gather.next() == stripe {
+            match self.next_cells().await? {
+                Some(more) => cells.extend(more),
+                None => break,
+            }
+        }
+        Ok(Some(cells))
+    }
+
+    /// Whether as many nodes as reading needs have said that they hold theirs.
+    fn is_confirmed(&self) -> bool {
+        let d = self.object.layout.geometry().data();
+        let confirmed = |c: &&Chunk| c.confirmed && !matches!(c.state, State::Failed(_));
+        let asked = |c: &&Chunk| !matches!(c.state, State::Spare);
+        let need = match self.narrow {
+            true => self.chunks.iter().filter(asked).count(),
+            false => d,
+        };
+        self.chunks.iter().filter(confirmed).count() >= need
+    }
+
+    fn take(&mut self) -> Result<Vec<Bytes>, ReadError> {
+        let stripe = self.gather.next();
+        let chunks = &self.chunks;
+        let given_up = |c: usize| matches!(chunks[c].state, State::Failed(_) | State::Spare);
+        let cells = self.gather.take(&self.store.codec, given_up)?;
+        if self.gather.next() > stripe {
+            self.release_laggards();
+            self.top_up();
+        }
+        Ok(cells)
+    }
+
     /// Chunks that were asked and have not brought the stripe that is due.
     fn late(&self) -> impl Iterator<Item = usize> + '_ {
+        let due = self.gather.next();
         let asked = |c: &Chunk| !matches!(c.state, State::Spare | State::Failed(_));
-        let late = move |(_, c): &(usize, &Chunk)| asked(c) && c.next <= self.next;
+        let late = move |(_, c): &(usize, &Chunk)| asked(c) && c.next <= due && due < c.until;
         self.chunks.iter().enumerate().filter(late).map(|(i, _)| i)
+    }
+
+    /// One more for each that is late.
+    fn hedge(&mut self) {
+        metrics::counter!("scatterhoard_hedged_reads_total").increment(1);
+        if self.narrow {
+            return self.widen();
+        }
+        (0..self.late().count()).for_each(|_| self.enlist());
+    }
+
+    /// A stripe was done without some that were asked: while enough others are
+    /// asked, these need not go on. Parity in place of a slow data chunk stays.
+    fn release_laggards(&mut self) {
+        let d = self.object.layout.geometry().data();
+        let due = self.gather.next();
+        let asked = |c: &Chunk| !matches!(c.state, State::Spare | State::Failed(_));
+        let mut surplus = self
+            .chunks
+            .iter()
+            .filter(|c| asked(c))
+            .count()
+            .saturating_sub(d);
+        if self.narrow || surplus == 0 {
+            return;
+        }
+        for at in (0..self.order.len()).rev() {
+            let index = self.order[at];
+            let chunk = &mut self.chunks[index];
+            if surplus > 0 && asked(chunk) && chunk.next < due {
+                // its answers are of no interest from now on
+                chunk.state = State::Spare;
+                chunk.generation = (chunk.generation + 1) & MAX_GENERATION;
+                self.order.remove(at);
+                self.order.push(index);
+                surplus -= 1;
+            }
+        }
     }
 
     /// Asks one more chunk, if there is one.
@@ -209,21 +332,44 @@ impl ObjectReader {
         }
     }
 
+    /// The chunks of the range alone will not do: asks d, all from the stripe
+    /// that is due to the end.
+    fn widen(&mut self) {
+        self.narrow = false;
+        let d = self.object.layout.geometry().data();
+        let rest = self.gather.rest();
+        let usable = |i: &usize| !matches!(self.chunks[*i].state, State::Failed(_));
+        let chosen: Vec<usize> = self.order.iter().copied().filter(usable).take(d).collect();
+        for i in chosen {
+            let (chunk, has_it) = (&mut self.chunks[i], self.gather.has(i));
+            chunk.until = rest.end;
+            if !has_it && chunk.next > rest.start || matches!(chunk.state, State::Spare) {
+                // from the start of the stripe: what it has under way is dropped
+                chunk.next = rest.start;
+                chunk.state = State::Idle;
+                chunk.generation = (chunk.generation + 1) & MAX_GENERATION;
+            }
+        }
+    }
+
     /// Keeps every enlisted chunk busy, up to the window.
     fn top_up(&mut self) {
-        let total = self.object.layout.stripes();
-        let horizon = total.min(self.next.saturating_add(AHEAD_STRIPES));
+        let next = self.gather.next();
+        let ahead = if self.is_confirmed() { AHEAD_STRIPES } else { 1 };
+        let ahead = next.saturating_add(ahead);
         for i in 0..self.chunks.len() {
-            if !matches!(self.chunks[i].state, State::Idle) {
+            let chunk = &mut self.chunks[i];
+            let horizon = chunk.until.min(ahead);
+            if !matches!(chunk.state, State::Idle) {
                 continue;
             }
-            let from = self.chunks[i].next.max(self.next);
+            let from = chunk.next.max(next);
             if from >= horizon {
                 continue;
             }
-            self.chunks[i].next = from;
-            self.chunks[i].state = State::Opening;
-            self.chunks[i].generation = (self.chunks[i].generation + 1) & MAX_GENERATION;
+            chunk.next = from;
+            chunk.state = State::Opening;
+            chunk.generation = (chunk.generation + 1) & MAX_GENERATION;
             let window = from..horizon.min(from + WINDOW_CELLS);
             self.opening.push(self.open(i, window));
         }
@@ -234,15 +380,19 @@ impl ObjectReader {
         let (id, node) = (self.object.descriptor(index).id, self.object.node(index));
         let deadline = Instant::now() + store.settings.patience;
         let tag = tag(index, self.chunks[index].generation);
+        let announce = !self.chunks[index].confirmed;
         Box::pin(async move {
             let end = window.end;
             let Some(node) = node.and_then(|n| store.pool.node(n)) else {
                 return (index, end, Err(NodeError::Deadline));
             };
-            let call = store
-                .pool
-                .get_cells(node, id, window, tag, &sender, deadline)
-                .await;
+            let asker = Asker {
+                tag,
+                announce,
+                answers: &sender,
+            };
+            let call = store.pool.get_cells(node, id, window, asker, deadline);
+            let call = call.await;
             (index, end, call)
         })
     }
@@ -273,6 +423,7 @@ impl ObjectReader {
             return;
         }
         match answer {
+            Answer::Coming => self.chunks[index].confirmed = true,
             Answer::Cell {
                 stripe,
                 checksum,
@@ -310,6 +461,7 @@ impl ObjectReader {
     fn keep(&mut self, index: usize, stripe: u32, payload: BytesMut) {
         let chunk = &mut self.chunks[index];
         chunk.next = stripe + 1;
+        chunk.confirmed = true;
         chunk.interruptions = 0;
         let ended = matches!(chunk.state, State::Reading { end, .. } if end == chunk.next);
         if ended
@@ -317,15 +469,7 @@ impl ObjectReader {
         {
             call.finish();
         }
-        // late: the stripe was decoded without it
-        let Some(offset) = stripe.checked_sub(self.next) else {
-            return;
-        };
-        while self.stripes.len() <= offset as usize {
-            self.stripes
-                .push_back((0..self.chunks.len()).map(|_| None).collect());
-        }
-        self.stripes[offset as usize][index] = Some(payload);
+        self.gather.keep(stripe, index, payload);
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
@@ -333,7 +477,11 @@ impl ObjectReader {
             return;
         }
         self.chunks[index].state = State::Failed(failure);
-        self.enlist();
+        if self.narrow {
+            self.widen();
+        } else {
+            self.enlist();
+        }
     }
 
     fn failed(&self, failure: Failure) -> impl Iterator<Item = usize> + '_ {
@@ -345,10 +493,8 @@ impl ObjectReader {
     /// Whether d chunks can still bring the stripe that is due.
     fn check_enough(&self) -> Result<(), ReadError> {
         let d = self.object.layout.geometry().data();
-        let due = self.stripes.front();
-        let usable = |(i, c): &(usize, &Chunk)| {
-            !matches!(c.state, State::Failed(_)) || due.is_some_and(|cells| cells[*i].is_some())
-        };
+        let usable =
+            |(i, c): &(usize, &Chunk)| !matches!(c.state, State::Failed(_)) || self.gather.has(*i);
         if self.chunks.iter().enumerate().filter(usable).count() >= d {
             return Ok(());
         }
@@ -358,38 +504,6 @@ impl ObjectReader {
         }
         let failed = missing + self.failed(Failure::Unreachable).count();
         Err(ReadError::Unavailable { failed })
-    }
-
-    fn take_stripe(&mut self) -> Option<Vec<Option<BytesMut>>> {
-        let d = self.object.layout.geometry().data();
-        let due = self.stripes.front()?;
-        if due.iter().flatten().count() < d {
-            return None;
-        }
-        self.stripes.pop_front()
-    }
-
-    fn decode(&mut self, cells: Vec<Option<BytesMut>>) -> Result<Vec<Bytes>, ReadError> {
-        let layout = self.object.layout;
-        let stripe = self.next;
-        let degraded = cells
-            .iter()
-            .take(layout.geometry().data())
-            .any(Option::is_none);
-        let mut data = self
-            .store
-            .codec
-            .data(layout.geometry(), cells, layout.cell_len(stripe))?;
-        for (chunk, cell) in data.iter_mut().enumerate() {
-            let range = layout.data_range(stripe, chunk);
-            cell.truncate((range.end - range.start) as usize);
-        }
-        if degraded && layout.geometry().data() > 1 {
-            metrics::counter!("scatterhoard_degraded_stripes_total").increment(1);
-        }
-        self.next += 1;
-        self.top_up();
-        Ok(data)
     }
 
     /// All was read: what was found missing on the way is repaired.
