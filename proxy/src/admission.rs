@@ -1,9 +1,12 @@
-//! Bytes of request bodies are admitted before they are read.
+//! Bytes of values under way, in both directions, are admitted before they are
+//! read from a socket.
 //!
-//! All bodies share one budget. Who finds it used up waits, and is held back
-//! through its socket. Several bodies that are each half read could wait for
-//! each other for ever, so one of them at a time may exceed the budget; if its
-//! client then sends nothing, the session's stall limit ends it.
+//! All of them share one budget. Who finds it used up waits, and is held back
+//! through its socket. What streams holds a stripe or a few, each granted whole,
+//! and gives it back without needing more. Bodies that must be collected are
+//! another matter: several that are each half read could wait for each other
+//! for ever, so one of them at a time may exceed the budget; if its client then
+//! sends nothing, the session's stall limit ends it.
 
 use std::sync::Arc;
 
@@ -12,10 +15,11 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 /// Granularity of the budget in bytes; permits are 32-bit numbers.
 const UNIT_BYTES: u64 = 4096;
 
-/// The budget for bodies under way.
+/// The budget for values under way.
 #[derive(Clone)]
 pub struct Admission {
     free: Arc<Semaphore>,
+    units: u32,
     exempt: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -26,14 +30,45 @@ pub struct Admitted {
     exempt: Option<OwnedMutexGuard<()>>,
 }
 
+/// Memory for one part of a value; given back when dropped. The default is for
+/// what is in memory anyway.
+#[derive(Default)]
+pub struct Permit {
+    _units: Option<OwnedSemaphorePermit>,
+}
+
 impl Admission {
     /// A budget of `bytes`.
     pub fn new(bytes: u64) -> Self {
         let units = usize::try_from(bytes / UNIT_BYTES).unwrap_or(usize::MAX);
         let units = units.clamp(1, Semaphore::MAX_PERMITS);
         Self {
+            units: u32::try_from(units).unwrap_or(u32::MAX),
             free: Arc::new(Semaphore::new(units)),
             exempt: Arc::default(),
+        }
+    }
+
+    /// The whole budget at most: a stripe larger than that passes alone.
+    fn units(&self, bytes: u64) -> u32 {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        units.min(self.units)
+    }
+
+    /// Memory for `bytes`, if it is there at once.
+    pub fn try_grant(&self, bytes: u64) -> Option<Permit> {
+        let units = self.free.clone().try_acquire_many_owned(self.units(bytes));
+        units.ok().map(|units| Permit {
+            _units: Some(units),
+        })
+    }
+
+    /// Memory for `bytes`, when its turn comes.
+    pub async fn grant(&self, bytes: u64) -> Permit {
+        let units = self.free.clone().acquire_many_owned(self.units(bytes));
+        // the semaphore is never closed
+        Permit {
+            _units: units.await.ok(),
         }
     }
 
@@ -42,7 +77,7 @@ impl Admission {
         if admitted.exempt.is_some() {
             return;
         }
-        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        let units = self.units(bytes);
         tokio::select! {
             biased;
             permit = self.free.clone().acquire_many_owned(units) => {
@@ -59,6 +94,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[tokio::test]
+    async fn parts_wait_for_each_other_and_none_is_too_large() {
+        let admission = Admission::new(2 * UNIT_BYTES);
+        let first = admission.try_grant(1).unwrap();
+        let second = admission.try_grant(UNIT_BYTES).unwrap();
+        assert!(admission.try_grant(1).is_none());
+        drop((first, second));
+        let all = admission.grant(100 * UNIT_BYTES).await;
+        assert!(admission.try_grant(1).is_none());
+        drop(all);
+        assert!(admission.try_grant(2 * UNIT_BYTES).is_some());
+    }
 
     #[tokio::test]
     async fn half_read_bodies_cannot_wait_for_each_other_for_ever() {

@@ -14,7 +14,10 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::resp::Protocol;
+use crate::{
+    resp::Protocol,
+    store::{WriteError, Written},
+};
 
 /// What is known of one connection.
 #[derive(Clone, Debug)]
@@ -65,7 +68,10 @@ pub enum Silence {
     This,
 }
 
-/// What a connection has set for itself.
+/// A value on nodes that no key names yet, or why it is not there; `None` once taken.
+pub type Upload = Option<Result<Written, WriteError>>;
+
+/// What a connection has set for itself, and what it has under way.
 pub struct Client {
     /// Selected database.
     pub db: u8,
@@ -73,6 +79,8 @@ pub struct Client {
     pub protocol: Protocol,
     /// Whether it gets replies.
     pub silence: Silence,
+    /// Values of the present request that went to nodes while they arrived.
+    pub uploads: Vec<Upload>,
     /// Its entry among the connections.
     pub entry: Entry,
 }

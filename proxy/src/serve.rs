@@ -20,7 +20,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::Admin,
-    admission::Admission,
     apply::{Context, Stats},
     clients::Clients,
     codec::{Codec, CodecError},
@@ -197,6 +196,7 @@ async fn start(
         patience: config.patience,
         hedge_after: config.hedge_after,
         ack: config.ack,
+        memory_bytes: config.inflight_bytes,
         dirty_bytes: config.dirty_bytes,
     };
     let (store, chores) = Store::new(settings, pool.clone(), codec, epoch);
@@ -325,7 +325,6 @@ async fn accept(
     stop: &CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(context.config.max_clients));
-    let admission = Admission::new(context.config.inflight_bytes);
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -352,7 +351,7 @@ async fn accept(
         }
         Stats::count(&context.stats.connections);
         let _ = scatterhoard_node::socket::tune(&stream);
-        let session = Session::new(stream, peer, context.clone(), admission.clone());
+        let session = Session::new(stream, peer, context.clone());
         let stop = stop.clone();
         sessions.spawn(async move {
             if let Err(error) = session.run(stop).await {

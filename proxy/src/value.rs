@@ -18,6 +18,14 @@ pub enum Value {
     One(Bytes),
     /// Two or more pieces and their total length in bytes.
     Many(Vec<Bytes>, u64),
+    /// Not here: the session sent it to nodes while it arrived, as its upload
+    /// of this number.
+    Uploaded {
+        /// Which upload of the request.
+        number: usize,
+        /// Length in bytes.
+        len: u64,
+    },
 }
 
 impl Value {
@@ -39,7 +47,7 @@ impl Value {
         match self {
             Self::Empty => 0,
             Self::One(b) => b.len() as u64,
-            Self::Many(_, len) => *len,
+            Self::Many(_, len) | Self::Uploaded { len, .. } => *len,
         }
     }
 
@@ -48,10 +56,10 @@ impl Value {
         self.len() == 0
     }
 
-    /// The segments in order; none for an empty value.
+    /// The segments in order; none for a value that is empty or not here.
     pub fn segments(&self) -> &[Bytes] {
         match self {
-            Self::Empty => &[],
+            Self::Empty | Self::Uploaded { .. } => &[],
             Self::One(b) => std::slice::from_ref(b),
             Self::Many(v, _) => v,
         }
@@ -60,7 +68,7 @@ impl Value {
     /// The value in one piece; copies only if it was in several.
     pub fn into_contiguous(self) -> Bytes {
         match self {
-            Self::Empty => Bytes::new(),
+            Self::Empty | Self::Uploaded { .. } => Bytes::new(),
             Self::One(b) => b,
             Self::Many(v, len) => {
                 let mut whole = BytesMut::with_capacity(usize::try_from(len).unwrap_or(0));

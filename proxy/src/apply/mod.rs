@@ -146,7 +146,7 @@ impl From<WriteError> for Reply {
 /// Carries one command out.
 pub async fn apply(context: &Context, client: &mut Client, command: Command) -> Outcome {
     match command {
-        Command::String(command) => strings::apply(context, client.db, command).await,
+        Command::String(command) => strings::apply(context, client, command).await,
         Command::Key(command) => keys::apply(context, client.db, command).into(),
         Command::Connection(command) => connection::apply(context, client, command),
         Command::Server(command) => server::apply(context, client, command),

@@ -5,6 +5,7 @@ use scatterhoard_wire::WriteId;
 
 use super::{Context, Outcome, Stats, ValueReply, key, ready};
 use crate::{
+    clients::Client,
     clock,
     command::{
         CommandError, Expiry, StringCommand,
@@ -12,14 +13,19 @@ use crate::{
     },
     keyspace::{Condition, NewExpiry},
     resp::Reply,
-    store::{Key, Lookup},
+    store::{Key, Lookup, WriteError, Written},
     value::Value,
 };
 
 /// Values of one MSET on their way to nodes at once.
 const AT_ONCE: usize = 32;
 
-pub(super) async fn apply(context: &Context, db: u8, command: StringCommand) -> Outcome {
+pub(super) async fn apply(
+    context: &Context,
+    client: &mut Client,
+    command: StringCommand,
+) -> Outcome {
+    let db = client.db;
     match command {
         StringCommand::Get { key: k } => {
             let lookup = look_up(context, key(db, &k));
@@ -30,11 +36,11 @@ pub(super) async fn apply(context: &Context, db: u8, command: StringCommand) -> 
         }
         StringCommand::GetDel { key: k } => get_del(context, key(db, &k)).await,
         StringCommand::GetEx { key: k, expiry } => get_ex(context, key(db, &k), expiry).await,
-        StringCommand::Set(command) => set(context, db, command).await,
+        StringCommand::Set(command) => set(context, client, command).await,
         StringCommand::MSet {
             pairs,
             if_none_exist,
-        } => mset(context, db, pairs, if_none_exist).await,
+        } => mset(context, client, pairs, if_none_exist).await,
         StringCommand::StrLen { key: k } => {
             let found = context
                 .store
@@ -111,7 +117,7 @@ fn condition(condition: SetCondition) -> Condition {
     }
 }
 
-async fn set(context: &Context, db: u8, command: Set) -> Outcome {
+async fn set(context: &Context, client: &mut Client, command: Set) -> Outcome {
     let store = &context.store;
     let Set {
         key: k,
@@ -120,7 +126,7 @@ async fn set(context: &Context, db: u8, command: Set) -> Outcome {
         expiry,
         answer,
     } = command;
-    let key = key(db, &k);
+    let key = key(client.db, &k);
     let when = condition(when);
     // known in advance not to hold: nothing need be written
     let present = store.index().peek(key.as_ref(), clock::unix_ms()).is_some();
@@ -136,7 +142,11 @@ async fn set(context: &Context, db: u8, command: Set) -> Outcome {
             SetAnswer::OldValue => Outcome::Value(ready(store, look_up(context, key)).await),
         };
     }
-    let written = match store.write(value).await {
+    let written = match uploaded(client, &value) {
+        Some(upload) => upload,
+        None => store.write(value).await,
+    };
+    let written = match written {
         Ok(written) => written,
         Err(error) => {
             tracing::warn!(%error, "write failed");
@@ -166,13 +176,21 @@ async fn set(context: &Context, db: u8, command: Set) -> Outcome {
     }
 }
 
+/// The value, if the session sent it to nodes while it arrived.
+fn uploaded(client: &mut Client, value: &Value) -> Option<Result<Written, WriteError>> {
+    match value {
+        Value::Uploaded { number, .. } => client.uploads.get_mut(*number)?.take(),
+        _ => None,
+    }
+}
+
 async fn mset(
     context: &Context,
-    db: u8,
+    client: &mut Client,
     pairs: Vec<(bytes::Bytes, Value)>,
     if_none_exist: bool,
 ) -> Outcome {
-    let store = &context.store;
+    let (store, db) = (&context.store, client.db);
     let now = clock::unix_ms();
     let exists = |k: &bytes::Bytes| store.index().peek(key(db, k).as_ref(), now).is_some();
     if if_none_exist && pairs.iter().any(|(k, _)| exists(k)) {
@@ -180,11 +198,13 @@ async fn mset(
     }
     let write = |(k, value): (bytes::Bytes, Value)| {
         let (store, key) = (store.clone(), key(db, &k));
+        let upload = uploaded(client, &value);
         async move {
-            store
-                .write_through(value)
-                .await
-                .map(|written| (key, written))
+            let written = match upload {
+                Some(upload) => upload,
+                None => store.write_through(value).await,
+            };
+            written.map(|written| (key, written))
         }
     };
     let writes = futures_util::stream::iter(pairs.into_iter().map(write)).buffered(AT_ONCE);

@@ -32,6 +32,13 @@ pub use server::ServerCommand;
 pub use strings::StringCommand;
 pub use table::CommandSpec;
 
+/// Whether the argument that comes next is a value to be stored, so that it may
+/// go to nodes while it arrives.
+pub fn stores_next(args_so_far: &[Value]) -> bool {
+    let spec = args_so_far.first().and_then(table::named);
+    spec.is_some_and(|spec| spec.stores(args_so_far.len()))
+}
+
 /// One command with its arguments understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {

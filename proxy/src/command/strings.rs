@@ -109,25 +109,30 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .keys(1, 1, READ)
         .doc("1.0.0", "Returns the value of a key."),
     spec("set", -3, WRITE | DENYOOM, set)
+        .value(2)
         .keys(1, 1, &["RW", "access", "update", "variable_flags"])
         .keys_note("RW and ACCESS due to the optional `GET` argument")
         .doc("1.0.0", "Sets the value of a key."),
     spec("setex", 4, WRITE | DENYOOM, setex)
+        .value(3)
         .keys(1, 1, OVERWRITE)
         .doc(
             "2.0.0",
             "Sets the value of a key and its expiry in seconds.",
         ),
     spec("psetex", 4, WRITE | DENYOOM, psetex)
+        .value(3)
         .keys(1, 1, OVERWRITE)
         .doc(
             "2.6.0",
             "Sets the value of a key and its expiry in milliseconds.",
         ),
     spec("setnx", 3, WRITE | DENYOOM | FAST, setnx)
+        .value(2)
         .keys(1, 1, INSERT)
         .doc("1.0.0", "Sets the value of a key that does not exist."),
     spec("getset", 3, WRITE | DENYOOM | FAST, getset)
+        .value(2)
         .keys(1, 1, RW)
         .doc(
             "1.0.0",
@@ -148,6 +153,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .tips(&["request_policy:multi_shard"])
         .doc("1.0.0", "Returns the values of several keys."),
     spec("mset", -3, WRITE | DENYOOM, mset)
+        .value(2)
         .keys(-1, 2, OVERWRITE)
         .tips(&[
             "request_policy:multi_shard",
@@ -155,6 +161,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         ])
         .doc("1.0.1", "Sets the values of several keys."),
     spec("msetnx", -3, WRITE | DENYOOM, msetnx)
+        .value(2)
         .keys(-1, 2, INSERT)
         .tips(&["request_policy:multi_shard", "response_policy:agg_min"])
         .doc(

@@ -112,6 +112,9 @@ pub struct CommandSpec {
     pub flags: u16,
     /// Where the keys are.
     pub keys: Keys,
+    /// The first value to be stored; 0: there is none. Others follow at the
+    /// distance of the keys.
+    pub(super) value: usize,
     /// The family.
     pub group: Group,
     /// The version of Redis that had it first.
@@ -145,6 +148,7 @@ impl CommandSpec {
             arity,
             flags,
             keys: Keys::NONE,
+            value: 0,
             group,
             since: "",
             summary: "",
@@ -177,6 +181,11 @@ impl CommandSpec {
         self
     }
 
+    pub(super) const fn value(mut self, place: usize) -> Self {
+        self.value = place;
+        self
+    }
+
     pub(super) const fn keys_note(mut self, note: &'static str) -> Self {
         self.keys_note = note;
         self
@@ -195,6 +204,16 @@ impl CommandSpec {
     pub(super) const fn subcommands(mut self, subcommands: &'static [CommandSpec]) -> Self {
         self.subcommands = subcommands;
         self
+    }
+
+    /// Whether argument `place` is a value that is to be stored under a key.
+    pub(super) fn stores(&self, place: usize) -> bool {
+        match place.checked_sub(self.value) {
+            Some(distance) if self.value > 0 => {
+                distance == 0 || (self.keys.last < 0 && distance % self.keys.step.max(1) == 0)
+            }
+            _ => false,
+        }
     }
 
     /// Whether it has all of these [`flags`].
@@ -310,7 +329,7 @@ pub(super) fn lookup_full(name: &[u8]) -> Option<&'static CommandSpec> {
         .find(|s| sub[1..].eq_ignore_ascii_case(s.short_name().as_bytes()))
 }
 
-fn named(name: &Value) -> Option<&'static CommandSpec> {
+pub(super) fn named(name: &Value) -> Option<&'static CommandSpec> {
     match name.segments() {
         [name] => lookup(name),
         _ => None,

@@ -381,3 +381,31 @@ fn command_finds_keys() {
     assert_eq!(keys("get a b"), Err(CommandError::GetKeysArity));
     assert_eq!(keys("foo a"), Err(CommandError::GetKeysCommand));
 }
+
+#[test]
+fn values_to_be_stored_are_known_before_they_arrive() {
+    let next = |so_far: &str| {
+        let args: Vec<Value> = so_far
+            .split_whitespace()
+            .map(|word| Value::from(Bytes::copy_from_slice(word.as_bytes())))
+            .collect();
+        super::stores_next(&args)
+    };
+    for yes in [
+        "SET k",
+        "setex k 10",
+        "PSETEX k 10",
+        "SETNX k",
+        "GETSET k",
+        "MSET k",
+        "MSET k v k",
+        "msetnx a b c",
+    ] {
+        assert!(next(yes), "{yes}");
+    }
+    for no in [
+        "", "SET", "SET k v", "SETEX k", "MSET", "MSET k v", "GET", "ECHO", "NOSUCH k", "MGET a",
+    ] {
+        assert!(!next(no), "{no}");
+    }
+}

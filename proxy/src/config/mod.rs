@@ -246,7 +246,7 @@ impl Config {
             eviction: options.maxmemory_policy.unwrap_or_default(),
             proto_max_bulk_bytes: max_bulk,
             max_clients: options.max_clients.unwrap_or(10_000).max(1),
-            inflight_bytes: u64::from(options.inflight_mb.unwrap_or(1024).max(1)) << 20,
+            inflight_bytes: u64::from(options.inflight_mb.unwrap_or(256).max(1)) << 20,
             protected_mode: options.protected_mode.unwrap_or(true),
             shutdown_timeout: seconds(options.shutdown_timeout_s.unwrap_or(10)),
             threads: options.threads.unwrap_or(0),

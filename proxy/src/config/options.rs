@@ -143,7 +143,7 @@ options! {
     /// Most clients at a time [default: 10000]
     #[arg(long, env = "SCATTERHOARD_MAX_CLIENTS", value_name = "N")]
     max_clients: usize,
-    /// Memory for request bodies under way, in MB [default: 1024]
+    /// Memory for large values on their way to and from clients, in MB [default: 256]
     #[arg(long, env = "SCATTERHOARD_INFLIGHT_MB", value_name = "M")]
     inflight_mb: u32,
     /// Refuse clients from other machines [default: true]

@@ -4,12 +4,11 @@
 //! broke, is invoked again and asked again: no caller notices the end of an
 //! invocation.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use scatterhoard_wire::{
     ChunkDescriptor, ChunkId,
-    limits::MAX_WINDOW_CELLS,
     message::{Message, Refusal},
 };
 use tokio::{
@@ -19,12 +18,17 @@ use tokio::{
 
 use super::{
     NodeError, Pool,
-    link::{Answer, Asker, Call, Link, LinkLost, Pace},
+    link::{Answer, Asker, Call, Link, LinkLost, Pace, Tagged},
     node::Node,
 };
 
 /// Interruptions in a row, without progress, before a node is given up.
-const MAX_INTERRUPTIONS: u32 = 16;
+const MAX_INTERRUPTIONS: u32 = 4;
+
+/// Cells of a put that one answer acknowledges.
+const PUT_WINDOW_CELLS: u32 = 4;
+/// Windows of a put under way at once: one travels while the other is answered.
+const PUTS_AHEAD: usize = 2;
 
 /// A cell that takes longer to write than to hand over to another task.
 const LARGE_CELL_BYTES: usize = 32 * 1024;
@@ -41,6 +45,9 @@ pub enum PutError {
     /// A later proxy owns the node: stop.
     #[error("a later proxy owns the node")]
     StaleEpoch,
+    /// What the node needs is not kept any more: the body has gone by.
+    #[error("the body has gone by")]
+    Gone,
     /// The node refuses what we sent: a fault on the way or in its memory.
     #[error("node refused the cell")]
     BadCell,
@@ -52,21 +59,33 @@ pub enum PutError {
 /// Where the cells of a chunk come from: cut out of a value that is written, or
 /// rebuilt from the other chunks.
 pub trait CellSource: Sync {
-    /// The chunk's cell in `stripe`. Asked in order, and again from an earlier
-    /// stripe when another instance answers after an interruption. An empty
-    /// cell is refused by the node, which ends the put.
-    fn cell(&self, stripe: u32) -> impl Future<Output = Bytes> + Send;
+    /// The chunk's cell in `stripe`, as soon as it is there; `None` if it cannot
+    /// be had any more. Asked in order, and again from an earlier stripe when
+    /// another instance answers after an interruption. May be dropped and asked
+    /// again, if [`Self::is_ready`] ever says no.
+    fn cell(&self, stripe: u32) -> impl Future<Output = Option<Bytes>> + Send;
+
+    /// Whether the cell is there. Where it is not, a window ends.
+    fn is_ready(&self, stripe: u32) -> bool;
+
+    /// The node has everything below `stripe`.
+    fn stored(&self, below: u32);
 }
 
-/// How one window of a put ended.
-enum Window {
-    Stored { complete: bool },
+/// How sending over one link ended.
+enum Sent {
+    Complete,
+    /// The node returns, or the link broke.
     Interrupted,
+    /// The earlier cells went to another instance.
+    Elsewhere,
+    /// The next cell is not there yet, and nothing is under way.
+    Starved,
 }
 
 impl Pool {
     /// Stores a chunk on a node: its cells, in windows, each acknowledged.
-    /// `patience` bounds the wait for the link and for each window, not the whole.
+    /// `patience` bounds the wait for the link and for each answer, not the whole.
     pub async fn put_chunk(
         self: &Arc<Self>,
         node: &Arc<Node>,
@@ -75,27 +94,35 @@ impl Pool {
         patience: Duration,
         pace: Pace,
     ) -> Result<(), PutError> {
-        let total = chunk.layout.stripes();
-        let (mut from, mut interruptions, mut restarts) = (0, 0, 0);
+        let mut put = Put {
+            chunk,
+            cells,
+            patience,
+            pace,
+            stored: 0,
+        };
+        let (mut interruptions, mut restarts) = (0, 0);
         loop {
             if interruptions > MAX_INTERRUPTIONS || restarts > MAX_INTERRUPTIONS {
                 return Err(PutError::Timeout);
             }
+            // no node is kept awake for a body that has not come
+            if cells.cell(put.stored).await.is_none() {
+                return Err(PutError::Gone);
+            }
             let link = self.link(node, Instant::now() + patience).await?;
             // frees come first on the link: they make the room we count on
             node.tell_garbage(&link, self.floor());
-            let window = from..total.min(from + MAX_WINDOW_CELLS);
-            let end = window.end;
-            match put_window(&link, chunk, window, cells, patience, pace).await? {
-                Window::Stored { complete: true } => return Ok(()),
-                Window::Stored { complete: false } if end < total => {
-                    (from, interruptions) = (end, 0);
+            let before = put.stored;
+            match put.send(&link).await? {
+                Sent::Complete => return Ok(()),
+                Sent::Starved => interruptions = 0,
+                Sent::Interrupted if put.stored > before => interruptions = 0,
+                Sent::Interrupted => interruptions += 1,
+                Sent::Elsewhere => {
+                    put.stored = 0;
+                    restarts += 1;
                 }
-                // the earlier cells went to another instance: all over again
-                Window::Stored { complete: false } => {
-                    (from, restarts) = (0, restarts + 1);
-                }
-                Window::Interrupted => interruptions += 1,
             }
         }
     }
@@ -195,47 +222,109 @@ impl Pool {
     }
 }
 
-async fn put_window(
-    link: &Arc<Link>,
-    chunk: &ChunkDescriptor,
-    window: Range<u32>,
-    cells: &impl CellSource,
+/// A chunk on its way to one node.
+struct Put<'a, S> {
+    chunk: &'a ChunkDescriptor,
+    cells: &'a S,
     patience: Duration,
     pace: Pace,
-) -> Result<Window, PutError> {
-    // one answer for the window, and one refusal for each of its cells
-    let (sender, mut answers) = mpsc::channel(MAX_WINDOW_CELLS as usize + 1);
-    let Ok(call) = link.call(Asker::single(&sender)) else {
-        return Ok(Window::Interrupted);
-    };
-    let last = window.end - 1;
-    for stripe in window {
-        let payload = cells.cell(stripe).await;
-        // the link's own task writes large cells while the next are encoded
-        let pace = if payload.len() > LARGE_CELL_BYTES {
-            Pace::Batched
-        } else {
-            pace
-        };
-        let sent = timeout(
-            patience,
-            call.put(chunk, chunk.cell(stripe, payload), stripe == last, pace),
-        );
-        match sent.await {
-            Ok(Ok(())) => {}
-            Ok(Err(LinkLost)) => return Ok(Window::Interrupted),
-            Err(_) => return Err(PutError::Timeout),
+    /// The node has said that it has everything below.
+    stored: u32,
+}
+
+impl<S: CellSource> Put<'_, S> {
+    /// Sends what is not stored yet, a few windows ahead of the answers.
+    async fn send(&mut self, link: &Arc<Link>) -> Result<Sent, PutError> {
+        let total = self.chunk.layout.stripes();
+        // one answer for a window, and one refusal for each of its cells
+        let room = PUTS_AHEAD * (PUT_WINDOW_CELLS as usize + 1);
+        let (sender, mut answers) = mpsc::channel(room);
+        let mut calls: VecDeque<Call> = VecDeque::new();
+        let mut next = self.stored;
+        loop {
+            let more = next < total && calls.len() < PUTS_AHEAD;
+            if more && self.cells.is_ready(next) {
+                let end = self.window_end(next);
+                let asker = Asker {
+                    tag: end,
+                    ..Asker::single(&sender)
+                };
+                let Ok(call) = link.call(asker) else {
+                    return Ok(Sent::Interrupted);
+                };
+                if let Some(ended) = self.send_window(&call, next..end).await? {
+                    return Ok(ended);
+                }
+                calls.push_back(call);
+                next = end;
+                continue;
+            }
+            if calls.is_empty() {
+                return Ok(Sent::Starved);
+            }
+            let answer = tokio::select! {
+                answer = timeout(self.patience, answers.recv()) => {
+                    answer.map_err(|_| PutError::Timeout)?
+                }
+                _ = self.cells.cell(next), if more => continue,
+            };
+            let Some((end, Answer::Stored { complete })) = answer else {
+                return refused(answer);
+            };
+            calls.pop_front();
+            if complete {
+                self.cells.stored(total);
+                return Ok(Sent::Complete);
+            }
+            if end == total {
+                return Ok(Sent::Elsewhere);
+            }
+            self.stored = end;
+            self.cells.stored(end);
         }
     }
-    match timeout(patience, answers.recv()).await {
-        Err(_) => Err(PutError::Timeout),
-        Ok(Some((_, Answer::Stored { complete }))) => Ok(Window::Stored { complete }),
-        Ok(Some((_, Answer::Refused(why)))) => match why {
-            Refusal::Returning | Refusal::Busy => Ok(Window::Interrupted),
+
+    /// The window that begins at `first`: what is there of it.
+    fn window_end(&self, first: u32) -> u32 {
+        let total = self.chunk.layout.stripes();
+        let limit = total.min(first + PUT_WINDOW_CELLS);
+        let ready = |stripe: &u32| self.cells.is_ready(*stripe);
+        first + (first..limit).take_while(ready).count() as u32
+    }
+
+    async fn send_window(&self, call: &Call, window: Range<u32>) -> Result<Option<Sent>, PutError> {
+        let last = window.end - 1;
+        for stripe in window {
+            let Some(payload) = self.cells.cell(stripe).await else {
+                return Err(PutError::Gone);
+            };
+            // the link's own task writes large cells while the next are encoded
+            let pace = if payload.len() > LARGE_CELL_BYTES {
+                Pace::Batched
+            } else {
+                self.pace
+            };
+            let cell = self.chunk.cell(stripe, payload);
+            let put = call.put(self.chunk, cell, stripe == last, pace);
+            match timeout(self.patience, put).await {
+                Ok(Ok(())) => {}
+                Ok(Err(LinkLost)) => return Ok(Some(Sent::Interrupted)),
+                Err(_) => return Err(PutError::Timeout),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What an answer means that is not a stored window.
+fn refused(answer: Option<Tagged>) -> Result<Sent, PutError> {
+    match answer {
+        Some((_, Answer::Refused(why))) => match why {
+            Refusal::Returning | Refusal::Busy => Ok(Sent::Interrupted),
             Refusal::Full => Err(PutError::Full),
             Refusal::StaleEpoch => Err(PutError::StaleEpoch),
             Refusal::BadCell => Err(PutError::BadCell),
         },
-        Ok(_) => Ok(Window::Interrupted),
+        _ => Ok(Sent::Interrupted),
     }
 }

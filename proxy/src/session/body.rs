@@ -1,48 +1,46 @@
-//! The body of a large argument, read into buffers cut like its cells.
+//! The body of a large argument, read into buffers cut like its cells: either
+//! collected, or on its way to nodes while it arrives.
 
 use std::{io, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 use super::{Session, SessionError};
-use crate::value::Value;
+use crate::{
+    store::{Body, Broken},
+    value::Value,
+};
 
 /// A client that announced a body has so long for each segment (a cell, at most
 /// 256 KiB by default): what it has sent so far takes room that others wait for.
 const BODY_STALL: Duration = Duration::from_secs(30);
+/// Pieces in which a body is thrown away that nobody can take.
+const WASTE_BYTES: usize = 64 * 1024;
 
-impl Session {
-    /// Reads exactly `len` bytes: what is in the input buffer, then the socket.
-    pub(super) async fn read_body(&mut self, len: u64) -> Result<Value, SessionError> {
-        let geometry = self.context.store.settings().geometry;
-        // the parser's limit keeps `len` below the largest object
-        let layout = geometry.layout(len).map_err(io::Error::other)?;
-        let mut segments = Vec::with_capacity(layout.stripes() as usize);
-        for stripe in 0..layout.stripes() {
-            for chunk in 0..layout.geometry().data() {
-                let range = layout.data_range(stripe, chunk);
-                let size = (range.end - range.start) as usize;
-                if size > 0 {
-                    self.admission.admit(&mut self.admitted, size as u64).await;
-                    segments.push(self.read_exactly(size).await?);
-                }
-            }
-        }
-        Ok(Value::from_segments(segments))
-    }
+/// The rest of a body: what is in the input buffer, then the socket.
+struct Incoming<'a> {
+    input: &'a mut BytesMut,
+    stream: &'a mut TcpStream,
+    rest_bytes: &'a mut u64,
+}
 
-    async fn read_exactly(&mut self, len: usize) -> Result<Bytes, SessionError> {
-        let mut segment = BytesMut::with_capacity(len);
+impl Incoming<'_> {
+    /// Exactly `len` bytes, in a buffer of their own with room for `capacity`.
+    async fn read(&mut self, len: usize, capacity: usize) -> Result<BytesMut, SessionError> {
+        let mut segment = BytesMut::with_capacity(capacity);
         let here = len.min(self.input.len());
         segment.put_slice(&self.input.split_to(here));
+        *self.rest_bytes -= here as u64;
         let fill = async {
             while segment.len() < len {
                 let missing = len - segment.len();
                 let mut room = (&mut segment).limit(missing);
-                if self.stream.read_buf(&mut room).await? == 0 {
+                let n = self.stream.read_buf(&mut room).await?;
+                if n == 0 {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
                 }
+                *self.rest_bytes -= n as u64;
             }
             Ok(())
         };
@@ -50,6 +48,73 @@ impl Session {
             Ok(filled) => filled?,
             Err(_) => return Err(SessionError::Stalled),
         }
-        Ok(segment.freeze())
+        Ok(segment)
+    }
+}
+
+impl Body for Incoming<'_> {
+    type Error = SessionError;
+
+    async fn next(&mut self, len: usize, padded_len: usize) -> Result<Bytes, SessionError> {
+        let mut cell = self.read(len, padded_len).await?;
+        cell.resize(padded_len, 0);
+        Ok(cell.freeze())
+    }
+}
+
+impl Session {
+    /// Reads exactly `len` bytes into memory.
+    pub(super) async fn read_body(&mut self, len: u64) -> Result<Value, SessionError> {
+        let store = &self.context.store;
+        // the parser's limit keeps `len` below the largest object
+        let layout = store.settings().geometry.layout(len);
+        let layout = layout.map_err(io::Error::other)?;
+        let mut segments = Vec::with_capacity(layout.stripes() as usize);
+        let mut rest_bytes = len;
+        for stripe in 0..layout.stripes() {
+            for chunk in 0..layout.geometry().data() {
+                let range = layout.data_range(stripe, chunk);
+                let size = (range.end - range.start) as usize;
+                if size > 0 {
+                    store.memory().admit(&mut self.admitted, size as u64).await;
+                    let mut incoming = Incoming {
+                        input: &mut self.input,
+                        stream: &mut self.stream,
+                        rest_bytes: &mut rest_bytes,
+                    };
+                    segments.push(incoming.read(size, size).await?.freeze());
+                }
+            }
+        }
+        Ok(Value::from_segments(segments))
+    }
+
+    /// Sends the next `len` bytes to nodes while they arrive, under a write id
+    /// that no key names yet. Where that fails, the body is read all the same,
+    /// and thrown away: the client gets its answer behind it.
+    pub(super) async fn upload(&mut self, len: u64) -> Result<Value, SessionError> {
+        let mut rest_bytes = len;
+        let incoming = Incoming {
+            input: &mut self.input,
+            stream: &mut self.stream,
+            rest_bytes: &mut rest_bytes,
+        };
+        let upload = match self.context.store.write_from(len, incoming).await {
+            Ok(written) => Ok(written),
+            Err(Broken::Write(error)) => Err(error),
+            Err(Broken::Body(error)) => return Err(error),
+        };
+        let mut waste = Incoming {
+            input: &mut self.input,
+            stream: &mut self.stream,
+            rest_bytes: &mut rest_bytes,
+        };
+        while *waste.rest_bytes > 0 {
+            let piece = WASTE_BYTES.min(usize::try_from(*waste.rest_bytes).unwrap_or(WASTE_BYTES));
+            waste.read(piece, piece).await?;
+        }
+        let number = self.client.uploads.len();
+        self.client.uploads.push(Some(upload));
+        Ok(Value::Uploaded { number, len })
     }
 }

@@ -17,10 +17,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admission::{Admission, Admitted},
+    admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
     clients::{Client, Silence},
-    command::Command,
+    command::{self, Command},
     resp::{Limits, OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
     value::Value,
@@ -55,7 +55,6 @@ pub enum SessionError {
 pub struct Session {
     stream: TcpStream,
     context: Arc<Context>,
-    admission: Admission,
     client: Client,
     parser: RequestParser,
     input: BytesMut,
@@ -65,12 +64,7 @@ pub struct Session {
 
 impl Session {
     /// A session for a connection just accepted.
-    pub fn new(
-        stream: TcpStream,
-        peer: SocketAddr,
-        context: Arc<Context>,
-        admission: Admission,
-    ) -> Self {
+    pub fn new(stream: TcpStream, peer: SocketAddr, context: Arc<Context>) -> Self {
         let max_bulk_bytes = context.config.proto_max_bulk_bytes;
         let defaults = Limits::default();
         let limits = Limits {
@@ -83,12 +77,12 @@ impl Session {
             db: 0,
             protocol: Protocol::Resp2,
             silence: Silence::None,
+            uploads: Vec::new(),
             entry,
         };
         Self {
             stream,
             context,
-            admission,
             client,
             parser: RequestParser::new(limits),
             input: BytesMut::with_capacity(READ_BYTES),
@@ -105,6 +99,8 @@ impl Session {
                 Ok(Step::Request(request)) => {
                     let ends = self.answer(request).await?;
                     self.admitted = Admitted::default();
+                    // what the command did not take is garbage
+                    self.client.uploads.clear();
                     if ends {
                         return self.flush().await;
                     }
@@ -115,7 +111,13 @@ impl Session {
                 Ok(Step::LargeBulk { len }) => {
                     // replies to what came before must not wait for the body
                     self.flush().await?;
-                    let body = self.read_body(len).await?;
+                    let keeps = self.context.store.settings().hot_value_bytes;
+                    let stores = command::stores_next(self.parser.args_so_far());
+                    let body = if stores && len > keeps {
+                        self.upload(len).await?
+                    } else {
+                        self.read_body(len).await?
+                    };
                     self.parser.large_done(body);
                 }
                 Ok(Step::NeedMore) => {

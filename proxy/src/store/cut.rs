@@ -1,65 +1,173 @@
-//! Cuts a value into the cells of its layout, stripe by stripe, and has the
-//! parity computed when a stripe is first asked for.
+//! A value on its way to nodes: cut into the cells of its layout, stripe by
+//! stripe, while it arrives.
+//!
+//! A stripe's parity is computed when its last data cell is there. Stripes are
+//! kept for nodes that are interrupted and ask again: all of them while memory
+//! is plenty, otherwise until every node has its cell.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use scatterhoard_wire::Layout;
+use tokio::sync::Notify;
 
 use crate::{
+    admission::Permit,
     codec::{Codec, CodecError},
     keyspace::Object,
     pool::{link::Pace, requests::CellSource},
     value::Value,
 };
 
-/// Every cell of one object, made as they are asked for and kept: a node that
-/// is interrupted asks again.
+/// The cells of one object that is written.
 pub(super) struct Stripes<'a> {
     layout: Layout,
     codec: &'a Codec,
     inner: Mutex<Inner>,
+    /// Rung when a cell came, or none will come any more.
+    came: Notify,
 }
 
 struct Inner {
-    rest: VecDeque<Bytes>,
-    done: Vec<Vec<Bytes>>,
+    /// Stripes from this one on are kept.
+    first: u32,
+    kept: VecDeque<Stripe>,
+    /// For every chunk: its node has all cells below.
+    stored: Vec<u32>,
+    /// Whether stripes stay although every node has them.
+    keeps_all: bool,
+    /// The rest of the body will not come.
+    broken: bool,
+}
+
+struct Stripe {
+    /// The data cells that have come, then parity.
+    cells: Vec<Bytes>,
+    _memory: Permit,
+}
+
+impl Inner {
+    fn cell(&self, stripe: u32, chunk: usize) -> Option<&Bytes> {
+        let offset = stripe.checked_sub(self.first)?;
+        self.kept.get(offset as usize)?.cells.get(chunk)
+    }
+
+    fn drop_stored(&mut self, total: u32) {
+        let stored = self.stored.iter().copied().min().unwrap_or(total);
+        while self.first < stored && self.kept.pop_front().is_some() {
+            self.first += 1;
+        }
+    }
 }
 
 impl<'a> Stripes<'a> {
-    pub(super) fn new(value: &Value, layout: Layout, codec: &'a Codec) -> Self {
-        let rest = value.segments().iter().cloned().collect();
-        let done = Vec::with_capacity(layout.stripes() as usize);
+    pub(super) fn new(layout: Layout, codec: &'a Codec) -> Self {
         Self {
             layout,
             codec,
-            inner: Mutex::new(Inner { rest, done }),
+            inner: Mutex::new(Inner {
+                first: 0,
+                kept: VecDeque::new(),
+                stored: vec![0; layout.geometry().total()],
+                keeps_all: true,
+                broken: false,
+            }),
+            came: Notify::new(),
         }
     }
 
-    /// The cell of `chunk` in `stripe`.
-    pub(super) fn cell(&self, stripe: u32, chunk: usize) -> Result<Bytes, CodecError> {
-        let mut inner = self.inner.lock();
-        while inner.done.len() <= stripe as usize {
-            let next = inner.done.len() as u32;
-            let cells = self.encode(&mut inner.rest, next)?;
-            inner.done.push(cells);
-        }
-        Ok(inner.done[stripe as usize][chunk].clone())
+    /// Begins the next stripe, whose memory was granted.
+    pub(super) fn begin(&self, memory: Permit) {
+        let cells = Vec::with_capacity(self.layout.geometry().total());
+        self.inner.lock().kept.push_back(Stripe {
+            cells,
+            _memory: memory,
+        });
     }
 
-    fn encode(&self, rest: &mut VecDeque<Bytes>, stripe: u32) -> Result<Vec<Bytes>, CodecError> {
+    /// The next data cell of the stripe begun last, padded to its full length.
+    pub(super) fn push(&self, cell: Bytes) -> Result<(), CodecError> {
         let geometry = self.layout.geometry();
-        let cell_len = self.layout.cell_len(stripe);
-        let mut cells: Vec<Bytes> = (0..geometry.data())
-            .map(|chunk| {
-                let range = self.layout.data_range(stripe, chunk);
-                take(rest, (range.end - range.start) as usize, cell_len)
-            })
-            .collect();
-        cells.extend(self.codec.parity(geometry, &cells)?);
-        Ok(cells)
+        let mut inner = self.inner.lock();
+        let Some(stripe) = inner.kept.back_mut() else {
+            return Ok(());
+        };
+        stripe.cells.push(cell);
+        if stripe.cells.len() == geometry.data() {
+            let data = stripe.cells.clone();
+            drop(inner);
+            // others may take the data cells meanwhile
+            let parity = self.codec.parity(geometry, &data)?;
+            drop(data);
+            if let Some(stripe) = self.inner.lock().kept.back_mut() {
+                stripe.cells.extend(parity);
+            }
+        } else {
+            drop(inner);
+        }
+        self.came.notify_waiters();
+        Ok(())
+    }
+
+    /// Nobody need wait for what has not come.
+    pub(super) fn break_off(&self) {
+        self.inner.lock().broken = true;
+        self.came.notify_waiters();
+    }
+
+    /// Memory is scarce: from now on only what a node still lacks is kept.
+    pub(super) fn economise(&self) {
+        let mut inner = self.inner.lock();
+        inner.keeps_all = false;
+        inner.drop_stored(self.layout.stripes());
+    }
+
+    /// Whether everything from the first stripe on is there for another node.
+    pub(super) fn is_whole(&self) -> bool {
+        self.inner.lock().first == 0
+    }
+
+    /// Bytes that are kept.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        let stripes = self.inner.lock().kept.len() as u64;
+        stripes * self.stripe_bytes(0)
+    }
+
+    /// Memory that a stripe takes, parity included, in bytes.
+    pub(super) fn stripe_bytes(&self, stripe: u32) -> u64 {
+        let cells = self.layout.geometry().total() as u64;
+        cells * self.layout.cell_len(stripe) as u64
+    }
+
+    /// The chunk's node has all cells below, or none are to be kept for it.
+    pub(super) fn stored(&self, chunk: usize, below: u32) {
+        let mut inner = self.inner.lock();
+        inner.stored[chunk] = below;
+        if !inner.keeps_all {
+            inner.drop_stored(self.layout.stripes());
+        }
+    }
+
+    fn is_ready(&self, stripe: u32, chunk: usize) -> bool {
+        self.inner.lock().cell(stripe, chunk).is_some()
+    }
+
+    /// The cell, when it has come; `None` if it is not kept or will not come.
+    async fn cell(&self, stripe: u32, chunk: usize) -> Option<Bytes> {
+        loop {
+            let came = self.came.notified();
+            {
+                let inner = self.inner.lock();
+                if let Some(cell) = inner.cell(stripe, chunk) {
+                    return Some(cell.clone());
+                }
+                if inner.broken || stripe < inner.first {
+                    return None;
+                }
+            }
+            came.await;
+        }
     }
 }
 
@@ -72,14 +180,49 @@ pub(super) struct ChunkOf<'a, 'b> {
 }
 
 impl CellSource for ChunkOf<'_, '_> {
-    /// A stripe fails to encode only by our own mistake.
-    async fn cell(&self, stripe: u32) -> Bytes {
-        self.stripes
-            .cell(stripe, self.index)
-            .unwrap_or_else(|error| {
-                tracing::error!(%error, "cannot encode");
-                Bytes::new()
-            })
+    async fn cell(&self, stripe: u32) -> Option<Bytes> {
+        self.stripes.cell(stripe, self.index).await
+    }
+
+    fn is_ready(&self, stripe: u32) -> bool {
+        self.stripes.is_ready(stripe, self.index)
+    }
+
+    fn stored(&self, below: u32) {
+        self.stripes.stored(self.index, below);
+    }
+}
+
+/// Where the bytes of a value come from.
+pub trait Body: Send {
+    /// Why they do not come.
+    type Error: Send;
+    /// Whether its bytes are in memory, and accounted for, before they are asked.
+    const IN_MEMORY: bool = false;
+
+    /// The next `len` bytes, with zeros behind them up to `padded_len`.
+    fn next(
+        &mut self,
+        len: usize,
+        padded_len: usize,
+    ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
+}
+
+/// A value that is in memory already.
+pub(super) struct InMemory(VecDeque<Bytes>);
+
+impl InMemory {
+    pub(super) fn new(value: &Value) -> Self {
+        Self(value.segments().iter().cloned().collect())
+    }
+}
+
+impl Body for InMemory {
+    type Error = std::convert::Infallible;
+    const IN_MEMORY: bool = true;
+
+    async fn next(&mut self, len: usize, padded_len: usize) -> Result<Bytes, Self::Error> {
+        Ok(take(&mut self.0, len, padded_len))
     }
 }
 
@@ -112,16 +255,39 @@ fn take(rest: &mut VecDeque<Bytes>, len: usize, padded_len: usize) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
     use proptest::{collection::vec, prelude::*};
     use scatterhoard_wire::{Geometry, GeometryPolicy};
 
     use super::*;
     use crate::codec::Backend;
 
+    /// Cuts a value whole.
+    fn cut<'a>(value: &Value, layout: Layout, codec: &'a Codec) -> Stripes<'a> {
+        let (stripes, mut body) = (Stripes::new(layout, codec), InMemory::new(value));
+        for stripe in 0..layout.stripes() {
+            stripes.begin(Permit::default());
+            for chunk in 0..layout.geometry().data() {
+                let range = layout.data_range(stripe, chunk);
+                let len = (range.end - range.start) as usize;
+                let Ok(cell) = body
+                    .next(len, layout.cell_len(stripe))
+                    .now_or_never()
+                    .unwrap();
+                stripes.push(cell).unwrap();
+            }
+        }
+        stripes
+    }
+
+    fn cell(stripes: &Stripes<'_>, stripe: u32, chunk: usize) -> Option<Bytes> {
+        stripes.cell(stripe, chunk).now_or_never().flatten()
+    }
+
     proptest! {
         #[test]
         fn cells_are_the_bytes_however_the_value_is_cut(
-            cuts in vec(1usize..3000, 1..12), d in 1u8..=4, cell in 1u32..500
+            cuts in vec(1usize..3000, 1..12), d in 1u8..=4, cell_bytes in 1u32..500
         ) {
             let full = Geometry::new(d, 2).unwrap();
             let codec = Codec::new(full, Backend::RustyErasure).unwrap();
@@ -130,12 +296,14 @@ mod tests {
             let mut at = 0;
             let segments = cuts.iter().map(|n| { at += n; Bytes::copy_from_slice(&bytes[at - n..at]) });
             let value = Value::from_segments(segments.collect());
-            let layout = Layout::new(full, size as u64, cell).unwrap();
-            let stripes = Stripes::new(&value, layout, &codec);
+            let layout = Layout::new(full, size as u64, cell_bytes).unwrap();
+            let stripes = cut(&value, layout, &codec);
             for stripe in (0..layout.stripes()).rev() {
-                for chunk in 0..usize::from(d) {
+                let chunks: Vec<Bytes> =
+                    (0..full.total()).map(|c| cell(&stripes, stripe, c).unwrap()).collect();
+                prop_assert_eq!(&chunks[full.data()..], codec.parity(full, &chunks[..full.data()]).unwrap());
+                for (chunk, cell) in chunks[..full.data()].iter().enumerate() {
                     let range = layout.data_range(stripe, chunk);
-                    let cell = stripes.cell(stripe, chunk).unwrap();
                     prop_assert_eq!(cell.len(), layout.cell_len(stripe));
                     let real = (range.end - range.start) as usize;
                     prop_assert_eq!(&cell[..real], &bytes[range.start as usize..range.end as usize]);
@@ -152,10 +320,39 @@ mod tests {
         let codec = Codec::new(Geometry::new(10, 2).unwrap(), Backend::RustyErasure).unwrap();
         let segments: Vec<Bytes> = (0..40).map(|i| Bytes::from(vec![i; 256 << 10])).collect();
         let value = Value::from_segments(segments.clone());
-        let stripes = Stripes::new(&value, layout, &codec);
+        let stripes = cut(&value, layout, &codec);
         for (i, segment) in segments.iter().enumerate() {
-            let cell = stripes.cell(i as u32 / 10, i % 10).unwrap();
+            let cell = cell(&stripes, i as u32 / 10, i % 10).unwrap();
             assert_eq!(cell.as_ptr(), segment.as_ptr());
         }
+    }
+
+    #[test]
+    fn when_memory_is_scarce_only_what_a_node_lacks_is_kept() {
+        let geometry = Geometry::new(2, 1).unwrap();
+        let codec = Codec::new(geometry, Backend::RustyErasure).unwrap();
+        let layout = Layout::new(geometry, 80, 10).unwrap();
+        let value = Value::from(Bytes::from(vec![7; 80]));
+        let stripes = cut(&value, layout, &codec);
+        [4, 2, 3]
+            .iter()
+            .enumerate()
+            .for_each(|(chunk, below)| stripes.stored(chunk, *below));
+        assert!(stripes.is_whole());
+        stripes.economise();
+        assert!(cell(&stripes, 1, 1).is_none() && cell(&stripes, 2, 0).is_some());
+        stripes.stored(1, 4);
+        assert!(cell(&stripes, 2, 2).is_none() && cell(&stripes, 3, 2).is_some());
+        assert!(!stripes.is_whole());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_body_that_broke_off() {
+        let geometry = Geometry::new(2, 1).unwrap();
+        let codec = Codec::new(geometry, Backend::RustyErasure).unwrap();
+        let stripes = Stripes::new(Layout::new(geometry, 40, 10).unwrap(), &codec);
+        assert!(stripes.cell(0, 0).now_or_never().is_none());
+        stripes.break_off();
+        assert_eq!(stripes.cell(0, 0).now_or_never(), Some(None));
     }
 }

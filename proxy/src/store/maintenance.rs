@@ -223,17 +223,19 @@ enum RepairError {
 struct Rebuild(Mutex<Source>);
 
 impl CellSource for Rebuild {
-    async fn cell(&self, stripe: u32) -> Bytes {
-        self.0
-            .lock()
-            .await
-            .cell(stripe)
-            .await
-            .unwrap_or_else(|error| {
-                tracing::info!(%error, "cannot rebuild");
-                Bytes::new()
-            })
+    async fn cell(&self, stripe: u32) -> Option<Bytes> {
+        let cell = self.0.lock().await.cell(stripe).await;
+        cell.inspect_err(|error| tracing::info!(%error, "cannot rebuild"))
+            .ok()
     }
+
+    /// Made when it is asked for, which must not be given up half-way.
+    fn is_ready(&self, _stripe: u32) -> bool {
+        true
+    }
+
+    /// The last ones are kept, whoever has them.
+    fn stored(&self, _below: u32) {}
 }
 
 struct Source {

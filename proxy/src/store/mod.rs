@@ -31,6 +31,7 @@ use scatterhoard_wire::{Epoch, GeometryPolicy, WriteId};
 use tokio::sync::mpsc;
 
 use crate::{
+    admission::Admission,
     clock,
     codec::Codec,
     keyspace::{Committed, Condition, EvictionPolicy, KeyRef, Keyspace, NewExpiry, Object},
@@ -39,11 +40,12 @@ use crate::{
 };
 use behind::Behind;
 pub use behind::DirtyWrite;
+pub use cut::Body;
 use hot::HotTier;
 pub use maintenance::RepairJob;
 pub use read::{ObjectReader, ReadError};
 use write::Cargo;
-pub use write::{WriteError, Written};
+pub use write::{Broken, WriteError, Written};
 
 /// When a small write is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
@@ -69,6 +71,8 @@ pub struct Settings {
     pub hot_value_bytes: u64,
     /// When a small write is acknowledged.
     pub ack: Ack,
+    /// Budget of values under way to and from clients, in bytes.
+    pub memory_bytes: u64,
     /// Budget of values that no node has yet (`ack = proxy`), in bytes.
     pub dirty_bytes: u64,
     /// Longest wait for a node: for its link, or for one answer.
@@ -85,6 +89,7 @@ pub struct Store {
     settings: Settings,
     pool: Arc<Pool>,
     codec: Codec,
+    memory: Admission,
     index: Mutex<Keyspace>,
     hot: Mutex<HotTier>,
     epoch: Epoch,
@@ -183,6 +188,7 @@ impl Store {
         let (behind, dirty) = Behind::new(settings.dirty_bytes);
         let store = Self {
             hot: Mutex::new(HotTier::new(settings.hot_bytes, settings.hot_value_bytes)),
+            memory: Admission::new(settings.memory_bytes),
             settings,
             pool,
             codec,
@@ -236,6 +242,11 @@ impl Store {
     /// How it is set up.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The memory for values under way.
+    pub fn memory(&self) -> &Admission {
+        &self.memory
     }
 
     /// Bytes in the hot tier.

@@ -355,7 +355,11 @@ impl ObjectReader {
     /// Keeps every enlisted chunk busy, up to the window.
     fn top_up(&mut self) {
         let next = self.gather.next();
-        let ahead = if self.is_confirmed() { AHEAD_STRIPES } else { 1 };
+        let ahead = if self.is_confirmed() {
+            AHEAD_STRIPES
+        } else {
+            1
+        };
         let ahead = next.saturating_add(ahead);
         for i in 0..self.chunks.len() {
             let chunk = &mut self.chunks[i];

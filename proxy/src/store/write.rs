@@ -10,9 +10,10 @@ use scatterhoard_wire::{Layout, NodeId, WriteId, geometry::GeometryError};
 use super::{
     Store,
     behind::Ticket,
-    cut::{ChunkOf, Stripes},
+    cut::{Body, ChunkOf, InMemory, Stripes},
 };
 use crate::{
+    admission::Permit,
     codec::CodecError,
     keyspace::{Object, eviction::Verdict},
     pool::{
@@ -60,6 +61,24 @@ pub enum WriteError {
     Codec(#[from] CodecError),
 }
 
+/// Why a value that arrives was not written.
+#[derive(Debug)]
+pub enum Broken<E> {
+    /// Nodes or room are lacking; what is left of the body was not taken.
+    Write(WriteError),
+    /// Its bytes do not come.
+    Body(E),
+}
+
+impl<E> From<WriteError> for Broken<E> {
+    fn from(error: WriteError) -> Self {
+        Self::Write(error)
+    }
+}
+
+/// A write keeps what nodes have already, in case one asks again, up to so many
+/// bytes: small enough for many writers, large enough for most objects.
+const KEEP_BYTES: u64 = 16 << 20;
 /// Attempts to find room before a write fails.
 const ROOM_ATTEMPTS: usize = 8;
 /// Other nodes that a chunk is offered to when its own does not take it.
@@ -83,6 +102,15 @@ pub(super) enum Cargo {
 }
 
 impl Written {
+    fn on_nodes(attempt: Attempt, layout: Layout, placement: Vec<Option<NodeId>>) -> Self {
+        let object = Object::new(attempt.write_id, layout, placement);
+        Self {
+            attempt,
+            object: Some(Arc::new(object)),
+            cargo: Cargo::None,
+        }
+    }
+
     pub(super) fn write_id(&self) -> WriteId {
         self.attempt.write_id
     }
@@ -176,6 +204,21 @@ impl Store {
         self.write_now(self.next_write_id(), layout, value).await
     }
 
+    /// Like [`Self::write_through`], while the value arrives: in memory that
+    /// does not depend on its length.
+    pub async fn write_from<B: Body>(
+        self: &Arc<Self>,
+        size_bytes: u64,
+        body: B,
+    ) -> Result<Written, Broken<B::Error>> {
+        let layout = self.settings.geometry.layout(size_bytes);
+        let layout = layout.map_err(WriteError::from)?;
+        let mut attempt = Attempt::new(self, self.next_write_id());
+        let placement = self.store_chunks(&mut attempt, layout, body, Pace::AtOnce);
+        let placement = placement.await?;
+        Ok(Written::on_nodes(attempt, layout, placement))
+    }
+
     async fn write_now(
         self: &Arc<Self>,
         write_id: WriteId,
@@ -205,36 +248,102 @@ impl Store {
         let placement = if layout.stripes() == 0 {
             Vec::new()
         } else {
-            self.store_chunks(&mut attempt, layout, value, pace).await?
+            let body = InMemory::new(value);
+            let placement = self.store_chunks(&mut attempt, layout, body, pace);
+            placement.await.map_err(|broken| match broken {
+                Broken::Write(error) => error,
+                Broken::Body(never) => match never {},
+            })?
         };
-        let object = Some(Arc::new(Object::new(write_id, layout, placement)));
-        Ok(Written {
-            attempt,
-            object,
-            cargo: Cargo::None,
-        })
+        Ok(Written::on_nodes(attempt, layout, placement))
     }
 
-    async fn store_chunks(
+    /// Takes the body in and sends it out, side by side.
+    async fn store_chunks<B: Body>(
         self: &Arc<Self>,
         attempt: &mut Attempt,
         layout: Layout,
-        value: &Value,
+        body: B,
         pace: Pace,
-    ) -> Result<Vec<Option<NodeId>>, WriteError> {
-        let total = layout.geometry().total();
+    ) -> Result<Vec<Option<NodeId>>, Broken<B::Error>> {
         let rooms = self.find_room(&layout).await?;
         // from here on dropping the attempt cleans up on all of them
         attempt.nodes.extend(rooms.iter().map(|r| r.node().id));
-        let plan = Object::new(attempt.write_id, layout, vec![None; total]);
-        let stripes = Stripes::new(value, layout, &self.codec);
-        let chunk = |index| ChunkOf {
-            stripes: &stripes,
-            plan: &plan,
-            index,
-            pace,
+        let stripes = Stripes::new(layout, &self.codec);
+        let taking = async {
+            let taken = self.take_in(&stripes, layout, body).await;
+            if taken.is_err() {
+                stripes.break_off();
+            }
+            taken
         };
-        let send = |index, room, tries| self.send_chunk(chunk(index), room, tries);
+        let sending = async {
+            let sent = self.send_out(attempt, &stripes, layout, rooms, pace);
+            sent.await.map_err(Broken::from)
+        };
+        let ((), placed) = futures_util::future::try_join(taking, sending).await?;
+        Ok(placed)
+    }
+
+    /// Cuts the body into stripes, as fast as memory is granted.
+    async fn take_in<B: Body>(
+        &self,
+        stripes: &Stripes<'_>,
+        layout: Layout,
+        mut body: B,
+    ) -> Result<(), Broken<B::Error>> {
+        for stripe in 0..layout.stripes() {
+            stripes.begin(if B::IN_MEMORY {
+                Permit::default()
+            } else {
+                self.memory_for(stripes, stripe).await
+            });
+            for chunk in 0..layout.geometry().data() {
+                let range = layout.data_range(stripe, chunk);
+                let len = (range.end - range.start) as usize;
+                let cell = body.next(len, layout.cell_len(stripe)).await;
+                let cell = cell.map_err(Broken::Body)?;
+                stripes.push(cell).map_err(WriteError::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn memory_for(&self, stripes: &Stripes<'_>, stripe: u32) -> Permit {
+        let bytes = stripes.stripe_bytes(stripe);
+        if stripes.kept_bytes() + bytes > KEEP_BYTES {
+            stripes.economise();
+        }
+        if let Some(memory) = self.memory.try_grant(bytes) {
+            return memory;
+        }
+        stripes.economise();
+        self.memory.grant(bytes).await
+    }
+
+    /// Sends every chunk to its node. Returns when all that can be reached have
+    /// theirs, or as soon as too few are left.
+    async fn send_out(
+        self: &Arc<Self>,
+        attempt: &mut Attempt,
+        stripes: &Stripes<'_>,
+        layout: Layout,
+        rooms: Vec<Reservation>,
+        pace: Pace,
+    ) -> Result<Vec<Option<NodeId>>, WriteError> {
+        let (total, need) = (layout.geometry().total(), quorum(&layout));
+        let plan = Object::new(attempt.write_id, layout, vec![None; total]);
+        let send = |index, room, tries| {
+            let chunk = ChunkOf {
+                stripes,
+                plan: &plan,
+                index,
+                pace,
+            };
+            self.send_chunk(chunk, room, tries)
+        };
+        // nothing is kept for chunks that have no node
+        (rooms.len()..total).for_each(|index| stripes.stored(index, u32::MAX));
         let mut sending: FuturesUnordered<_> = rooms
             .into_iter()
             .enumerate()
@@ -249,18 +358,23 @@ impl Store {
                 Err(error) => {
                     tracing::info!(node = %sent.node, %error, "chunk not stored");
                     why = error.to_string();
+                    // another node needs it from the start
                     if sent.tries < SUBSTITUTES
+                        && stripes.is_whole()
                         && let Some(room) = self.substitute(&layout, &attempt.nodes)
                     {
                         attempt.nodes.push(room.node().id);
+                        stripes.stored(sent.index, 0);
                         sending.push(send(sent.index, room, sent.tries + 1));
+                    } else {
+                        stripes.stored(sent.index, u32::MAX);
                     }
                 }
             }
-        }
-        let (stored, need) = (placed.iter().flatten().count(), quorum(&layout));
-        if stored < need {
-            return Err(WriteError::Quorum { stored, need, why });
+            let stored = placed.iter().flatten().count();
+            if stored + sending.len() < need {
+                return Err(WriteError::Quorum { stored, need, why });
+            }
         }
         // nodes that were tried, but are not named: free what they may have
         let named: Vec<NodeId> = placed.iter().flatten().copied().collect();

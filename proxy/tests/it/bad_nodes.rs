@@ -59,6 +59,9 @@ fn world() -> World {
         &format!("4+{PARITY}"),
         "--node-timeout-ms",
         "1000",
+        // a change of manners shows in the next invocation
+        "--linger-max-ms",
+        "10",
     ]);
     let (mut redis, mut random) = (server.client(), Random::new(21));
     let sizes = [10, 200_000, 400_000, 1_200_000, 3_500_000, 3_500_000];

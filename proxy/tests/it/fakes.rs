@@ -131,12 +131,14 @@ impl Fakes {
         format!("http://{}", self.address)
     }
 
-    /// From now on these nodes behave so, the others well.
+    /// From their next invocations on these nodes behave so, the others well;
+    /// returns when idle ones have left their links.
     pub(crate) fn misbehave(&self, nodes: &[usize], manner: Manner) {
         for (i, node) in self.inner.nodes.iter().enumerate() {
             let bad = nodes.contains(&i);
             *node.manner.lock().unwrap() = if bad { manner } else { Manner::Good };
         }
+        std::thread::sleep(Duration::from_millis(50));
     }
 
     /// Bits flip in all that this node holds now; it does not know it.
