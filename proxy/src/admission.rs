@@ -3,7 +3,8 @@
 //!
 //! All of them share one budget. Who finds it used up waits, and is held back
 //! through its socket. What streams holds a stripe or a few, each granted whole,
-//! and gives it back without needing more. Bodies that must be collected are
+//! and gives it back without needing more; reading ahead of what a client has
+//! taken may use half of the budget, or slow clients would hold all of it. Bodies that must be collected are
 //! another matter: several that are each half read could wait for each other
 //! for ever, so one of them at a time may exceed the budget; if its client then
 //! sends nothing, the session's stall limit ends it.
@@ -19,6 +20,8 @@ const UNIT_BYTES: u64 = 4096;
 #[derive(Clone)]
 pub struct Admission {
     free: Arc<Semaphore>,
+    /// The part of it that what is not needed yet may use.
+    spare: Arc<Semaphore>,
     units: u32,
     exempt: Arc<tokio::sync::Mutex<()>>,
 }
@@ -35,6 +38,7 @@ pub struct Admitted {
 #[derive(Default)]
 pub struct Permit {
     _units: Option<OwnedSemaphorePermit>,
+    _spare: Option<OwnedSemaphorePermit>,
 }
 
 impl Admission {
@@ -44,6 +48,7 @@ impl Admission {
         let units = units.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             units: u32::try_from(units).unwrap_or(u32::MAX),
+            spare: Arc::new(Semaphore::new(units / 2)),
             free: Arc::new(Semaphore::new(units)),
             exempt: Arc::default(),
         }
@@ -60,6 +65,17 @@ impl Admission {
         let units = self.free.clone().try_acquire_many_owned(self.units(bytes));
         units.ok().map(|units| Permit {
             _units: Some(units),
+            _spare: None,
+        })
+    }
+
+    /// Memory for `bytes` that are not needed yet, if there is plenty.
+    pub fn try_grant_spare(&self, bytes: u64) -> Option<Permit> {
+        let spare = self.spare.clone().try_acquire_many_owned(self.units(bytes));
+        let spare = spare.ok()?;
+        Some(Permit {
+            _spare: Some(spare),
+            ..self.try_grant(bytes)?
         })
     }
 
@@ -69,6 +85,7 @@ impl Admission {
         // the semaphore is never closed
         Permit {
             _units: units.await.ok(),
+            _spare: None,
         }
     }
 
@@ -105,7 +122,11 @@ mod tests {
         let all = admission.grant(100 * UNIT_BYTES).await;
         assert!(admission.try_grant(1).is_none());
         drop(all);
-        assert!(admission.try_grant(2 * UNIT_BYTES).is_some());
+        let ahead = admission.try_grant_spare(UNIT_BYTES).unwrap();
+        assert!(admission.try_grant_spare(UNIT_BYTES).is_none());
+        assert!(admission.try_grant(UNIT_BYTES).is_some());
+        drop(ahead);
+        assert!(admission.try_grant_spare(UNIT_BYTES).is_some());
     }
 
     #[tokio::test]

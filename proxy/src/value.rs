@@ -2,6 +2,8 @@
 //! segments, cut where the erasure code wants them cut, so that nobody has to
 //! copy it into one piece.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 
 /// Bytes of a key, an argument or an object, in order.
@@ -63,6 +65,21 @@ impl Value {
             Self::One(b) => std::slice::from_ref(b),
             Self::Many(v, _) => v,
         }
+    }
+
+    /// These bytes of it, which must lie within it, without copying them.
+    #[must_use]
+    pub fn slice(&self, bytes: Range<u64>) -> Self {
+        let (mut start, mut parts) = (0, Vec::new());
+        for segment in self.segments() {
+            let end = start + segment.len() as u64;
+            let (low, high) = (bytes.start.max(start), bytes.end.min(end));
+            if low < high {
+                parts.push(segment.slice((low - start) as usize..(high - start) as usize));
+            }
+            start = end;
+        }
+        Self::from_segments(parts)
     }
 
     /// The value in one piece; copies only if it was in several.

@@ -172,6 +172,7 @@ fn depends_on_state(error: &str) -> bool {
         "ERR The command has no key arguments",
         "ERR Unknown category",
         "ERR DB index is out of range",
+        "ERR string exceeds maximum allowed size",
     ]
     .iter()
     .any(|known| error.starts_with(known))

@@ -4,10 +4,12 @@
 mod connection;
 mod info;
 mod keys;
+mod ranges;
 mod server;
 mod strings;
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -171,16 +173,26 @@ pub async fn ready(store: &Arc<Store>, lookup: Lookup) -> ValueReply {
             }
         });
     }
-    let mut reader = Box::new(ObjectReader::new(pinned));
-    match reader.next_cells().await {
-        Ok(Some(first)) => ValueReply::Stream {
-            first,
-            rest: reader,
-        },
-        Ok(None) => ValueReply::Whole(Reply::Bulk(Value::Empty)),
+    let all = 0..pinned.object().size_bytes();
+    match stream(store, pinned, all).await {
+        Ok(value) => value,
+        Err(error) => ValueReply::Whole(error.into()),
+    }
+}
+
+/// Bytes of a value on nodes, the first of them confirmed.
+async fn stream(
+    store: &Arc<Store>,
+    pinned: Pinned,
+    bytes: Range<u64>,
+) -> Result<ValueReply, ReadError> {
+    let mut rest = Box::new(ObjectReader::range(pinned, bytes));
+    match rest.next_cells().await {
+        Ok(Some(first)) => Ok(ValueReply::Stream { first, rest }),
+        Ok(None) => Ok(ValueReply::Whole(Reply::Bulk(Value::Empty))),
         Err(error) => {
-            forget_if_lost(store, reader.pinned(), &error);
-            ValueReply::Whole(error.into())
+            forget_if_lost(store, rest.pinned(), &error);
+            Err(error)
         }
     }
 }

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, TryStreamExt};
 use scatterhoard_wire::WriteId;
 
-use super::{Context, Outcome, Stats, ValueReply, key, ready};
+use super::{Context, Outcome, Stats, ValueReply, key, ranges, ready};
 use crate::{
     clients::Client,
     clock,
@@ -37,6 +37,11 @@ pub(super) async fn apply(
         StringCommand::GetDel { key: k } => get_del(context, key(db, &k)).await,
         StringCommand::GetEx { key: k, expiry } => get_ex(context, key(db, &k), expiry).await,
         StringCommand::Set(command) => set(context, client, command).await,
+        StringCommand::GetRange { key: k, start, end } => {
+            let lookup = look_up(context, key(db, &k));
+            ranges::get_range(context, lookup, start, end).await
+        }
+        StringCommand::Edit(command) => ranges::edit(context, db, command).await,
         StringCommand::MSet {
             pairs,
             if_none_exist,
@@ -127,13 +132,12 @@ async fn set(context: &Context, client: &mut Client, command: Set) -> Outcome {
         answer,
     } = command;
     let key = key(client.db, &k);
-    let when = condition(when);
     // known in advance not to hold: nothing need be written
     let present = store.index().peek(key.as_ref(), clock::unix_ms()).is_some();
     let hopeless = match when {
-        Condition::Always => false,
-        Condition::Absent => present,
-        Condition::Present => !present,
+        SetCondition::Always => false,
+        SetCondition::IfAbsent => present,
+        SetCondition::IfPresent => !present,
     };
     if hopeless {
         return match answer {
@@ -160,7 +164,7 @@ async fn set(context: &Context, client: &mut Client, command: Set) -> Outcome {
         other => NewExpiry::Set(other.deadline(now, None)),
     };
     let want_previous = answer == SetAnswer::OldValue;
-    let outcome = store.commit(key, written, when, new_expiry, want_previous);
+    let outcome = store.commit(key, written, condition(when), new_expiry, want_previous);
     match answer {
         SetAnswer::Ok if outcome.done => Reply::OK.into(),
         SetAnswer::Ok => Reply::Null.into(),

@@ -58,6 +58,9 @@ pub enum CommandError {
     /// SCAN: the cursor is not a number.
     #[error("ERR invalid cursor")]
     InvalidCursor,
+    /// SETRANGE: before the beginning.
+    #[error("ERR offset is out of range")]
+    Offset,
     /// SELECT: no such database.
     #[error("ERR DB index is out of range")]
     DbIndex,

@@ -43,11 +43,42 @@ pub enum StringCommand {
         /// MSETNX: only if none of the keys exists; the reply is 1 or 0.
         if_none_exist: bool,
     },
+    /// GETRANGE and SUBSTR: a part of the value.
+    GetRange {
+        /// Of this key.
+        key: Bytes,
+        /// The first byte; negative: from the end.
+        start: i64,
+        /// The last byte, included; negative: from the end.
+        end: i64,
+    },
+    /// SETRANGE and APPEND: the reply is the new length.
+    Edit(Edit),
     /// STRLEN: the value's length, 0 if there is none.
     StrLen {
         /// Of this key.
         key: Bytes,
     },
+}
+
+/// Bytes put into a value, which is written anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The key; if it does not exist its value is empty.
+    pub key: Bytes,
+    /// Where they go.
+    pub place: Place,
+    /// The bytes.
+    pub value: Value,
+}
+
+/// Where bytes go that are put into a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// From this byte on; zeros fill what is before it.
+    At(u64),
+    /// Behind the end.
+    End,
 }
 
 /// One write of one value.
@@ -168,6 +199,18 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
             "1.0.1",
             "Sets the values of several keys if none of them exists.",
         ),
+    spec("getrange", 4, READONLY, getrange)
+        .keys(1, 1, READ)
+        .doc("2.4.0", "Returns a part of a value."),
+    spec("substr", 4, READONLY, getrange)
+        .keys(1, 1, READ)
+        .doc("1.0.0", "Returns a part of a value."),
+    spec("setrange", 4, WRITE | DENYOOM, setrange)
+        .keys(1, 1, &["RW", "update"])
+        .doc("2.2.0", "Overwrites a part of a value."),
+    spec("append", 3, WRITE | DENYOOM | FAST, append)
+        .keys(1, 1, &["RW", "insert"])
+        .doc("2.0.0", "Adds bytes to the end of a value."),
     spec("strlen", 2, READONLY | FAST, strlen)
         .keys(1, 1, &["RO"])
         .doc("2.2.0", "Returns the length of a value."),
@@ -183,6 +226,27 @@ fn getdel(mut args: Args) -> Result<Command, CommandError> {
 
 fn strlen(mut args: Args) -> Result<Command, CommandError> {
     Ok(Command::String(StringCommand::StrLen { key: args.key()? }))
+}
+
+fn getrange(mut args: Args) -> Result<Command, CommandError> {
+    let (key, start, end) = (args.key()?, args.integer()?, args.integer()?);
+    Ok(Command::String(StringCommand::GetRange { key, start, end }))
+}
+
+fn setrange(mut args: Args) -> Result<Command, CommandError> {
+    let (key, offset) = (args.key()?, args.integer()?);
+    let offset = u64::try_from(offset).map_err(|_| CommandError::Offset)?;
+    edit(key, Place::At(offset), args.value()?)
+}
+
+fn append(mut args: Args) -> Result<Command, CommandError> {
+    let (key, value) = (args.key()?, args.value()?);
+    edit(key, Place::End, value)
+}
+
+fn edit(key: Bytes, place: Place, value: Value) -> Result<Command, CommandError> {
+    let edit = Edit { key, place, value };
+    Ok(Command::String(StringCommand::Edit(edit)))
 }
 
 fn mget(mut args: Args) -> Result<Command, CommandError> {

@@ -119,7 +119,7 @@ options! {
     /// Longest wait for a node, in ms [default: 5000]
     #[arg(long, env = "SCATTERHOARD_NODE_TIMEOUT_MS", value_name = "MS")]
     node_timeout_ms: u64,
-    /// How long a read waits for data before it asks for parity, in ms [default: 50]
+    /// How long a read waits at most for data before it asks for parity, in ms [default: 50]
     #[arg(long, env = "SCATTERHOARD_HEDGE_AFTER_MS", value_name = "MS")]
     hedge_after_ms: u64,
     /// Objects up to this many KB are whole copies on p + 1 nodes [default: 256]

@@ -47,6 +47,8 @@ pub enum Condition {
     Absent,
     /// Only if it exists (XX).
     Present,
+    /// Only if it still names this write; `None`: if it still does not exist.
+    Names(Option<WriteId>),
 }
 
 /// The expiry that a commit gives its key.
@@ -175,6 +177,7 @@ impl Keyspace {
             Condition::Always => true,
             Condition::Absent => present.is_none(),
             Condition::Present => present.is_some(),
+            Condition::Names(write_id) => previous.as_ref().map(|o| o.write_id) == write_id,
         };
         if !allowed {
             self.release(object);

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod instances;
+pub mod latency;
 pub mod lifecycle;
 pub mod linger;
 pub mod link;

@@ -14,6 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     account::Account,
     instances::{Instances, Meeting},
+    latency::Latency,
     lifecycle::{Action, Event, Lifecycle, Phase},
     linger::Linger,
     link::Link,
@@ -34,6 +35,7 @@ pub struct Node {
 struct Inner {
     life: Lifecycle,
     linger: Linger,
+    latency: Latency,
     instances: Instances,
     link: Option<Arc<Link>>,
     account: Account,
@@ -100,6 +102,7 @@ impl Node {
         let inner = Inner {
             life,
             linger,
+            latency: Latency::default(),
             instances: Instances::new(lost_after),
             link: None,
             account: Account::default(),
@@ -129,6 +132,16 @@ impl Node {
     /// Notes that a request wants the node.
     pub(super) fn requested(&self, now: Instant) {
         self.inner.lock().linger.requested(now);
+    }
+
+    /// A cell came so long after it was asked for.
+    pub fn answered(&self, took: Duration) {
+        self.inner.lock().latency.observe(took);
+    }
+
+    /// What takes longer is out of the ordinary; none before the first answer.
+    pub fn ordinary_latency(&self) -> Option<Duration> {
+        self.inner.lock().latency.ordinary()
     }
 
     /// How long an invocation that begins now is held open when idle.

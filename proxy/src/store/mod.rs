@@ -7,8 +7,10 @@
 //! Locks are taken in this order and never across an await: index, hot tier,
 //! node.
 
+mod ahead;
 mod behind;
 mod cut;
+mod edit;
 mod gather;
 mod hot;
 mod maintenance;
@@ -17,6 +19,7 @@ mod write;
 
 use std::{
     collections::HashSet,
+    hash::BuildHasher,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -41,6 +44,7 @@ use crate::{
 use behind::Behind;
 pub use behind::DirtyWrite;
 pub use cut::Body;
+pub use edit::Patched;
 use hot::HotTier;
 pub use maintenance::RepairJob;
 pub use read::{ObjectReader, ReadError};
@@ -77,12 +81,15 @@ pub struct Settings {
     pub dirty_bytes: u64,
     /// Longest wait for a node: for its link, or for one answer.
     pub patience: Duration,
-    /// How long a read waits for its data chunks before it asks for parity.
+    /// How long a read waits at most for its data chunks before it asks for parity.
     pub hedge_after: Duration,
 }
 
 /// Repairs that wait; more are found again by the next read.
 const REPAIR_QUEUE: usize = 1024;
+
+/// Keys that share a turn wait for each other in vain, now and then.
+const EDIT_TURNS: usize = 64;
 
 /// All objects of this proxy.
 pub struct Store {
@@ -100,6 +107,10 @@ pub struct Store {
     under_way: Mutex<HashSet<WriteId>>,
     /// Objects in the queue for repair.
     repairing: Mutex<HashSet<WriteId>>,
+    /// Edits of the same key take turns, by the key's hash.
+    edit_turns: Vec<tokio::sync::Mutex<()>>,
+    /// Large values that are edited.
+    edits: tokio::sync::Semaphore,
     /// One eviction at a time: two would free twice what is needed.
     evicting: tokio::sync::Mutex<()>,
     repairs: mpsc::Sender<RepairJob>,
@@ -142,6 +153,22 @@ pub enum Lookup {
     Here(Value),
     /// On the nodes, and pinned there until dropped.
     There(Pinned),
+}
+
+impl Lookup {
+    /// Length of the value in bytes; 0 if there is none.
+    pub fn len(&self) -> u64 {
+        match self {
+            Self::Missing => 0,
+            Self::Here(value) => value.len(),
+            Self::There(pinned) => pinned.object.size_bytes(),
+        }
+    }
+
+    /// Whether there are no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// An object whose chunks stay, whatever becomes of its key.
@@ -198,6 +225,10 @@ impl Store {
             flushed: Mutex::new(WriteId { epoch, counter: 0 }),
             under_way: Mutex::default(),
             repairing: Mutex::default(),
+            edit_turns: (0..EDIT_TURNS)
+                .map(|_| tokio::sync::Mutex::default())
+                .collect(),
+            edits: tokio::sync::Semaphore::new(edit::EDITS_AT_ONCE),
             evicting: tokio::sync::Mutex::default(),
             repairs,
             behind: writes_behind.then_some(behind),
@@ -242,6 +273,12 @@ impl Store {
     /// How it is set up.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Waits for the key's turn to be edited; held until dropped.
+    pub async fn edit_turn(&self, key: &Key) -> tokio::sync::MutexGuard<'_, ()> {
+        let hash = foldhash::quality::FixedState::default().hash_one(key);
+        self.edit_turns[hash as usize % EDIT_TURNS].lock().await
     }
 
     /// The memory for values under way.

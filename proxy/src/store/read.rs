@@ -6,7 +6,7 @@
 //! checked before anybody sees it, and handed on as soon as its turn comes.
 //! Memory is bounded by the window.
 
-use std::{future::Future, ops::Range, pin::Pin, sync::Arc};
+use std::{future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Pinned, RepairJob, Store, gather::Gather};
+use super::{Pinned, RepairJob, Store, ahead::Ahead, gather::Gather};
 use crate::{
     codec::CodecError,
     keyspace::Object,
@@ -32,6 +32,8 @@ const WINDOW_CELLS: u32 = 3;
 /// have said that they hold their chunk. Before that nothing may be handed on,
 /// and more cells of the first nodes would only keep the last one waiting.
 const AHEAD_STRIPES: u32 = 4;
+/// Nobody is late before that: a busy machine takes as long to look.
+const LEAST_HEDGE: Duration = Duration::from_millis(5);
 /// Interruptions of a chunk in a row before it is given up.
 const MAX_INTERRUPTIONS: u32 = 6;
 
@@ -86,6 +88,8 @@ struct Chunk {
     /// Its node has said that it holds all of it.
     confirmed: bool,
     interruptions: u32,
+    /// When its node was asked, until the first cell comes.
+    asked: Option<Instant>,
     /// Counts the requests: answers to an earlier one are of no interest.
     generation: u32,
 }
@@ -112,6 +116,7 @@ pub struct ObjectReader {
     /// Only the chunks with bytes of a narrow range were asked: as long as all
     /// of them answer, no others are needed.
     narrow: bool,
+    ahead: Ahead,
     opening: FuturesUnordered<Opening>,
     answers: mpsc::Receiver<Tagged>,
     sender: mpsc::Sender<Tagged>,
@@ -144,6 +149,7 @@ impl ObjectReader {
                 until: gather.rest().end,
                 confirmed: false,
                 interruptions: 0,
+                asked: None,
                 generation: 0,
             }
         };
@@ -151,6 +157,7 @@ impl ObjectReader {
             chunks: (0..n).map(chunk).collect(),
             order: store.reading_order(&object),
             narrow: false,
+            ahead: Ahead::new(gather.next()),
             gather,
             opening: FuturesUnordered::new(),
             answers,
@@ -161,6 +168,13 @@ impl ObjectReader {
         };
         reader.begin();
         reader
+    }
+
+    /// Reads in memory that is accounted for elsewhere.
+    #[must_use]
+    pub fn unmetered(mut self) -> Self {
+        self.ahead.unmetered();
+        self
     }
 
     /// Asks the d data chunks, or those of them that hold bytes of the range.
@@ -207,10 +221,13 @@ impl ObjectReader {
     pub async fn next_cells(&mut self) -> Result<Option<Vec<Bytes>>, ReadError> {
         if self.gather.is_done() {
             self.finish();
+            self.ahead.finish();
             return Ok(None);
         }
+        let (due, bytes) = (self.gather.next(), self.stripe_bytes(self.gather.next()));
+        self.ahead.advance(due, &self.store.memory, bytes).await;
         self.top_up();
-        let hedge_after = self.store.settings.hedge_after;
+        let hedge_after = self.hedge_after();
         let mut hedge_at = Instant::now() + hedge_after;
         let give_up = Instant::now() + self.store.settings.patience * 2;
         loop {
@@ -237,6 +254,32 @@ impl ObjectReader {
             }
             self.top_up();
         }
+    }
+
+    /// One behind the last stripe that may be asked for now, given memory.
+    fn horizon(&mut self) -> u32 {
+        let ahead = match self.is_confirmed() {
+            true => AHEAD_STRIPES,
+            false => 1,
+        };
+        let last = self.gather.rest().end.min(self.gather.next() + ahead);
+        while self.ahead.end() < last {
+            let bytes = self.stripe_bytes(self.ahead.end());
+            if !self.ahead.extend(&self.store.memory, bytes) {
+                break;
+            }
+        }
+        self.ahead.end()
+    }
+
+    /// Memory that reading a stripe takes, in bytes.
+    fn stripe_bytes(&self, stripe: u32) -> u64 {
+        let layout = self.object.layout;
+        let cells = match self.narrow {
+            true => self.gather.wanted(stripe).len(),
+            false => layout.geometry().data(),
+        };
+        (cells * layout.cell_len(stripe)) as u64
     }
 
     /// All bytes of the next stripe, as cells; `None` at the end.
@@ -284,6 +327,17 @@ impl ObjectReader {
         let asked = |c: &Chunk| !matches!(c.state, State::Spare | State::Failed(_));
         let late = move |(_, c): &(usize, &Chunk)| asked(c) && c.next <= due && due < c.until;
         self.chunks.iter().enumerate().filter(late).map(|(i, _)| i)
+    }
+
+    /// As long as the slowest of those that are asked ordinarily takes.
+    fn hedge_after(&self) -> Duration {
+        let most = self.store.settings.hedge_after;
+        let ordinary = |i: usize| {
+            let node = self.store.pool.node(self.object.node(i)?)?;
+            node.ordinary_latency()
+        };
+        let slowest = self.late().map(|i| ordinary(i).unwrap_or(most)).max();
+        slowest.unwrap_or(most).clamp(LEAST_HEDGE.min(most), most)
     }
 
     /// One more for each that is late.
@@ -355,12 +409,7 @@ impl ObjectReader {
     /// Keeps every enlisted chunk busy, up to the window.
     fn top_up(&mut self) {
         let next = self.gather.next();
-        let ahead = if self.is_confirmed() {
-            AHEAD_STRIPES
-        } else {
-            1
-        };
-        let ahead = next.saturating_add(ahead);
+        let ahead = self.horizon();
         for i in 0..self.chunks.len() {
             let chunk = &mut self.chunks[i];
             let horizon = chunk.until.min(ahead);
@@ -372,6 +421,7 @@ impl ObjectReader {
                 continue;
             }
             chunk.next = from;
+            chunk.asked = Some(Instant::now());
             chunk.state = State::Opening;
             chunk.generation = (chunk.generation + 1) & MAX_GENERATION;
             let window = from..horizon.min(from + WINDOW_CELLS);
@@ -467,12 +517,21 @@ impl ObjectReader {
         chunk.next = stripe + 1;
         chunk.confirmed = true;
         chunk.interruptions = 0;
+        if let Some(asked) = chunk.asked.take()
+            && let Some(node) = self
+                .object
+                .node(index)
+                .and_then(|n| self.store.pool.node(n))
+        {
+            node.answered(asked.elapsed());
+        }
         let ended = matches!(chunk.state, State::Reading { end, .. } if end == chunk.next);
         if ended
             && let State::Reading { call, .. } = std::mem::replace(&mut chunk.state, State::Idle)
         {
             call.finish();
         }
+        metrics::counter!("scatterhoard_cells_read_total").increment(1);
         self.gather.keep(stripe, index, payload);
     }
 

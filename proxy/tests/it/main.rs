@@ -28,6 +28,7 @@ mod memory;
 mod nodes;
 mod objects;
 mod races;
+mod ranges;
 mod settings;
 mod shutdown;
 mod strangers;

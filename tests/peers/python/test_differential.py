@@ -101,6 +101,22 @@ class Generator:
     def two_words(self):
         return [self.rng.choice(["SETNX", "GETSET"]), self.key(), self.value()]
 
+    def place(self):
+        """A place in a value, or where a number is wanted and is none."""
+        if self.rng.random() < 0.1:
+            return self.rng.choice([-9223372036854775808, 9223372036854775807, *BAD_NUMBERS])
+        return self.rng.choice([0, 1, -1, 2, self.rng.randrange(-50, 50), self.rng.randrange(-200_000, 200_000)])
+
+    def part(self):
+        name = self.rng.choice(["GETRANGE", "GETRANGE", "SUBSTR", "SETRANGE", "APPEND"])
+        match name:
+            case "APPEND":
+                return [name, self.key(), self.value()]
+            case "SETRANGE":
+                return [name, self.key(), self.place(), self.rng.choice([b"", self.value()])]
+            case _:
+                return [name, self.key(), self.place(), self.place()]
+
     def server(self):
         return self.rng.choice(
             [["DBSIZE"], ["PING"], ["PING", "hello"], ["ECHO", self.value()], ["SELECT", 0],
@@ -113,7 +129,7 @@ class Generator:
         """Wrong arity for known commands, and commands that nobody knows."""
         names = ["SET", "GET", "GETDEL", "GETEX", "MGET", "MSET", "MSETNX", "DEL", "UNLINK", "EXISTS",
                  "TOUCH", "TYPE", "STRLEN", "TTL", "PTTL", "PERSIST", "SETEX", "PSETEX", "SETNX",
-                 "GETSET", "SELECT", "DBSIZE", "ECHO", "PING", "EXPIRETIME", *EXPIRE_NAMES]
+                 "GETSET", "GETRANGE", "SUBSTR", "SETRANGE", "APPEND", "SELECT", "DBSIZE", "ECHO", "PING", "EXPIRETIME", *EXPIRE_NAMES]
         match self.rng.randrange(3):
             case 0:
                 return [self.rng.choice(names)]
@@ -126,8 +142,8 @@ class Generator:
 
     def command(self):
         kinds = [self.set, self.one_key, self.getex, self.expire, self.keys_command,
-                 self.pairs_command, self.setex, self.two_words, self.server, self.wrong]
-        command = self.rng.choices(kinds, [10, 12, 3, 6, 5, 3, 3, 3, 2, 3])[0]()
+                 self.pairs_command, self.setex, self.two_words, self.part, self.server, self.wrong]
+        command = self.rng.choices(kinds, [10, 12, 3, 6, 5, 3, 3, 3, 6, 2, 3])[0]()
         if self.rng.random() < 0.2:  # names know no case
             command[0] = "".join(self.rng.choice([c.lower(), c.upper()]) for c in command[0])
         return command
