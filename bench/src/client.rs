@@ -71,6 +71,28 @@ impl Connection {
         self.read_replies(count, started).await
     }
 
+    /// Sends the pushed commands; what comes back must be exactly `parts`, one behind the
+    /// other. It is compared as it comes, in a buffer that does not grow.
+    pub(crate) async fn exchange_for(&mut self, parts: [&[u8]; 3]) -> Result<()> {
+        self.socket.write_all(&self.commands).await?;
+        self.commands.clear();
+        for mut expected in parts {
+            while !expected.is_empty() {
+                let limit = self.replies.len().min(expected.len());
+                let read = self.socket.read(&mut self.replies[..limit]).await?;
+                if read == 0 {
+                    bail!("the server closed the connection within a reply");
+                }
+                if self.replies[..read] != expected[..read] {
+                    let begin = String::from_utf8_lossy(&self.replies[..read.min(80)]);
+                    bail!("WRONG BYTES came back, or an error: {begin:?}");
+                }
+                expected = &expected[read..];
+            }
+        }
+        Ok(())
+    }
+
     /// One SET whose body goes from the caller's memory to the socket uncopied.
     pub(crate) async fn set(&mut self, key: &[u8], body: &[u8]) -> Result<Timing> {
         self.commands.clear();

@@ -34,8 +34,13 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// At least one key for each client, so that no key has two writers.
     pub(crate) fn new(cell: &Cell, count: usize, bodies: Arc<Bodies>) -> Self {
-        let count = count.max(cell.clients);
+        Self::of_few(cell, count.max(cell.clients), bodies)
+    }
+
+    /// Keys that are fewer than the clients: nobody may change what they hold.
+    pub(crate) fn of_few(cell: &Cell, count: usize, bodies: Arc<Bodies>) -> Self {
         Self {
             names: (0..count)
                 .map(|key| format!("bench:{}:{key}", cell.size).into())

@@ -18,7 +18,7 @@ use crate::workload::{self, Cell, Op};
 /// Without `--keys`, a cell's keys hold about this much: more than the caches of a
 /// processor, less than would strain a small machine that runs two servers.
 const KEYS_BUDGET_BYTES: usize = 64_000_000;
-const BODY_SEED: u64 = 0x5ca7_7e20;
+pub(crate) const BODY_SEED: u64 = 0x5ca7_7e20;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -114,18 +114,14 @@ pub(crate) async fn run_cell(targets: &[Target], cell: &Cell, plan: &Plan) -> Re
             .with_context(|| place(target, cell))?;
         runs.push((target, keys, Samples::new()?));
     }
-    // A server that hangs must end the run, with its name, and not hang it.
-    let limit = Duration::from_secs_f64(plan.seconds * 3.0 + 60.0);
     for _ in 0..plan.rounds {
         for (target, keys, samples) in &mut runs {
             let round = workload::run_round(target, cell, keys, plan.seconds, plan.verify);
-            let measured = timeout(limit, round)
+            let measured = within(plan.seconds, round)
                 .await
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("no progress within {limit:?}")))
                 .with_context(|| place(target, cell))?;
             samples.rounds.push(measured.round);
-            samples.latency_ns.add(&measured.latency_ns)?;
-            samples.first_byte_ns.add(&measured.first_byte_ns)?;
+            samples.add_times(&measured.latency_ns, &measured.first_byte_ns)?;
         }
     }
     let first_rate = runs[0].2.summary().ops_per_s;
@@ -139,9 +135,17 @@ pub(crate) async fn run_cell(targets: &[Target], cell: &Cell, plan: &Plan) -> Re
     Ok(rows)
 }
 
+/// A server that hangs in a round of `seconds` must end the run and not hang it.
+pub(crate) async fn within<T>(seconds: f64, round: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit = Duration::from_secs_f64(seconds * 3.0 + 60.0);
+    timeout(limit, round)
+        .await
+        .unwrap_or_else(|_| Err(anyhow::anyhow!("no progress within {limit:?}")))
+}
+
 fn place(target: &Target, cell: &Cell) -> String {
     format!(
-        "{} ({}), {:?} {}",
+        "{} ({}), {} {}",
         target.name, target.address, cell.op, cell.size
     )
 }

@@ -1,10 +1,11 @@
 //! `scatterhoard-bench`: loads any RESP endpoint, and compares Scatterhoard with
-//! redis-server in one run.
+//! redis-server, or with itself in other circumstances, in one run.
 //!
 //! Targets take turns inside a round (A B A B ...), so that a slow minute of the
 //! machine hits all of them, and every figure is a median over rounds. The client
 //! is the same for all targets and allocates nothing per operation.
 
+mod admin;
 mod bodies;
 mod client;
 mod compare;
@@ -12,6 +13,7 @@ mod goals;
 mod keys;
 mod load;
 mod measure;
+mod pool;
 mod procfs;
 mod reply;
 mod report;
@@ -39,7 +41,8 @@ struct Cli {
 enum Command {
     /// Load one or more running servers and print a table.
     Load(load::Args),
-    /// Start redis-server and scatterhoard on free loopback ports and compare them.
+    /// Start scatterhoard on free loopback ports and compare it: with redis-server, or with
+    /// itself in other circumstances.
     Compare(compare::Args),
 }
 

@@ -22,6 +22,25 @@ pub(crate) struct Round {
     pub(crate) cpu_s: Option<f64>,
 }
 
+impl Round {
+    /// Nothing so far, and no time either.
+    pub(crate) const NOTHING: Self = Self {
+        ops: 0,
+        bytes: 0,
+        elapsed_s: 0.0,
+        cpu_s: Some(0.0),
+    };
+}
+
+impl std::ops::AddAssign for Round {
+    fn add_assign(&mut self, more: Self) {
+        self.ops += more.ops;
+        self.bytes += more.bytes;
+        self.elapsed_s += more.elapsed_s;
+        self.cpu_s = self.cpu_s.zip(more.cpu_s).map(|(a, b)| a + b);
+    }
+}
+
 /// All rounds of one target in one cell.
 pub(crate) struct Samples {
     pub(crate) rounds: Vec<Round>,
@@ -47,6 +66,17 @@ impl Samples {
             latency_ns: latency_histogram()?,
             first_byte_ns: latency_histogram()?,
         })
+    }
+
+    /// What a round brings apart from the [`Round`] itself.
+    pub(crate) fn add_times(
+        &mut self,
+        latency_ns: &Histogram<u64>,
+        first_byte_ns: &Histogram<u64>,
+    ) -> Result<()> {
+        self.latency_ns.add(latency_ns)?;
+        self.first_byte_ns.add(first_byte_ns)?;
+        Ok(())
     }
 
     pub(crate) fn summary(&self) -> Summary {
@@ -120,6 +150,23 @@ mod tests {
         assert_eq!((summary.gb_per_s, summary.ops_per_s), (1.0, 10.0));
         assert_eq!(summary.cpu_s_per_gb, Some(0.5));
         Ok(())
+    }
+
+    #[test]
+    fn rounds_add_up_and_unknown_cpu_stays_unknown() {
+        let part = |cpu_s| Round {
+            ops: 2,
+            bytes: 20,
+            elapsed_s: 0.5,
+            cpu_s,
+        };
+        let mut sum = Round::NOTHING;
+        sum += part(Some(0.25));
+        sum += part(Some(0.25));
+        assert_eq!((sum.ops, sum.bytes, sum.elapsed_s), (4, 40, 1.0));
+        assert_eq!(sum.cpu_s, Some(0.5));
+        sum += part(None);
+        assert_eq!(sum.cpu_s, None);
     }
 
     #[test]

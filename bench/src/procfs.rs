@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::ops::Range;
 
 /// Ticks a second in `/proc/PID/stat`. Linux shows user space 100 on every architecture
 /// that we run on (`getconf CLK_TCK`).
@@ -11,8 +12,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     parent: u32,
-    /// Own time plus that of children that ended and were waited for.
-    cpu_ticks: u64,
+    own_ticks: u64,
+    /// Of children that ended and were waited for.
+    ended_ticks: u64,
 }
 
 /// CPU seconds that the tree under `root` has used so far, ended children included.
@@ -21,9 +23,32 @@ pub(crate) fn tree_cpu_seconds(root: u32) -> f64 {
     let ticks: u64 = tree(root, &stats)
         .iter()
         .filter_map(|pid| stats.get(pid))
-        .map(|stat| stat.cpu_ticks)
+        .map(|stat| stat.own_ticks + stat.ended_ticks)
         .sum();
     ticks as f64 / TICKS_PER_SECOND
+}
+
+/// CPU seconds of one process without any children; 0 if it ended.
+pub(crate) fn own_cpu_seconds(pid: u32) -> f64 {
+    stat(pid).map_or(0.0, |stat| stat.own_ticks as f64 / TICKS_PER_SECOND)
+}
+
+/// Living children of `parent` that were started with `argument`.
+pub(crate) fn children_with_argument(parent: u32, argument: &str) -> Vec<u32> {
+    all_stats()
+        .into_iter()
+        .filter(|(pid, stat)| stat.parent == parent && has_argument(*pid, argument))
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
+/// Not the program's own name, and never of a zombie: it has no arguments any more.
+fn has_argument(pid: u32, argument: &str) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+        line.split(|byte| *byte == 0)
+            .skip(1)
+            .any(|found| found == argument.as_bytes())
+    })
 }
 
 /// Resident memory of each descendant of `root` (not `root` itself), in KiB.
@@ -38,7 +63,19 @@ pub(crate) fn descendants_rss_kib(root: u32) -> Vec<u64> {
 
 /// Resident memory of one process, in KiB; none if it ended.
 pub(crate) fn rss_kib(pid: u32) -> Option<u64> {
-    parse_rss_kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+    status_kib(pid, "VmRSS:")
+}
+
+/// The largest that its resident memory ever was, in KiB; none if it ended.
+pub(crate) fn peak_rss_kib(pid: u32) -> Option<u64> {
+    status_kib(pid, "VmHWM:")
+}
+
+fn status_kib(pid: u32, name: &str) -> Option<u64> {
+    parse_kib(
+        &fs::read_to_string(format!("/proc/{pid}/status")).ok()?,
+        name,
+    )
 }
 
 fn all_stats() -> HashMap<u32, Stat> {
@@ -48,11 +85,12 @@ fn all_stats() -> HashMap<u32, Stat> {
     entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter_map(|pid| {
-            let line = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            Some((pid, parse_stat(&line)?))
-        })
+        .filter_map(|pid| Some((pid, stat(pid)?)))
         .collect()
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// `root` and its living descendants.
@@ -78,18 +116,19 @@ fn parse_stat(line: &str) -> Option<Stat> {
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     // state ppid ... utime stime cutime cstime are fields 3, 4, 14, 15, 16, 17.
     let parent = fields.get(1)?.parse().ok()?;
-    let cpu_ticks = fields
-        .get(11..15)?
-        .iter()
-        .map(|text| text.parse::<u64>().unwrap_or(0))
-        .sum();
-    Some(Stat { parent, cpu_ticks })
+    let ticks = |range: Range<usize>| -> Option<u64> {
+        let texts = fields.get(range)?.iter();
+        Some(texts.filter_map(|text| text.parse::<u64>().ok()).sum())
+    };
+    Some(Stat {
+        parent,
+        own_ticks: ticks(11..13)?,
+        ended_ticks: ticks(13..15)?,
+    })
 }
 
-fn parse_rss_kib(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn parse_kib(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
@@ -104,7 +143,8 @@ mod tests {
             parse_stat(line),
             Some(Stat {
                 parent: 7,
-                cpu_ticks: 127
+                own_ticks: 120,
+                ended_ticks: 7
             })
         );
         assert_eq!(parse_stat("42 (short) S 7"), None);
@@ -112,18 +152,18 @@ mod tests {
 
     #[test]
     fn rss_is_in_kib() {
-        assert_eq!(
-            parse_rss_kib("Name:\tx\nVmRSS:\t    5120 kB\n"),
-            Some(5_120)
-        );
-        assert_eq!(parse_rss_kib("Name:\tzombie\n"), None);
+        let status = "Name:\tx\nVmHWM:\t    6144 kB\nVmRSS:\t    5120 kB\n";
+        assert_eq!(parse_kib(status, "VmRSS:"), Some(5_120));
+        assert_eq!(parse_kib(status, "VmHWM:"), Some(6_144));
+        assert_eq!(parse_kib("Name:\tzombie\n", "VmRSS:"), None);
     }
 
     #[test]
     fn a_tree_holds_grandchildren_and_no_strangers() {
         let stat = |parent| Stat {
             parent,
-            cpu_ticks: 0,
+            own_ticks: 0,
+            ended_ticks: 0,
         };
         let stats = HashMap::from([(1, stat(0)), (2, stat(1)), (3, stat(2)), (9, stat(0))]);
         let mut found = tree(1, &stats);
@@ -133,6 +173,23 @@ mod tests {
 
     #[test]
     fn this_process_has_memory() {
-        assert!(rss_kib(std::process::id()).is_some_and(|kib| kib > 100));
+        let (now, peak) = (
+            rss_kib(std::process::id()),
+            peak_rss_kib(std::process::id()),
+        );
+        assert!(now.is_some_and(|kib| kib > 100));
+        assert!(peak.is_some_and(|kib| kib > 100));
+    }
+
+    #[test]
+    fn children_are_found_by_a_whole_argument() -> std::io::Result<()> {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+        let find = |argument| children_with_argument(std::process::id(), argument);
+        let found = (find("60"), find("6"), find("sleep"));
+        child.kill()?;
+        child.wait()?;
+        assert_eq!(found, (vec![child.id()], vec![], vec![]));
+        assert!(find("60").is_empty());
+        Ok(())
     }
 }

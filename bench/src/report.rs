@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::goals::Verdict;
+use crate::goals::{Figure, Verdict};
 use crate::load::Output;
 use crate::measure::{Round, Samples, Summary};
 use crate::target::Target;
@@ -29,10 +29,11 @@ pub(crate) struct Row {
     rounds: Vec<Round>,
 }
 
-/// All rows, and lines to print below the table.
+/// All rows, single figures, and lines to print below them.
 #[derive(Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
+    pub(crate) figures: Vec<Figure>,
     pub(crate) footer: Vec<String>,
 }
 
@@ -61,7 +62,7 @@ impl Row {
         let summary = &self.summary;
         let goals: Vec<String> = self.goals.iter().map(ToString::to_string).collect();
         [
-            format!("{:?}", self.op).to_uppercase(),
+            self.op.to_string(),
             self.size.clone(),
             self.clients.to_string(),
             self.pipeline.to_string(),
@@ -94,15 +95,20 @@ const LEFT: [usize; 4] = [0, 1, 4, 12];
 impl Report {
     /// Prints the table, and writes the JSON file if one is asked for.
     pub(crate) fn publish(&self, output: &Output) -> Result<()> {
-        let table: Vec<[String; 13]> = self.rows.iter().map(Row::cells).collect();
-        print!(
-            "{}",
-            if output.markdown {
-                markdown(&table)
-            } else {
-                aligned(&table)
-            }
-        );
+        if !self.rows.is_empty() {
+            let table: Vec<[String; 13]> = self.rows.iter().map(Row::cells).collect();
+            print!(
+                "{}",
+                if output.markdown {
+                    markdown(&table)
+                } else {
+                    aligned(&table)
+                }
+            );
+        }
+        for figure in &self.figures {
+            println!("{}{figure}", if output.markdown { "- " } else { "" });
+        }
         for line in &self.footer {
             println!("{line}");
         }

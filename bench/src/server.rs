@@ -8,14 +8,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rand::Rng;
+use rand::seq::SliceRandom;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
+use crate::admin;
 use crate::client::Connection;
-use crate::goals::Ack;
+use crate::pool::{Ack, Pool};
+use crate::procfs;
 use crate::reply::Reply;
 use crate::target::Target;
 
@@ -25,6 +29,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// A child process with its port and folder. Dropped without [`Server::stop`], it is killed.
 pub(crate) struct Server {
     pub(crate) target: Target,
+    /// `host:port`; redis-server has none.
+    admin: Option<String>,
     child: Child,
     folder: TempDir,
 }
@@ -54,21 +60,6 @@ pub(crate) async fn start_redis(program: &Path) -> Result<Server> {
         })
 }
 
-/// How scatterhoard is set up for a comparison.
-#[derive(Clone, clap::Args)]
-pub(crate) struct Pool {
-    /// Node functions of the local pool.
-    #[arg(long, default_value_t = 14)]
-    pub(crate) nodes: usize,
-    #[arg(long, default_value_t = 512)]
-    pub(crate) node_memory_mb: usize,
-    #[arg(long, default_value = "10+2")]
-    pub(crate) data_parity: String,
-    /// Further arguments for scatterhoard, e.g. --scatterhoard-arg=--config=FILE.
-    #[arg(long = "scatterhoard-arg", allow_hyphen_values = true)]
-    pub(crate) extra: Vec<OsString>,
-}
-
 /// scatterhoard with its local pool.
 pub(crate) async fn start_scatterhoard(
     program: &Path,
@@ -77,16 +68,16 @@ pub(crate) async fn start_scatterhoard(
     ack: Ack,
 ) -> Result<Server> {
     let folder = tempfile::tempdir()?;
-    let port = free_port()?;
+    let (port, admin_port) = (free_port()?, free_port()?);
     let mut arguments: Vec<OsString> = vec!["serve".into()];
     let mut option = |name: &str, value: String| {
         arguments.extend([OsString::from(name), OsString::from(value)]);
     };
     option("--listen", format!("127.0.0.1:{port}"));
-    option("--admin", "127.0.0.1:0".to_owned());
+    option("--admin", format!("127.0.0.1:{admin_port}"));
     option("--nodes", pool.nodes.to_string());
     option("--node-memory-mb", pool.node_memory_mb.to_string());
-    option("--data-parity", pool.data_parity.clone());
+    option("--data-parity", pool.data_parity.to_string());
     option("--hot-tier-mb", hot_tier_mb.to_string());
     option("--ack", ack.name().to_owned());
     option(
@@ -98,12 +89,14 @@ pub(crate) async fn start_scatterhoard(
         Ack::Quorum => "scatterhoard",
         Ack::Proxy => "scatterhoard ack=proxy",
     };
-    start(name, program, &arguments, port, folder)
+    let mut server = start(name, program, &arguments, port, folder)
         .await
         .with_context(|| {
             "cannot start scatterhoard: build it with `cargo build --release`, \
          or name it with --scatterhoard PATH"
-        })
+        })?;
+    server.admin = Some(format!("127.0.0.1:{admin_port}"));
+    Ok(server)
 }
 
 async fn start(
@@ -132,6 +125,7 @@ async fn start(
     };
     let mut server = Server {
         target,
+        admin: None,
         child,
         folder,
     };
@@ -170,7 +164,43 @@ impl Server {
             .is_ok_and(|pong| pong.unwrap_or(false))
     }
 
-    pub(crate) fn log_tail(&self) -> String {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A counter of scatterhoard's.
+    pub(crate) async fn counter(&self, name: &str) -> Result<u64> {
+        let address = self.admin.as_deref().context("it has no admin port")?;
+        admin::counter(address, name).await
+    }
+
+    /// The processes of scatterhoard's nodes, by pid.
+    pub(crate) fn node_processes(&self) -> Vec<u32> {
+        let mut pids = procfs::children_with_argument(self.pid(), "node");
+        pids.sort_unstable();
+        pids
+    }
+
+    /// Kills `count` node processes, at random and without warning.
+    pub(crate) fn kill_nodes(&self, count: usize, rng: &mut impl Rng) -> Result<()> {
+        let mut pids = self.node_processes();
+        ensure!(
+            pids.len() >= count,
+            "{} node processes run, {count} were to be killed",
+            pids.len()
+        );
+        for &mut pid in pids.partial_shuffle(rng, count).0 {
+            signal(pid, Signal::SIGKILL)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the end of the log to an error.
+    pub(crate) fn explain<T>(&self, result: Result<T>) -> Result<T> {
+        result.with_context(|| format!("{}'s log ends:\n{}", self.target.name, self.log_tail()))
+    }
+
+    fn log_tail(&self) -> String {
         let text = fs::read_to_string(log_path(&self.folder)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
@@ -178,7 +208,7 @@ impl Server {
 
     /// SIGTERM, and SIGKILL after the limit (reported: a server must end by itself).
     pub(crate) async fn stop(mut self) -> Result<()> {
-        terminate(&self.child)?;
+        signal(self.pid(), Signal::SIGTERM)?;
         let started = Instant::now();
         while started.elapsed() < STOP_LIMIT {
             if self.child.try_wait()?.is_some() {
@@ -202,11 +232,8 @@ impl Drop for Server {
     }
 }
 
-fn terminate(child: &Child) -> Result<()> {
-    Ok(kill(
-        Pid::from_raw(i32::try_from(child.id())?),
-        Signal::SIGTERM,
-    )?)
+fn signal(pid: u32, signal: Signal) -> Result<()> {
+    Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
 }
 
 fn log_path(folder: &TempDir) -> PathBuf {
@@ -215,6 +242,6 @@ fn log_path(folder: &TempDir) -> PathBuf {
 
 /// A port that was free a moment ago: both servers are told theirs, so that both
 /// start alike. Whoever takes it in between makes the start fail, visibly.
-fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

@@ -26,6 +26,15 @@ pub(crate) enum Op {
     Set,
 }
 
+impl std::fmt::Display for Op {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Get => "GET",
+            Self::Set => "SET",
+        })
+    }
+}
+
 /// One line of the table, apart from the target.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
@@ -60,15 +69,39 @@ pub(crate) async fn run_round(
     let started = Instant::now();
     let (_, tallies) = run_all(workers, seconds).await?;
     let wall_s = started.elapsed().as_secs_f64();
-    let cpu_s = target
-        .pid
-        .zip(cpu_before)
-        .map(|(pid, before)| procfs::tree_cpu_seconds(pid) - before);
+    let cpu_s = cpu_since(target, cpu_before);
 
     if verify == Verify::Ends || (cell.op == Op::Set && verify == Verify::Full) {
         verify_all(target, keys).await?;
     }
     merge(cell, tallies, wall_s, cpu_s)
+}
+
+/// Each key once, with one client, right after `before` was done. Contents are checked in full.
+pub(crate) async fn run_pass(
+    target: &Target,
+    cell: &Cell,
+    keys: &Arc<Keys>,
+    before: impl FnOnce() -> Result<()>,
+) -> Result<Measured> {
+    let mut worker = Worker::open(target, cell, 0, keys, Verify::Full).await?;
+    let mut tally = Tally::new()?;
+    let cpu_before = target.pid.map(procfs::tree_cpu_seconds);
+    before()?;
+    for _ in 0..keys.names.len() {
+        tally.add(worker.step().await?, 1);
+    }
+    let cpu_s = cpu_since(target, cpu_before);
+    if cell.op == Op::Set {
+        verify_all(target, keys).await?;
+    }
+    let wall_s = tally.busy.as_secs_f64();
+    merge(cell, vec![tally], wall_s, cpu_s)
+}
+
+fn cpu_since(target: &Target, before: Option<f64>) -> Option<f64> {
+    let (pid, before) = target.pid.zip(before)?;
+    Some(procfs::tree_cpu_seconds(pid) - before)
 }
 
 fn merge(cell: &Cell, tallies: Vec<Tally>, wall_s: f64, cpu_s: Option<f64>) -> Result<Measured> {
@@ -119,6 +152,14 @@ struct Tally {
 }
 
 impl Tally {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            latency_ns: latency_histogram()?,
+            first_byte_ns: latency_histogram()?,
+            busy: Duration::ZERO,
+        })
+    }
+
     fn add(&mut self, timing: Timing, ops: u64) {
         self.busy += timing.done;
         self.latency_ns
@@ -174,11 +215,7 @@ impl Worker {
 
     /// At least one batch, then more until `seconds` are over.
     async fn run(&mut self, seconds: f64) -> Result<Tally> {
-        let mut tally = Tally {
-            latency_ns: latency_histogram()?,
-            first_byte_ns: latency_histogram()?,
-            busy: Duration::ZERO,
-        };
+        let mut tally = Tally::new()?;
         let started = Instant::now();
         loop {
             let timing = self.step().await?;

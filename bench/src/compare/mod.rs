@@ -1,18 +1,22 @@
-//! redis-server and scatterhoard side by side: started, measured in turn, judged, ended.
+//! Servers on free loopback ports: started, measured in turn, judged, ended.
+
+mod beside_redis;
+mod degraded;
+mod memory;
+mod rows;
+mod scale;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::goals::{GoalRow, QUICK, Table};
+use crate::goals::Goal;
 use crate::keys::Verify;
-use crate::load::{Output, Plan, run_cell};
-use crate::measure::median;
-use crate::procfs;
-use crate::report::Report;
-use crate::server::{Pool, Server, start_redis, start_scatterhoard};
-use crate::workload::Cell;
+use crate::load::{Output, Plan};
+use crate::pool::Pool;
+use crate::report::{Report, Row};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -22,15 +26,18 @@ pub(crate) struct Args {
     /// The redis-server program.
     #[arg(long, value_name = "PATH", default_value = "redis-server")]
     redis_server: PathBuf,
-    /// Which rows to measure.
-    #[arg(long, value_enum, default_value = "basic")]
-    table: Table,
-    /// A few seconds of every kind of row: checks contents, judges no speed.
+    /// What to measure [default: basic].
+    #[arg(long, value_enum)]
+    table: Option<Table>,
+    /// Nodes to kill for the degraded rows [default: p]; without --table, only those rows.
+    #[arg(long, value_name = "K")]
+    degraded: Option<usize>,
+    /// A few seconds of every table, or of the one named: checks contents, judges no speed.
     #[arg(long)]
     quick: bool,
     /// Rounds per cell; figures are medians over them.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
     /// Measured seconds per cell, round and target.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
@@ -41,6 +48,23 @@ pub(crate) struct Args {
     pool: Pool,
     #[command(flatten)]
     output: Output,
+}
+
+/// Which rows to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Table {
+    /// Beside redis-server: one client, 1 KB to 10 MB.
+    Basic,
+    /// Beside redis-server: large objects, several clients, first bytes and CPU time; and
+    /// the degraded rows.
+    Streaming,
+    /// Nodes freshly killed, beside the same pool in good health.
+    Degraded,
+    /// Pools of 12, 50 and 200 nodes of 128 MB (whatever --nodes and --node-memory-mb say),
+    /// and 400 idle ones.
+    Scale,
+    /// The proxy's largest size while 64 clients stream.
+    Memory,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -54,107 +78,114 @@ pub(crate) async fn run(args: Args) -> Result<()> {
 }
 
 async fn compare(args: &Args) -> Result<()> {
-    let rows = if args.quick { QUICK } else { args.table.rows() };
-    let redis = start_redis(&args.redis_server).await?;
     let mut report = Report::default();
-    // Rows next to each other with the same settings share one scatterhoard.
-    for group in rows.chunk_by(|a, b| (a.hot_tier_mb, a.ack) == (b.hot_tier_mb, b.ack)) {
-        measure_group(args, &redis, group, &mut report).await?;
+    for table in args.tables() {
+        match table {
+            Table::Basic => beside_redis::run(args, rows::BASIC, &mut report).await?,
+            Table::Streaming => {
+                beside_redis::run(args, rows::STREAMING, &mut report).await?;
+                degraded::run(args, &mut report).await?;
+            }
+            Table::Degraded => degraded::run(args, &mut report).await?,
+            Table::Scale => scale::run(args, &mut report).await?,
+            Table::Memory => memory::run(args, &mut report).await?,
+        }
     }
-    redis.stop().await?;
     report.publish(&args.output)
 }
 
-async fn measure_group(
-    args: &Args,
-    redis: &Server,
-    group: &[GoalRow],
-    report: &mut Report,
-) -> Result<()> {
-    let (hot_tier_mb, ack) = (group[0].hot_tier_mb, group[0].ack);
-    let program = scatterhoard_program(args)?;
-    let server = start_scatterhoard(&program, &args.pool, hot_tier_mb, ack).await?;
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    report.footer.push(memory_line(
-        &server,
-        &format!("hot tier {hot_tier_mb} MB, ack {}, idle", ack.name()),
-    ));
-    let targets = [redis.target.clone(), server.target.clone()];
-    for row in group {
-        let cell = Cell {
-            op: row.op,
-            size: row.size.parse()?,
-            clients: row.clients,
-            pipeline: row.pipeline,
-        };
-        let mut rows = run_cell(&targets, &cell, &plan(args, row))
-            .await
-            .with_context(|| format!("scatterhoard's log ends:\n{}", server.log_tail()))?;
-        if let Some(ours) = rows.last_mut().filter(|_| !args.quick) {
-            ours.goals = row
-                .goals
+impl Args {
+    fn tables(&self) -> Vec<Table> {
+        match (self.table, self.degraded) {
+            (Some(table), _) => vec![table],
+            (None, Some(_)) => vec![Table::Degraded],
+            // Streaming has no kind of row that the others lack.
+            (None, None) if self.quick => Table::value_variants()
                 .iter()
-                .map(|goal| goal.judge(&ours.summary, ours.ratio))
+                .copied()
+                .filter(|table| *table != Table::Streaming)
+                .collect(),
+            (None, None) => vec![Table::Basic],
+        }
+    }
+
+    fn program(&self) -> Result<PathBuf> {
+        if let Some(path) = &self.scatterhoard {
+            // The server runs in a folder of its own: a relative path would miss.
+            return path
+                .canonicalize()
+                .with_context(|| format!("--scatterhoard {}", path.display()));
+        }
+        let own = std::env::current_exe()?;
+        Ok(own.with_file_name("scatterhoard"))
+    }
+
+    fn plan(&self, clients: usize) -> Plan {
+        let (rounds, seconds) = if self.quick {
+            (1, 0.2)
+        } else {
+            (self.rounds as usize, self.seconds)
+        };
+        // Several clients would compare bodies on the servers' time: check ends there, and
+        // every key in full after each round.
+        let verify = if clients == 1 || self.quick {
+            Verify::Full
+        } else {
+            Verify::Ends
+        };
+        Plan {
+            rounds,
+            seconds,
+            keys: None,
+            threads: self.threads,
+            verify,
+        }
+    }
+
+    /// Judges a row, unless speed is no matter.
+    fn judge(&self, row: Option<&mut Row>, goals: &[Goal]) {
+        if let Some(row) = row.filter(|_| !self.quick) {
+            row.goals = goals
+                .iter()
+                .map(|goal| goal.judge(&row.summary, row.ratio))
                 .collect();
         }
-        report.rows.extend(rows);
     }
-    report.footer.push(memory_line(
-        &server,
-        &format!(
-            "hot tier {hot_tier_mb} MB, ack {}, after the load",
-            ack.name()
-        ),
-    ));
-    server.stop().await
-}
 
-fn plan(args: &Args, row: &GoalRow) -> Plan {
-    let (rounds, seconds) = if args.quick {
-        (1, 0.2)
-    } else {
-        (args.rounds, args.seconds)
-    };
-    // Several clients would compare bodies on the servers' time: check ends there, and
-    // every key in full after each round.
-    let verify = if row.clients == 1 || args.quick {
-        Verify::Full
-    } else {
-        Verify::Ends
-    };
-    Plan {
-        rounds,
-        seconds,
-        keys: None,
-        threads: args.threads,
-        verify,
+    /// A goal for a single figure, unless speed is no matter.
+    fn at_most(&self, most: f64) -> Option<f64> {
+        (!self.quick).then_some(most)
     }
 }
 
-fn scatterhoard_program(args: &Args) -> Result<PathBuf> {
-    if let Some(path) = &args.scatterhoard {
-        // The server runs in a folder of its own: a relative path would miss.
-        return path
-            .canonicalize()
-            .with_context(|| format!("--scatterhoard {}", path.display()));
-    }
-    let own = std::env::current_exe()?;
-    Ok(own.with_file_name("scatterhoard"))
-}
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
 
-/// Resident memory of the proxy and of its node processes.
-fn memory_line(server: &Server, when: &str) -> String {
-    let mib = |kib: f64| kib / 1024.0;
-    let Some(pid) = server.target.pid else {
-        return String::new();
-    };
-    let nodes = procfs::descendants_rss_kib(pid);
-    let proxy = procfs::rss_kib(pid).map_or(0.0, |kib| mib(kib as f64));
-    let largest = mib(nodes.iter().copied().max().unwrap_or(0) as f64);
-    let middle = mib(median(nodes.iter().map(|&kib| kib as f64).collect()));
-    format!(
-        "RSS ({when}): proxy {proxy:.1} MiB, {} node processes: median {middle:.1} MiB, \
-         largest {largest:.1} MiB",
-        nodes.len()
-    )
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn tables(arguments: &[&str]) -> Result<Vec<Table>> {
+        let arguments = [&["compare"], arguments].concat();
+        Ok(Cli::try_parse_from(arguments)?.args.tables())
+    }
+
+    #[test]
+    fn tables_are_chosen_by_name_by_degraded_and_by_quick() -> Result<()> {
+        assert_eq!(tables(&[])?, [Table::Basic]);
+        assert_eq!(tables(&["--degraded", "1"])?, [Table::Degraded]);
+        let streaming = tables(&["--table", "streaming", "--degraded", "1"])?;
+        assert_eq!(streaming, [Table::Streaming]);
+        assert_eq!(tables(&["--quick", "--table", "scale"])?, [Table::Scale]);
+        assert_eq!(
+            tables(&["--quick"])?,
+            [Table::Basic, Table::Degraded, Table::Scale, Table::Memory]
+        );
+        Ok(())
+    }
 }

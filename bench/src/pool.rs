@@ -1,0 +1,84 @@
+//! How scatterhoard is set up for a comparison.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, ensure};
+
+#[derive(Clone, clap::Args)]
+pub(crate) struct Pool {
+    /// Node functions of the local pool.
+    #[arg(long, default_value_t = 14)]
+    pub(crate) nodes: usize,
+    #[arg(long, default_value_t = 512)]
+    pub(crate) node_memory_mb: usize,
+    #[arg(long, default_value = "10+2")]
+    pub(crate) data_parity: DataParity,
+    /// Further arguments for scatterhoard, e.g. --scatterhoard-arg=--config=FILE.
+    #[arg(long = "scatterhoard-arg", allow_hyphen_values = true)]
+    pub(crate) extra: Vec<OsString>,
+}
+
+/// Data and parity chunks of a large object, `10+2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DataParity {
+    pub(crate) data: usize,
+    pub(crate) parity: usize,
+}
+
+impl FromStr for DataParity {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (data, parity) = text
+            .split_once('+')
+            .with_context(|| format!("{text:?}: want D+P"))?;
+        let number = |digits: &str| {
+            digits
+                .parse::<usize>()
+                .with_context(|| format!("{text:?}: want D+P"))
+        };
+        let (data, parity) = (number(data)?, number(parity)?);
+        ensure!(data > 0, "{text:?}: no data chunks");
+        Ok(Self { data, parity })
+    }
+}
+
+impl fmt::Display for DataParity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}+{}", self.data, self.parity)
+    }
+}
+
+/// Who acknowledges a small write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ack {
+    Quorum,
+    Proxy,
+}
+
+impl Ack {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_and_parity_are_written_as_they_are_read() -> Result<()> {
+        let geometry: DataParity = "10+2".parse()?;
+        assert_eq!((geometry.data, geometry.parity), (10, 2));
+        assert_eq!(geometry.to_string(), "10+2");
+        for text in ["", "10", "+2", "10+", "0+2", "10+2+1", "a+b"] {
+            assert!(text.parse::<DataParity>().is_err(), "{text:?}");
+        }
+        Ok(())
+    }
+}
