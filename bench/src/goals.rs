@@ -13,6 +13,8 @@ pub(crate) enum Goal {
     /// At least this share of the rate of the cell's first target: redis-server, or what
     /// else the table compares with, in the same run.
     Ratio(f64),
+    /// At least this rate, in GB/s.
+    GbPerS(f64),
     /// At most this median time to the first byte, in milliseconds.
     FirstByteMs(f64),
     /// At most this much CPU time of all server processes, in seconds per GB.
@@ -30,6 +32,7 @@ impl Goal {
     pub(crate) fn judge(self, summary: &Summary, ratio: f64) -> Verdict {
         let met = match self {
             Self::Ratio(least) => ratio >= least,
+            Self::GbPerS(least) => summary.gb_per_s >= least,
             Self::FirstByteMs(most) => summary.first_byte_p50_us / 1e3 <= most,
             // Unknown is not met.
             Self::CpuPerGb(most) => summary.cpu_s_per_gb.is_some_and(|cpu| cpu <= most),
@@ -42,6 +45,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.goal {
             Goal::Ratio(least) => write!(f, ">= {least:.2}x")?,
+            Goal::GbPerS(least) => write!(f, ">= {least:.3} GB/s")?,
             Goal::FirstByteMs(most) => write!(f, "first byte <= {most} ms")?,
             Goal::CpuPerGb(most) => write!(f, "CPU <= {most:.2} s/GB")?,
         }
@@ -102,6 +106,8 @@ mod tests {
         };
         assert!(Goal::Ratio(0.5).judge(&summary, 0.5).met);
         assert!(!Goal::Ratio(0.5).judge(&summary, 0.49).met);
+        assert!(Goal::GbPerS(1.0).judge(&summary, 0.0).met);
+        assert!(!Goal::GbPerS(1.01).judge(&summary, 9.9).met);
         assert!(Goal::FirstByteMs(3.0).judge(&summary, 0.0).met);
         assert!(!Goal::CpuPerGb(9.9).judge(&summary, 9.9).met);
     }

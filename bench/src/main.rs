@@ -18,6 +18,7 @@ mod procfs;
 mod reply;
 mod report;
 mod server;
+mod shape;
 mod size;
 mod target;
 mod workload;

@@ -5,6 +5,7 @@ mod degraded;
 mod memory;
 mod rows;
 mod scale;
+mod shaped;
 
 use std::path::PathBuf;
 
@@ -32,6 +33,8 @@ pub(crate) struct Args {
     /// Nodes to kill for the degraded rows [default: p]; without --table, only those rows.
     #[arg(long, value_name = "K")]
     degraded: Option<usize>,
+    #[command(flatten)]
+    shape: shaped::Shape,
     /// A few seconds of every table, or of the one named: checks contents, judges no speed.
     #[arg(long)]
     quick: bool,
@@ -60,6 +63,8 @@ enum Table {
     Streaming,
     /// Nodes freshly killed, beside the same pool in good health.
     Degraded,
+    /// Every node's link as slow as a function's.
+    Shaped,
     /// Pools of 12, 50 and 200 nodes of 128 MB (whatever --nodes and --node-memory-mb say),
     /// and 400 idle ones.
     Scale,
@@ -87,6 +92,7 @@ async fn compare(args: &Args) -> Result<()> {
                 degraded::run(args, &mut report).await?;
             }
             Table::Degraded => degraded::run(args, &mut report).await?,
+            Table::Shaped => shaped::run(args, &mut report).await?,
             Table::Scale => scale::run(args, &mut report).await?,
             Table::Memory => memory::run(args, &mut report).await?,
         }
@@ -184,7 +190,13 @@ mod tests {
         assert_eq!(tables(&["--quick", "--table", "scale"])?, [Table::Scale]);
         assert_eq!(
             tables(&["--quick"])?,
-            [Table::Basic, Table::Degraded, Table::Scale, Table::Memory]
+            [
+                Table::Basic,
+                Table::Degraded,
+                Table::Shaped,
+                Table::Scale,
+                Table::Memory
+            ]
         );
         Ok(())
     }
