@@ -27,6 +27,8 @@ pub(super) struct Stripes<'a> {
     inner: Mutex<Inner>,
     /// Rung when a cell came, or none will come any more.
     came: Notify,
+    /// Rung when a stripe was let go.
+    freed: Notify,
 }
 
 struct Inner {
@@ -74,6 +76,7 @@ impl<'a> Stripes<'a> {
                 broken: false,
             }),
             came: Notify::new(),
+            freed: Notify::new(),
         }
     }
 
@@ -128,10 +131,21 @@ impl<'a> Stripes<'a> {
         self.inner.lock().first == 0
     }
 
-    /// Bytes that are kept.
-    pub(super) fn kept_bytes(&self) -> u64 {
-        let stripes = self.inner.lock().kept.len() as u64;
-        stripes * self.stripe_bytes(0)
+    /// Waits until another stripe may be kept beside those that are, `most_bytes`
+    /// in all, or alone.
+    pub(super) async fn room(&self, most_bytes: u64) {
+        loop {
+            let freed = self.freed.notified();
+            let kept = self.inner.lock().kept.len() as u64;
+            if kept == 0 || (kept + 1) * self.stripe_bytes(0) <= most_bytes {
+                return;
+            }
+            self.economise();
+            if (self.inner.lock().kept.len() as u64) < kept {
+                continue;
+            }
+            freed.await;
+        }
     }
 
     /// Memory that a stripe takes, parity included, in bytes.
@@ -146,6 +160,8 @@ impl<'a> Stripes<'a> {
         inner.stored[chunk] = below;
         if !inner.keeps_all {
             inner.drop_stored(self.layout.stripes());
+            drop(inner);
+            self.freed.notify_waiters();
         }
     }
 

@@ -76,8 +76,8 @@ impl<E> From<WriteError> for Broken<E> {
     }
 }
 
-/// A write keeps what nodes have already, in case one asks again, up to so many
-/// bytes: small enough for many writers, large enough for most objects.
+/// A write has so many bytes in memory at most, or one stripe. What nodes have
+/// already is kept within that, in case one asks again.
 const KEEP_BYTES: u64 = 16 << 20;
 /// Attempts to find room before a write fails.
 const ROOM_ATTEMPTS: usize = 8;
@@ -311,9 +311,7 @@ impl Store {
 
     async fn memory_for(&self, stripes: &Stripes<'_>, stripe: u32) -> Permit {
         let bytes = stripes.stripe_bytes(stripe);
-        if stripes.kept_bytes() + bytes > KEEP_BYTES {
-            stripes.economise();
-        }
+        stripes.room(KEEP_BYTES).await;
         if let Some(memory) = self.memory.try_grant(bytes) {
             return memory;
         }

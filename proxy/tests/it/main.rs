@@ -32,4 +32,5 @@ mod ranges;
 mod settings;
 mod shutdown;
 mod strangers;
+mod streams;
 mod timeouts;
