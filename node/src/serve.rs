@@ -210,9 +210,12 @@ impl Link<'_> {
             || (self.queue.bytes() < 2 * SEND_AHEAD_BYTES && self.gets.has_room())
     }
 
-    /// Waits until something can be read or written, or `wake`. A short read says that no more is there, so nobody asks again.
+    /// Waits until something can be read or written, or `wake`. A short read
+    /// says that no more is there, so nobody asks again.
     async fn wait_and_read(&mut self, wake: Instant) -> io::Result<()> {
-        let (reading, writing) = (self.is_reading(), !self.queue.is_empty());
+        // a get may have more cells than were taken ahead of the socket
+        let writing = !self.queue.is_empty() || !self.gets.is_empty();
+        let reading = self.is_reading();
         let mut spare = self.assembler.spare();
         let n = tokio::select! {
             read = self.reader.read_buf(&mut spare), if reading => read?,

@@ -82,6 +82,8 @@ pub type Tagged = (u32, Answer);
 pub struct Asker<'a> {
     /// Comes back with every answer.
     pub tag: u32,
+    /// Cells that are asked for; the last of them ends the request.
+    pub cells: u32,
     /// Whether [`Answer::Coming`] is wanted.
     pub announce: bool,
     /// Must have room for all answers.
@@ -93,6 +95,7 @@ impl<'a> Asker<'a> {
     pub fn single(answers: &'a mpsc::Sender<Tagged>) -> Self {
         Self {
             tag: 0,
+            cells: 0,
             announce: false,
             answers,
         }
@@ -101,6 +104,8 @@ impl<'a> Asker<'a> {
 
 struct Waiter {
     tag: u32,
+    /// Cells that have not come.
+    cells: u32,
     /// To be told before the first cell is whole.
     announce: bool,
     answers: mpsc::Sender<Tagged>,
@@ -234,6 +239,7 @@ impl Link {
             request,
             Waiter {
                 tag: asker.tag,
+                cells: asker.cells,
                 announce: asker.announce,
                 answers: asker.answers.clone(),
             },
@@ -345,14 +351,16 @@ impl Link {
     /// Hands an answer over. The entry goes with the last answer.
     fn answer(&self, request: u32, answer: Answer) -> io::Result<()> {
         let mut waiters = self.waiters.lock();
-        let Some(waiter) = waiters.by_request.get(&request) else {
+        let Some(waiter) = waiters.by_request.get_mut(&request) else {
             return Ok(());
         };
         let (tag, is_cell) = (waiter.tag, matches!(answer, Answer::Cell { .. }));
+        waiter.cells = waiter.cells.saturating_sub(is_cell.into());
+        let is_last = !is_cell || waiter.cells == 0;
         match waiter.answers.try_send((tag, answer)) {
             Err(mpsc::error::TrySendError::Full(_)) => Err(too_much()),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {
-                if !is_cell {
+                if is_last {
                     waiters.by_request.remove(&request);
                 }
                 Ok(())
@@ -387,11 +395,6 @@ impl Call {
         self.link
             .push_when_room(self.request, &message, cell.payload, pace)
             .await
-    }
-
-    /// No more answers are expected although the last one was a cell.
-    pub fn finish(self) {
-        self.link.waiters.lock().by_request.remove(&self.request);
     }
 }
 

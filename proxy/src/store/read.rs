@@ -73,7 +73,7 @@ enum State {
     /// Cells up to `end` are on their way. The call is held for what its
     /// dropping does: it cancels what has not come.
     Reading {
-        call: Call,
+        _call: Call,
         end: u32,
     },
     Failed(Failure),
@@ -103,7 +103,15 @@ fn tag(index: usize, generation: u32) -> u32 {
     (generation << 8) | (index as u32 & 0xff)
 }
 
-type Opening = Pin<Box<dyn Future<Output = (usize, u32, Result<Call, NodeError>)> + Send>>;
+/// A request that was sent, or could not be.
+struct Opened {
+    tag: u32,
+    /// One behind the last stripe that it asks for.
+    end: u32,
+    call: Result<Call, NodeError>,
+}
+
+type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
 
 /// Reads one object. Drop it to stop.
 pub struct ObjectReader {
@@ -240,8 +248,8 @@ impl ObjectReader {
             self.check_enough()?;
             tokio::select! {
                 Some((tag, answer)) = self.answers.recv() => self.on_answer(tag, answer),
-                Some((chunk, end, call)) = self.opening.next(), if !self.opening.is_empty() => {
-                    self.on_open(chunk, end, call);
+                Some(opened) = self.opening.next(), if !self.opening.is_empty() => {
+                    self.on_open(opened);
                 }
                 () = sleep_until(hedge_at.min(give_up)) => {
                     if Instant::now() >= give_up {
@@ -438,30 +446,36 @@ impl ObjectReader {
         Box::pin(async move {
             let end = window.end;
             let Some(node) = node.and_then(|n| store.pool.node(n)) else {
-                return (index, end, Err(NodeError::Deadline));
+                let call = Err(NodeError::Deadline);
+                return Opened { tag, end, call };
             };
             let asker = Asker {
                 tag,
+                cells: end - window.start,
                 announce,
                 answers: &sender,
             };
             let call = store.pool.get_cells(node, id, window, asker, deadline);
             let call = call.await;
-            (index, end, call)
+            Opened { tag, end, call }
         })
     }
 
-    fn on_open(&mut self, index: usize, end: u32, call: Result<Call, NodeError>) {
+    fn on_open(&mut self, opened: Opened) {
+        let Opened {
+            tag: opened,
+            end,
+            call,
+        } = opened;
+        let index = (opened & 0xff) as usize;
         let chunk = &mut self.chunks[index];
-        if !matches!(chunk.state, State::Opening) {
+        // answers may be quicker than this: then it was asked again, perhaps
+        if opened != tag(index, chunk.generation) || !matches!(chunk.state, State::Opening) {
             return;
         }
         match call {
-            Ok(call) if chunk.next < end => chunk.state = State::Reading { call, end },
-            Ok(call) => {
-                call.finish();
-                chunk.state = State::Idle;
-            }
+            Ok(call) if chunk.next < end => chunk.state = State::Reading { _call: call, end },
+            Ok(_) => chunk.state = State::Idle,
             Err(NodeError::Interrupted) => self.interrupted(index),
             Err(error) => {
                 let node = self.object.node(index);
@@ -525,11 +539,8 @@ impl ObjectReader {
         {
             node.answered(asked.elapsed());
         }
-        let ended = matches!(chunk.state, State::Reading { end, .. } if end == chunk.next);
-        if ended
-            && let State::Reading { call, .. } = std::mem::replace(&mut chunk.state, State::Idle)
-        {
-            call.finish();
+        if matches!(chunk.state, State::Reading { end, .. } if end == chunk.next) {
+            chunk.state = State::Idle;
         }
         metrics::counter!("scatterhoard_cells_read_total").increment(1);
         self.gather.keep(stripe, index, payload);

@@ -341,3 +341,38 @@ fn a_superseded_proxy_is_refused() {
         );
     }
 }
+
+#[test]
+fn a_get_of_more_than_is_sent_ahead_goes_on_to_its_end() {
+    const BYTES: usize = 512 << 10;
+    let mut world = world();
+    let mut visit = world.visit();
+    let geometry = Geometry::new(1, 0).unwrap();
+    let layout = Layout::new(geometry, 12 * BYTES as u64, BYTES as u32).unwrap();
+    let chunk = ChunkDescriptor {
+        layout,
+        ..chunk(1, 1)
+    };
+    for stripe in 0..12 {
+        let cell = chunk.cell(stripe, Bytes::from(vec![stripe as u8; BYTES]));
+        let said = visit
+            .link
+            .say(1, &put(&chunk, &cell, stripe == 11), &cell.payload);
+        said.unwrap();
+    }
+    let stored = visit.answer(1).0;
+    assert!(matches!(stored, Message::Stored { complete: true, .. }));
+    let get = Message::Get {
+        chunk: chunk.id,
+        first: 0,
+        count: 12,
+    };
+    visit.link.say(2, &get, &[]).unwrap();
+    for expected in 0..12 {
+        let (Message::Cell { stripe, .. }, payload) = visit.answer(2) else {
+            panic!("no cell {expected}");
+        };
+        assert!(stripe == expected && payload[..] == vec![expected as u8; BYTES][..]);
+    }
+    visit.leave();
+}
