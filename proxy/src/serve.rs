@@ -196,6 +196,7 @@ async fn start(
         patience: config.patience,
         hedge_after: config.hedge_after,
         ack: config.ack,
+        repair_bytes_per_s: config.repair_bytes_per_s,
         memory_bytes: config.inflight_bytes,
         dirty_bytes: config.dirty_bytes,
     };

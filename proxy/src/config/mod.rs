@@ -4,6 +4,7 @@ mod options;
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
     path::PathBuf,
     time::Duration,
 };
@@ -105,6 +106,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// How long an idle invocation is held open.
     pub linger: linger::Settings,
+    /// Bytes of objects read a second for repairs; none: no limit.
+    pub repair_bytes_per_s: Option<NonZeroU64>,
     /// Longest silence before a ping.
     pub warm_interval: Duration,
     /// How long before its deadline an instance returns.
@@ -209,6 +212,12 @@ impl Config {
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6379)));
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let linger_least = millis(options.linger_ms.unwrap_or(10));
+        // processes on this machine cost nothing while they wait
+        let linger_most = if functions == Functions::Local {
+            2_000
+        } else {
+            200
+        };
         Ok(Self {
             listen,
             link_listen: options.link_listen.unwrap_or(local(0)),
@@ -237,8 +246,11 @@ impl Config {
             data_dir: options.data_dir,
             linger: linger::Settings {
                 least: linger_least,
-                most: linger_least.max(millis(options.linger_max_ms.unwrap_or(200))),
+                most: linger_least.max(millis(options.linger_max_ms.unwrap_or(linger_most))),
             },
+            repair_bytes_per_s: NonZeroU64::new(
+                u64::from(options.repair_mb_s.unwrap_or(100)) * 1_000_000,
+            ),
             warm_interval: seconds(options.warm_interval_s.unwrap_or(60).max(1)),
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),

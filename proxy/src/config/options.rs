@@ -107,7 +107,7 @@ options! {
     /// How long an idle invocation is held open at least, in ms [default: 10]
     #[arg(long, env = "SCATTERHOARD_LINGER_MS", value_name = "MS")]
     linger_ms: u64,
-    /// At most, for nodes that are asked again and again, in ms [default: 200]
+    /// At most, for nodes that are asked again and again, in ms [default: 200; 2000 for local ones]
     #[arg(long, env = "SCATTERHOARD_LINGER_MAX_MS", value_name = "MS")]
     linger_max_ms: u64,
     /// Longest silence before a node is pinged, in s [default: 60]
@@ -152,6 +152,9 @@ options! {
     /// Longest shutdown, in s [default: 10]
     #[arg(long, env = "SCATTERHOARD_SHUTDOWN_TIMEOUT_S", value_name = "S")]
     shutdown_timeout_s: u64,
+    /// How much of damaged objects is repaired a second, in MB; 0: no limit [default: 100]
+    #[arg(long, env = "SCATTERHOARD_REPAIR_MB_S", value_name = "M")]
+    repair_mb_s: u32,
     /// Worker threads; 0: one per processor [default: 0]
     #[arg(long, env = "SCATTERHOARD_THREADS", value_name = "N")]
     threads: usize,

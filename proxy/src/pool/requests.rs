@@ -27,8 +27,9 @@ const MAX_INTERRUPTIONS: u32 = 4;
 
 /// Cells of a put that one answer acknowledges.
 const PUT_WINDOW_CELLS: u32 = 4;
-/// Windows of a put under way at once: one travels while the other is answered.
-const PUTS_AHEAD: usize = 2;
+/// Windows of a put under way at once: they travel while others are answered,
+/// and may be of a single cell where the body is no faster.
+const PUTS_AHEAD: usize = 4;
 
 /// A cell that takes longer to write than to hand over to another task.
 const LARGE_CELL_BYTES: usize = 32 * 1024;

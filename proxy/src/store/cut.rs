@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use scatterhoard_wire::Layout;
 use tokio::sync::Notify;
@@ -17,7 +17,6 @@ use crate::{
     codec::{Codec, CodecError},
     keyspace::Object,
     pool::{link::Pace, requests::CellSource},
-    value::Value,
 };
 
 /// The cells of one object that is written.
@@ -209,66 +208,6 @@ impl CellSource for ChunkOf<'_, '_> {
     }
 }
 
-/// Where the bytes of a value come from.
-pub trait Body: Send {
-    /// Why they do not come.
-    type Error: Send;
-    /// Whether its bytes are in memory, and accounted for, before they are asked.
-    const IN_MEMORY: bool = false;
-
-    /// The next `len` bytes, with zeros behind them up to `padded_len`.
-    fn next(
-        &mut self,
-        len: usize,
-        padded_len: usize,
-    ) -> impl Future<Output = Result<Bytes, Self::Error>> + Send;
-}
-
-/// A value that is in memory already.
-pub(super) struct InMemory(VecDeque<Bytes>);
-
-impl InMemory {
-    pub(super) fn new(value: &Value) -> Self {
-        Self(value.segments().iter().cloned().collect())
-    }
-}
-
-impl Body for InMemory {
-    type Error = std::convert::Infallible;
-    const IN_MEMORY: bool = true;
-
-    async fn next(&mut self, len: usize, padded_len: usize) -> Result<Bytes, Self::Error> {
-        Ok(take(&mut self.0, len, padded_len))
-    }
-}
-
-/// Takes `len` bytes off the front, padded with zeros to `padded_len`. Copies
-/// only where a segment's border or padding is in the way.
-fn take(rest: &mut VecDeque<Bytes>, len: usize, padded_len: usize) -> Bytes {
-    if len == padded_len
-        && let Some(front) = rest.front_mut()
-        && front.len() >= len
-    {
-        let cell = front.split_to(len);
-        if front.is_empty() {
-            rest.pop_front();
-        }
-        return cell;
-    }
-    let mut cell = BytesMut::with_capacity(padded_len);
-    while cell.len() < len {
-        let Some(front) = rest.front_mut() else { break };
-        let n = front.len().min(len - cell.len());
-        cell.extend_from_slice(&front[..n]);
-        front.advance(n);
-        if front.is_empty() {
-            rest.pop_front();
-        }
-    }
-    cell.resize(padded_len, 0);
-    cell.freeze()
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
@@ -276,7 +215,11 @@ mod tests {
     use scatterhoard_wire::{Geometry, GeometryPolicy};
 
     use super::*;
-    use crate::codec::Backend;
+    use crate::{
+        codec::Backend,
+        store::body::{Body, InMemory},
+        value::Value,
+    };
 
     /// Cuts a value whole.
     fn cut<'a>(value: &Value, layout: Layout, codec: &'a Codec) -> Stripes<'a> {

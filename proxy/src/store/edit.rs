@@ -4,11 +4,14 @@
 //! id, while the old one is read, stripe by stripe. The index then takes it only
 //! if the key still means what was read.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Body, Broken, Lookup, ObjectReader, ReadError, Store, Written};
+use super::{
+    Broken, Lookup, ReadError, Store, Written,
+    body::{Body, Stored},
+};
 use crate::value::Value;
 
 /// Large values edited at once; more wait. Each reads a few stripes ahead in
@@ -48,7 +51,7 @@ impl Store {
         patch: &Value,
     ) -> Result<Written, Broken<ReadError>> {
         let mut body = Edited {
-            old: Old::new(old),
+            old: Stored::new(old),
             patched,
             patch,
             at: 0,
@@ -64,50 +67,9 @@ impl Store {
     }
 }
 
-/// The old value's bytes, in order.
-struct Old {
-    here: VecDeque<Bytes>,
-    there: Option<ObjectReader>,
-}
-
-impl Old {
-    fn new(old: Lookup) -> Self {
-        let (here, there) = match old {
-            Lookup::Missing => (VecDeque::new(), None),
-            Lookup::Here(value) => (value.segments().iter().cloned().collect(), None),
-            Lookup::There(pinned) => (VecDeque::new(), Some(ObjectReader::new(pinned).unmetered())),
-        };
-        Self { here, there }
-    }
-
-    /// Fills `out` with the next bytes.
-    async fn fill(&mut self, mut out: &mut [u8]) -> Result<(), ReadError> {
-        while !out.is_empty() {
-            let Some(front) = self.here.front_mut() else {
-                let cells = match &mut self.there {
-                    Some(reader) => reader.next_cells().await?,
-                    None => None,
-                };
-                // shorter than the index says: cannot be
-                let cells = cells.ok_or(ReadError::Unavailable { failed: 0 })?;
-                self.here.extend(cells);
-                continue;
-            };
-            let n = front.len().min(out.len());
-            let (now, later) = out.split_at_mut(n);
-            now.copy_from_slice(&front.split_to(n));
-            out = later;
-            if front.is_empty() {
-                self.here.pop_front();
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The new value, as it is made of the old one and the patch.
 struct Edited<'a> {
-    old: Old,
+    old: Stored,
     patched: Patched,
     patch: &'a Value,
     /// Bytes made so far.
@@ -164,7 +126,7 @@ mod tests {
             let segments = vec![Bytes::copy_from_slice(&old[..halves]), Bytes::copy_from_slice(&old[halves..])];
             let patch = Value::from_segments(patch.into_iter().map(Bytes::from).collect());
             let mut body = Edited {
-                old: Old::new(Lookup::Here(Value::from_segments(segments))),
+                old: Stored::new(Lookup::Here(Value::from_segments(segments))),
                 patched,
                 patch: &patch,
                 at: 0,

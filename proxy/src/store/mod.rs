@@ -9,17 +9,21 @@
 
 mod ahead;
 mod behind;
+mod body;
+mod chunks;
 mod cut;
 mod edit;
 mod gather;
 mod hot;
 mod maintenance;
 mod read;
+mod repair;
 mod write;
 
 use std::{
     collections::HashSet,
     hash::BuildHasher,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -43,11 +47,11 @@ use crate::{
 };
 use behind::Behind;
 pub use behind::DirtyWrite;
-pub use cut::Body;
+pub use body::Body;
 pub use edit::Patched;
 use hot::HotTier;
-pub use maintenance::RepairJob;
 pub use read::{ObjectReader, ReadError};
+pub use repair::RepairJob;
 use write::Cargo;
 pub use write::{Broken, WriteError, Written};
 
@@ -79,6 +83,8 @@ pub struct Settings {
     pub memory_bytes: u64,
     /// Budget of values that no node has yet (`ack = proxy`), in bytes.
     pub dirty_bytes: u64,
+    /// Bytes of objects read a second for repairs; none: no limit.
+    pub repair_bytes_per_s: Option<NonZeroU64>,
     /// Longest wait for a node: for its link, or for one answer.
     pub patience: Duration,
     /// How long a read waits at most for its data chunks before it asks for parity.

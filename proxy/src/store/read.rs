@@ -16,7 +16,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Pinned, RepairJob, Store, ahead::Ahead, gather::Gather};
+use super::{
+    Pinned, RepairJob, Store,
+    ahead::Ahead,
+    chunks::{Chunk, Failure, State, index_of},
+    gather::Gather,
+};
 use crate::{
     codec::CodecError,
     keyspace::Object,
@@ -26,12 +31,12 @@ use crate::{
     },
 };
 
-/// Cells in one request to a node.
-const WINDOW_CELLS: u32 = 3;
 /// Stripes fetched ahead of the one that is delivered next, once enough nodes
 /// have said that they hold their chunk. Before that nothing may be handed on,
 /// and more cells of the first nodes would only keep the last one waiting.
 const AHEAD_STRIPES: u32 = 4;
+/// The same where cells take their time: as many as a link holds, and more.
+const AHEAD_WHEN_SLOW: u32 = 8;
 /// Nobody is late before that: a busy machine takes as long to look.
 const LEAST_HEDGE: Duration = Duration::from_millis(5);
 /// Interruptions of a chunk in a row before it is given up.
@@ -55,52 +60,6 @@ pub enum ReadError {
     /// Our own mistake.
     #[error(transparent)]
     Codec(#[from] CodecError),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    Missing,
-    Unreachable,
-}
-
-enum State {
-    /// Not asked: not needed so far, or too slow to be waited for.
-    Spare,
-    /// Nothing under way.
-    Idle,
-    /// Waiting for the link.
-    Opening,
-    /// Cells up to `end` are on their way. The call is held for what its
-    /// dropping does: it cancels what has not come.
-    Reading {
-        _call: Call,
-        end: u32,
-    },
-    Failed(Failure),
-}
-
-struct Chunk {
-    state: State,
-    /// First stripe that has not come.
-    next: u32,
-    /// One behind the last stripe that is wanted of it.
-    until: u32,
-    /// Its node has said that it holds all of it.
-    confirmed: bool,
-    interruptions: u32,
-    /// When its node was asked, until the first cell comes.
-    asked: Option<Instant>,
-    /// Counts the requests: answers to an earlier one are of no interest.
-    generation: u32,
-}
-
-/// Generations fit a tag beside the chunk's index; they may come round.
-const MAX_GENERATION: u32 = 0xff_ffff;
-
-/// Tells a request's answers from others' and from those of earlier requests.
-fn tag(index: usize, generation: u32) -> u32 {
-    // fewer than 256 chunks
-    (generation << 8) | (index as u32 & 0xff)
 }
 
 /// A request that was sent, or could not be.
@@ -143,23 +102,15 @@ impl ObjectReader {
     pub fn range(pinned: Pinned, bytes: Range<u64>) -> Self {
         let (store, object) = (pinned.store.clone(), pinned.object.clone());
         let n = object.chunks();
-        // room for a full window, a confirmation and a final word of every chunk
-        let (sender, answers) = mpsc::channel(n * (WINDOW_CELLS as usize + 3) + 1);
+        // room for all that is ahead, a confirmation and a final word to each request
+        let (sender, answers) = mpsc::channel(n * (AHEAD_WHEN_SLOW as usize + 4) + 1);
         let gather = Gather::new(object.layout, bytes);
         let chunk = |i| {
             let state = match object.node(i) {
                 Some(_) => State::Spare,
                 None => State::Failed(Failure::Missing),
             };
-            Chunk {
-                state,
-                next: gather.rest().start,
-                until: gather.rest().end,
-                confirmed: false,
-                interruptions: 0,
-                asked: None,
-                generation: 0,
-            }
+            Chunk::new(i, state, gather.rest())
         };
         let mut reader = Self {
             chunks: (0..n).map(chunk).collect(),
@@ -201,9 +152,10 @@ impl ObjectReader {
             let last = rest.clone().rfind(|s| wanted(chunk, s));
             let asked = &mut self.chunks[chunk];
             if let (Some(first), Some(last)) = (first, last) {
-                (asked.next, asked.until) = (first, last + 1);
+                asked.reset(first);
+                asked.until = last + 1;
                 match asked.state {
-                    State::Spare => asked.state = State::Idle,
+                    State::Spare => asked.state = State::Asked,
                     _ => self.narrow = false,
                 }
             }
@@ -266,9 +218,11 @@ impl ObjectReader {
 
     /// One behind the last stripe that may be asked for now, given memory.
     fn horizon(&mut self) -> u32 {
-        let ahead = match self.is_confirmed() {
-            true => AHEAD_STRIPES,
-            false => 1,
+        let slow = self.chunks.iter().any(|c| c.slow);
+        let ahead = match (slow, self.is_confirmed()) {
+            (true, _) => AHEAD_WHEN_SLOW,
+            (false, true) => AHEAD_STRIPES,
+            (false, false) => 1,
         };
         let last = self.gather.rest().end.min(self.gather.next() + ahead);
         while self.ahead.end() < last {
@@ -290,26 +244,11 @@ impl ObjectReader {
         (cells * layout.cell_len(stripe)) as u64
     }
 
-    /// All bytes of the next stripe, as cells; `None` at the end.
-    pub async fn next_stripe(&mut self) -> Result<Option<Vec<Bytes>>, ReadError> {
-        let stripe = self.gather.next();
-        let Some(mut cells) = self.next_cells().await? else {
-            return Ok(None);
-        };
-        while self.gather.next() == stripe {
-            match self.next_cells().await? {
-                Some(more) => cells.extend(more),
-                None => break,
-            }
-        }
-        Ok(Some(cells))
-    }
-
     /// Whether as many nodes as reading needs have said that they hold theirs.
     fn is_confirmed(&self) -> bool {
         let d = self.object.layout.geometry().data();
-        let confirmed = |c: &&Chunk| c.confirmed && !matches!(c.state, State::Failed(_));
-        let asked = |c: &&Chunk| !matches!(c.state, State::Spare);
+        let confirmed = |c: &&Chunk| c.confirmed && !c.is_failed();
+        let asked = |c: &&Chunk| c.state != State::Spare;
         let need = match self.narrow {
             true => self.chunks.iter().filter(asked).count(),
             false => d,
@@ -320,7 +259,7 @@ impl ObjectReader {
     fn take(&mut self) -> Result<Vec<Bytes>, ReadError> {
         let stripe = self.gather.next();
         let chunks = &self.chunks;
-        let given_up = |c: usize| matches!(chunks[c].state, State::Failed(_) | State::Spare);
+        let given_up = |c: usize| !chunks[c].is_asked();
         let cells = self.gather.take(&self.store.codec, given_up)?;
         if self.gather.next() > stripe {
             self.release_laggards();
@@ -332,8 +271,7 @@ impl ObjectReader {
     /// Chunks that were asked and have not brought the stripe that is due.
     fn late(&self) -> impl Iterator<Item = usize> + '_ {
         let due = self.gather.next();
-        let asked = |c: &Chunk| !matches!(c.state, State::Spare | State::Failed(_));
-        let late = move |(_, c): &(usize, &Chunk)| asked(c) && c.next <= due && due < c.until;
+        let late = move |(_, c): &(usize, &Chunk)| c.is_asked() && c.next <= due && due < c.until;
         self.chunks.iter().enumerate().filter(late).map(|(i, _)| i)
     }
 
@@ -362,23 +300,17 @@ impl ObjectReader {
     fn release_laggards(&mut self) {
         let d = self.object.layout.geometry().data();
         let due = self.gather.next();
-        let asked = |c: &Chunk| !matches!(c.state, State::Spare | State::Failed(_));
-        let mut surplus = self
-            .chunks
-            .iter()
-            .filter(|c| asked(c))
-            .count()
-            .saturating_sub(d);
+        let asked = self.chunks.iter().filter(|c| c.is_asked()).count();
+        let mut surplus = asked.saturating_sub(d);
         if self.narrow || surplus == 0 {
             return;
         }
         for at in (0..self.order.len()).rev() {
             let index = self.order[at];
             let chunk = &mut self.chunks[index];
-            if surplus > 0 && asked(chunk) && chunk.next < due {
-                // its answers are of no interest from now on
+            if surplus > 0 && chunk.is_asked() && chunk.next < due {
                 chunk.state = State::Spare;
-                chunk.generation = (chunk.generation + 1) & MAX_GENERATION;
+                chunk.reset(due);
                 self.order.remove(at);
                 self.order.push(index);
                 surplus -= 1;
@@ -388,9 +320,9 @@ impl ObjectReader {
 
     /// Asks one more chunk, if there is one.
     fn enlist(&mut self) {
-        let spare = |i: &&usize| matches!(self.chunks[**i].state, State::Spare);
+        let spare = |i: &&usize| self.chunks[**i].state == State::Spare;
         if let Some(&i) = self.order.iter().find(spare) {
-            self.chunks[i].state = State::Idle;
+            self.chunks[i].state = State::Asked;
         }
     }
 
@@ -400,40 +332,25 @@ impl ObjectReader {
         self.narrow = false;
         let d = self.object.layout.geometry().data();
         let rest = self.gather.rest();
-        let usable = |i: &usize| !matches!(self.chunks[*i].state, State::Failed(_));
+        let usable = |i: &usize| !self.chunks[*i].is_failed();
         let chosen: Vec<usize> = self.order.iter().copied().filter(usable).take(d).collect();
         for i in chosen {
             let (chunk, has_it) = (&mut self.chunks[i], self.gather.has(i));
             chunk.until = rest.end;
-            if !has_it && chunk.next > rest.start || matches!(chunk.state, State::Spare) {
-                // from the start of the stripe: what it has under way is dropped
-                chunk.next = rest.start;
-                chunk.state = State::Idle;
-                chunk.generation = (chunk.generation + 1) & MAX_GENERATION;
+            if !has_it && chunk.next > rest.start || chunk.state == State::Spare {
+                chunk.state = State::Asked;
+                chunk.reset(rest.start);
             }
         }
     }
 
-    /// Keeps every enlisted chunk busy, up to the window.
+    /// Keeps every chunk that is asked busy, as far as there is memory.
     fn top_up(&mut self) {
-        let next = self.gather.next();
-        let ahead = self.horizon();
+        let (due, horizon) = (self.gather.next(), self.horizon());
         for i in 0..self.chunks.len() {
-            let chunk = &mut self.chunks[i];
-            let horizon = chunk.until.min(ahead);
-            if !matches!(chunk.state, State::Idle) {
-                continue;
+            if let Some(window) = self.chunks[i].ask(due, horizon) {
+                self.opening.push(self.open(i, window));
             }
-            let from = chunk.next.max(next);
-            if from >= horizon {
-                continue;
-            }
-            chunk.next = from;
-            chunk.asked = Some(Instant::now());
-            chunk.state = State::Opening;
-            chunk.generation = (chunk.generation + 1) & MAX_GENERATION;
-            let window = from..horizon.min(from + WINDOW_CELLS);
-            self.opening.push(self.open(i, window));
         }
     }
 
@@ -441,7 +358,7 @@ impl ObjectReader {
         let (store, sender) = (self.store.clone(), self.sender.clone());
         let (id, node) = (self.object.descriptor(index).id, self.object.node(index));
         let deadline = Instant::now() + store.settings.patience;
-        let tag = tag(index, self.chunks[index].generation);
+        let tag = self.chunks[index].tag();
         let announce = !self.chunks[index].confirmed;
         Box::pin(async move {
             let end = window.end;
@@ -467,15 +384,14 @@ impl ObjectReader {
             end,
             call,
         } = opened;
-        let index = (opened & 0xff) as usize;
+        let index = index_of(opened);
         let chunk = &mut self.chunks[index];
         // answers may be quicker than this: then it was asked again, perhaps
-        if opened != tag(index, chunk.generation) || !matches!(chunk.state, State::Opening) {
+        if opened != chunk.tag() || !chunk.is_asked() {
             return;
         }
         match call {
-            Ok(call) if chunk.next < end => chunk.state = State::Reading { _call: call, end },
-            Ok(_) => chunk.state = State::Idle,
+            Ok(call) => chunk.opened(end, call),
             Err(NodeError::Interrupted) => self.interrupted(index),
             Err(error) => {
                 let node = self.object.node(index);
@@ -486,8 +402,8 @@ impl ObjectReader {
     }
 
     fn on_answer(&mut self, answered: u32, answer: Answer) {
-        let index = (answered & 0xff) as usize;
-        if answered != tag(index, self.chunks[index].generation) {
+        let index = index_of(answered);
+        if answered != self.chunks[index].tag() {
             return;
         }
         match answer {
@@ -521,36 +437,32 @@ impl ObjectReader {
         chunk.interruptions += 1;
         if chunk.interruptions > MAX_INTERRUPTIONS {
             self.fail(index, Failure::Unreachable);
-        } else if !matches!(chunk.state, State::Failed(_)) {
-            chunk.state = State::Idle;
+        } else if chunk.is_asked() {
+            chunk.reset(chunk.next);
         }
     }
 
     fn keep(&mut self, index: usize, stripe: u32, payload: BytesMut) {
         let chunk = &mut self.chunks[index];
-        chunk.next = stripe + 1;
-        chunk.confirmed = true;
-        chunk.interruptions = 0;
-        if let Some(asked) = chunk.asked.take()
+        if let Some(took) = chunk.came(stripe, Instant::now())
             && let Some(node) = self
                 .object
                 .node(index)
                 .and_then(|n| self.store.pool.node(n))
         {
-            node.answered(asked.elapsed());
-        }
-        if matches!(chunk.state, State::Reading { end, .. } if end == chunk.next) {
-            chunk.state = State::Idle;
+            node.answered(took);
         }
         metrics::counter!("scatterhoard_cells_read_total").increment(1);
         self.gather.keep(stripe, index, payload);
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
-        if matches!(self.chunks[index].state, State::Failed(_)) {
+        let chunk = &mut self.chunks[index];
+        if chunk.is_failed() {
             return;
         }
-        self.chunks[index].state = State::Failed(failure);
+        chunk.reset(chunk.next);
+        chunk.state = State::Failed(failure);
         if self.narrow {
             self.widen();
         } else {
@@ -559,16 +471,14 @@ impl ObjectReader {
     }
 
     fn failed(&self, failure: Failure) -> impl Iterator<Item = usize> + '_ {
-        let is_it =
-            move |(_, c): &(usize, &Chunk)| matches!(c.state, State::Failed(f) if f == failure);
+        let is_it = move |(_, c): &(usize, &Chunk)| c.state == State::Failed(failure);
         self.chunks.iter().enumerate().filter(is_it).map(|(i, _)| i)
     }
 
     /// Whether d chunks can still bring the stripe that is due.
     fn check_enough(&self) -> Result<(), ReadError> {
         let d = self.object.layout.geometry().data();
-        let usable =
-            |(i, c): &(usize, &Chunk)| !matches!(c.state, State::Failed(_)) || self.gather.has(*i);
+        let usable = |(i, c): &(usize, &Chunk)| !c.is_failed() || self.gather.has(*i);
         if self.chunks.iter().enumerate().filter(usable).count() >= d {
             return Ok(());
         }

@@ -10,7 +10,8 @@ use scatterhoard_wire::{Layout, NodeId, WriteId, geometry::GeometryError};
 use super::{
     Store,
     behind::Ticket,
-    cut::{Body, ChunkOf, InMemory, Stripes},
+    body::{Body, InMemory},
+    cut::{ChunkOf, Stripes},
 };
 use crate::{
     admission::Permit,
@@ -78,7 +79,7 @@ impl<E> From<WriteError> for Broken<E> {
 
 /// A write has so many bytes in memory at most, or one stripe. What nodes have
 /// already is kept within that, in case one asks again.
-const KEEP_BYTES: u64 = 16 << 20;
+const KEEP_BYTES: u64 = 32 << 20;
 /// Attempts to find room before a write fails.
 const ROOM_ATTEMPTS: usize = 8;
 /// Other nodes that a chunk is offered to when its own does not take it.
@@ -286,17 +287,17 @@ impl Store {
     }
 
     /// Cuts the body into stripes, as fast as memory is granted.
-    async fn take_in<B: Body>(
+    pub(super) async fn take_in<B: Body>(
         &self,
         stripes: &Stripes<'_>,
         layout: Layout,
         mut body: B,
     ) -> Result<(), Broken<B::Error>> {
         for stripe in 0..layout.stripes() {
-            stripes.begin(if B::IN_MEMORY {
-                Permit::default()
-            } else {
-                self.memory_for(stripes, stripe).await
+            stripes.room(KEEP_BYTES).await;
+            stripes.begin(match B::METERED {
+                true => self.memory_for(stripes, stripe).await,
+                false => Permit::default(),
             });
             for chunk in 0..layout.geometry().data() {
                 let range = layout.data_range(stripe, chunk);
@@ -311,7 +312,6 @@ impl Store {
 
     async fn memory_for(&self, stripes: &Stripes<'_>, stripe: u32) -> Permit {
         let bytes = stripes.stripe_bytes(stripe);
-        stripes.room(KEEP_BYTES).await;
         if let Some(memory) = self.memory.try_grant(bytes) {
             return memory;
         }
