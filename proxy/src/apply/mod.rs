@@ -180,13 +180,30 @@ pub async fn ready(store: &Arc<Store>, lookup: Lookup) -> ValueReply {
     }
 }
 
+/// Makes a value ready whose turn has not come, as [`ready`] does, if there is
+/// memory to spare; or gives the lookup back.
+pub async fn ready_early(store: &Arc<Store>, lookup: Lookup) -> Result<ValueReply, Lookup> {
+    match lookup {
+        Lookup::There(pinned) if !store.is_small(pinned.object()) => {
+            let reader = ObjectReader::early(pinned).map_err(Lookup::There)?;
+            let value = begin(store, reader).await;
+            Ok(value.unwrap_or_else(|error| ValueReply::Whole(error.into())))
+        }
+        lookup => Ok(ready(store, lookup).await),
+    }
+}
+
 /// Bytes of a value on nodes, the first of them confirmed.
 async fn stream(
     store: &Arc<Store>,
     pinned: Pinned,
     bytes: Range<u64>,
 ) -> Result<ValueReply, ReadError> {
-    let mut rest = Box::new(ObjectReader::range(pinned, bytes));
+    begin(store, ObjectReader::range(pinned, bytes)).await
+}
+
+async fn begin(store: &Arc<Store>, reader: ObjectReader) -> Result<ValueReply, ReadError> {
+    let mut rest = Box::new(reader);
     match rest.next_cells().await {
         Ok(Some(first)) => Ok(ValueReply::Stream { first, rest }),
         Ok(None) => Ok(ValueReply::Whole(Reply::Bulk(Value::Empty))),

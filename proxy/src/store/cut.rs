@@ -169,7 +169,7 @@ impl<'a> Stripes<'a> {
     }
 
     /// The cell, when it has come; `None` if it is not kept or will not come.
-    async fn cell(&self, stripe: u32, chunk: usize) -> Option<Bytes> {
+    pub(super) async fn cell(&self, stripe: u32, chunk: usize) -> Option<Bytes> {
         loop {
             let came = self.came.notified();
             {

@@ -371,10 +371,10 @@ impl Store {
         })
     }
 
-    /// Reads a whole value into memory; for small ones. Fills the hot tier.
+    /// Reads a whole value into memory that no budget knows; for small ones. Fills the hot tier.
     pub async fn read_whole(self: &Arc<Self>, pinned: Pinned) -> Result<Value, ReadError> {
         let (key, object) = (pinned.key.clone(), pinned.object.clone());
-        let mut reader = ObjectReader::new(pinned);
+        let mut reader = ObjectReader::new(pinned).unmetered();
         let mut segments = Vec::new();
         while let Some(cells) = reader.next_cells().await? {
             segments.extend(cells);

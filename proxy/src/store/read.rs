@@ -129,6 +129,18 @@ impl ObjectReader {
         reader
     }
 
+    /// Reads the whole of it, if there is memory to spare for its first stripe;
+    /// or gives it back. For values whose turn has not come.
+    pub fn early(pinned: Pinned) -> Result<Self, Pinned> {
+        let mut reader = Self::new(pinned);
+        let bytes = reader.stripe_bytes(reader.gather.next());
+        if reader.ahead.extend(&reader.store.memory, bytes) {
+            Ok(reader)
+        } else {
+            Err(reader.pinned)
+        }
+    }
+
     /// Reads in memory that is accounted for elsewhere.
     #[must_use]
     pub fn unmetered(mut self) -> Self {

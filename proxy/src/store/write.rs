@@ -267,9 +267,6 @@ impl Store {
         body: B,
         pace: Pace,
     ) -> Result<Vec<Option<NodeId>>, Broken<B::Error>> {
-        let rooms = self.find_room(&layout).await?;
-        // from here on dropping the attempt cleans up on all of them
-        attempt.nodes.extend(rooms.iter().map(|r| r.node().id));
         let stripes = Stripes::new(layout, &self.codec);
         let taking = async {
             let taken = self.take_in(&stripes, layout, body).await;
@@ -279,6 +276,11 @@ impl Store {
             taken
         };
         let sending = async {
+            // room is made, perhaps at others' cost, for bodies that do come
+            let _came = stripes.cell(0, layout.geometry().total() - 1).await;
+            let rooms = self.find_room(&layout).await?;
+            // from here on dropping the attempt cleans up on all of them
+            attempt.nodes.extend(rooms.iter().map(|r| r.node().id));
             let sent = self.send_out(attempt, &stripes, layout, rooms, pace);
             sent.await.map_err(Broken::from)
         };

@@ -125,3 +125,30 @@ fn appends_at_the_same_time_all_count() {
         assert!(line.iter().all(|b| *b == line[0]), "a piece was torn");
     }
 }
+
+#[test]
+fn many_large_values_at_once_come_in_order_and_in_little_memory() {
+    let server = Server::start(&["--node-memory-mb", "256", "--inflight-mb", "16"]);
+    let (mut redis, mut random) = (server.client(), Random::new(34));
+    let sizes = [
+        10, 5_000_000, 100_000, 300_000, 12_000_000, 70_000, 1, 3_000_000, 900_000,
+    ];
+    let values: Vec<Vec<u8>> = sizes.iter().map(|size| random.bytes(*size)).collect();
+    for (i, value) in values.iter().enumerate() {
+        let () = redis.set(i, value).unwrap();
+    }
+    let keys: Vec<usize> = (0..40).map(|i| (i * 5) % 10).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let read: Vec<Option<Vec<u8>>> = server.client().mget(&keys).unwrap();
+                for (key, read) in keys.iter().zip(read) {
+                    match values.get(*key) {
+                        Some(value) => assert_same(&key.to_string(), read.as_deref(), value),
+                        None => assert_eq!(read, None),
+                    }
+                }
+            });
+        }
+    });
+}

@@ -266,3 +266,26 @@ fn a_value_whose_nodes_go_while_it_is_sent_breaks_off_without_wrong_bytes() {
     assert_eq!(redis.get::<_, Vec<u8>>("new").unwrap(), vec![5; 3_000_000]);
     assert_eq!(redis.get::<_, Option<Vec<u8>>>("large").unwrap(), None);
 }
+
+#[test]
+fn bodies_that_are_only_announced_cost_nobody_a_value() {
+    let server = Server::start(&["--nodes", "4", "--data-parity", "2+1"]);
+    let (pattern, mut redis) = (Pattern::new(), server.client());
+    let () = redis.set("kept", pattern.at(0, 5_000_000)).unwrap();
+    let announced: Vec<_> = (0..10)
+        .map(|_| {
+            let (mut stream, reader) = connect(&server);
+            begin_set(&mut stream, "large", 200_000_000);
+            pattern.send(&mut stream, 100_000).unwrap();
+            (stream, reader)
+        })
+        .collect();
+    for _ in 0..5 {
+        let () = redis.set("other", pattern.at(7, 3_000_000)).unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let kept: Vec<u8> = redis.get("kept").unwrap();
+    assert_same("kept", Some(&kept), pattern.at(0, 5_000_000));
+    assert_eq!(server.metric("scatterhoard_evicted_objects_total"), 0.0);
+    drop(announced);
+}
