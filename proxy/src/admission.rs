@@ -41,6 +41,13 @@ pub struct Permit {
     _spare: Option<OwnedSemaphorePermit>,
 }
 
+impl Admitted {
+    /// Whether nothing was admitted.
+    pub fn is_empty(&self) -> bool {
+        self.permits.is_empty() && self.exempt.is_none()
+    }
+}
+
 impl Admission {
     /// A budget of `bytes`.
     pub fn new(bytes: u64) -> Self {

@@ -181,16 +181,21 @@ pub async fn ready(store: &Arc<Store>, lookup: Lookup) -> ValueReply {
 }
 
 /// Makes a value ready whose turn has not come, as [`ready`] does, if there is
-/// memory to spare; or gives the lookup back.
+/// memory to spare; or gives the lookup back. Also after any error: nobody looks
+/// after it while the value before is sent, which may outlast every deadline.
 pub async fn ready_early(store: &Arc<Store>, lookup: Lookup) -> Result<ValueReply, Lookup> {
-    match lookup {
-        Lookup::There(pinned) if !store.is_small(pinned.object()) => {
-            let reader = ObjectReader::early(pinned).map_err(Lookup::There)?;
-            let value = begin(store, reader).await;
-            Ok(value.unwrap_or_else(|error| ValueReply::Whole(error.into())))
-        }
-        lookup => Ok(ready(store, lookup).await),
-    }
+    let Lookup::There(pinned) = lookup else {
+        return Ok(ready(store, lookup).await);
+    };
+    let again = store.again(&pinned);
+    let value = if store.is_small(pinned.object()) {
+        let value = store.read_whole(pinned).await;
+        value.map(|value| ValueReply::Whole(Reply::Bulk(value)))
+    } else {
+        let reader = ObjectReader::early(pinned).map_err(Lookup::There)?;
+        begin(store, reader).await
+    };
+    value.map_err(|_| Lookup::There(again))
 }
 
 /// Bytes of a value on nodes, the first of them confirmed.

@@ -1,7 +1,14 @@
 //! One node of the pool as the proxy sees it: life, link, bytes, garbage.
 //! Everything here is quick and under one lock; what waits is in `pool`.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use scatterhoard_wire::{
@@ -277,7 +284,7 @@ impl Node {
         let fits = self.inner.lock().account.reserve(bytes);
         fits.then(|| Reservation {
             node: self.clone(),
-            bytes,
+            bytes: AtomicU64::new(bytes),
         })
     }
 
@@ -330,7 +337,7 @@ impl Inner {
 /// Bytes set aside on a node for a chunk under way.
 pub struct Reservation {
     node: Arc<Node>,
-    bytes: u64,
+    bytes: AtomicU64,
 }
 
 impl Reservation {
@@ -338,10 +345,18 @@ impl Reservation {
     pub fn node(&self) -> &Arc<Node> {
         &self.node
     }
+
+    /// The node counts the chunk itself now.
+    pub fn settle(&self) {
+        let bytes = self.bytes.swap(0, Ordering::Relaxed);
+        if bytes > 0 {
+            self.node.inner.lock().account.release(bytes);
+        }
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.node.inner.lock().account.release(self.bytes);
+        self.settle();
     }
 }

@@ -122,6 +122,7 @@ impl Pool {
                 Sent::Interrupted => interruptions += 1,
                 Sent::Elsewhere => {
                     put.stored = 0;
+                    cells.stored(0);
                     restarts += 1;
                 }
             }
@@ -267,7 +268,12 @@ impl<S: CellSource> Put<'_, S> {
                 answer = timeout(self.patience, answers.recv()) => {
                     answer.map_err(|_| PutError::Timeout)?
                 }
-                _ = self.cells.cell(next), if more => continue,
+                cell = self.cells.cell(next), if more => {
+                    if cell.is_none() {
+                        return Err(PutError::Gone);
+                    }
+                    continue;
+                }
             };
             let Some((end, Answer::Stored { complete })) = answer else {
                 return refused(answer);

@@ -23,6 +23,7 @@ struct Incoming<'a> {
     input: &'a mut BytesMut,
     stream: &'a mut TcpStream,
     rest_bytes: &'a mut u64,
+    metered: bool,
 }
 
 impl Incoming<'_> {
@@ -55,6 +56,10 @@ impl Incoming<'_> {
 impl Body for Incoming<'_> {
     type Error = SessionError;
 
+    fn is_metered(&self) -> bool {
+        self.metered
+    }
+
     async fn next(&mut self, len: usize, padded_len: usize) -> Result<Bytes, SessionError> {
         let mut cell = self.read(len, padded_len).await?;
         cell.resize(padded_len, 0);
@@ -81,6 +86,7 @@ impl Session {
                         input: &mut self.input,
                         stream: &mut self.stream,
                         rest_bytes: &mut rest_bytes,
+                        metered: true,
                     };
                     segments.push(incoming.read(size, size).await?.freeze());
                 }
@@ -98,6 +104,7 @@ impl Session {
             input: &mut self.input,
             stream: &mut self.stream,
             rest_bytes: &mut rest_bytes,
+            metered: self.admitted.is_empty(),
         };
         let upload = match self.context.store.write_from(len, incoming).await {
             Ok(written) => Ok(written),
@@ -108,6 +115,7 @@ impl Session {
             input: &mut self.input,
             stream: &mut self.stream,
             rest_bytes: &mut rest_bytes,
+            metered: false,
         };
         while *waste.rest_bytes > 0 {
             let piece = WASTE_BYTES.min(usize::try_from(*waste.rest_bytes).unwrap_or(WASTE_BYTES));

@@ -12,8 +12,9 @@ use crate::value::Value;
 pub trait Body: Send {
     /// Why they do not come.
     type Error: Send;
-    /// Whether memory must be granted for its bytes; or it is accounted for.
-    const METERED: bool = true;
+    /// Whether memory must be granted for its bytes. Not where memory is held
+    /// already that others wait for: both would wait for ever.
+    fn is_metered(&self) -> bool;
 
     /// The next `len` bytes, with zeros behind them up to `padded_len`.
     fn next(
@@ -34,7 +35,10 @@ impl InMemory {
 
 impl Body for InMemory {
     type Error = std::convert::Infallible;
-    const METERED: bool = false;
+
+    fn is_metered(&self) -> bool {
+        false
+    }
 
     async fn next(&mut self, len: usize, padded_len: usize) -> Result<Bytes, Self::Error> {
         Ok(take(&mut self.0, len, padded_len))
@@ -124,7 +128,10 @@ impl Stored {
 
 impl Body for Stored {
     type Error = ReadError;
-    const METERED: bool = false;
+
+    fn is_metered(&self) -> bool {
+        false
+    }
 
     async fn next(&mut self, len: usize, padded_len: usize) -> Result<Bytes, ReadError> {
         if len > 0 {

@@ -149,6 +149,11 @@ impl Chunk {
         Some(took)
     }
 
+    /// What comes next does not say how long its node takes.
+    pub(super) fn forget_time(&mut self) {
+        self.since = None;
+    }
+
     /// Gives up what is under way; from `next` on it may be asked again.
     pub(super) fn reset(&mut self, next: u32) {
         self.calls.clear();

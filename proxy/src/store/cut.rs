@@ -16,7 +16,7 @@ use crate::{
     admission::Permit,
     codec::{Codec, CodecError},
     keyspace::Object,
-    pool::{link::Pace, requests::CellSource},
+    pool::{link::Pace, node::Reservation, requests::CellSource},
 };
 
 /// The cells of one object that is written.
@@ -190,6 +190,7 @@ impl<'a> Stripes<'a> {
 pub(super) struct ChunkOf<'a, 'b> {
     pub(super) stripes: &'a Stripes<'b>,
     pub(super) plan: &'a Object,
+    pub(super) room: &'a Reservation,
     pub(super) index: usize,
     pub(super) pace: Pace,
 }
@@ -204,6 +205,8 @@ impl CellSource for ChunkOf<'_, '_> {
     }
 
     fn stored(&self, below: u32) {
+        // the node counts the whole chunk from its first cell on, and says so
+        self.room.settle();
         self.stripes.stored(self.index, below);
     }
 }

@@ -14,9 +14,9 @@ use super::{
 };
 use crate::value::Value;
 
-/// Large values edited at once; more wait. Each reads a few stripes ahead in
-/// memory that no budget knows, since waiting for a budget with memory in hand
-/// could last for ever.
+/// Large values edited at once; more wait. Each reads and writes
+/// a few stripes in memory that no budget knows, since waiting for a budget with
+/// memory in hand could last for ever.
 pub(super) const EDITS_AT_ONCE: usize = 8;
 
 /// Where the bytes of a patch go.
@@ -78,6 +78,11 @@ struct Edited<'a> {
 
 impl Body for Edited<'_> {
     type Error = ReadError;
+
+    /// The patch is in memory that was granted.
+    fn is_metered(&self) -> bool {
+        false
+    }
 
     async fn next(&mut self, len: usize, padded_len: usize) -> Result<Bytes, ReadError> {
         let mut cell = BytesMut::zeroed(padded_len);

@@ -9,7 +9,7 @@
 use std::{future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use scatterhoard_wire::message::Refusal;
 use tokio::{
     sync::mpsc,
@@ -39,6 +39,8 @@ const AHEAD_STRIPES: u32 = 4;
 const AHEAD_WHEN_SLOW: u32 = 8;
 /// Nobody is late before that: a busy machine takes as long to look.
 const LEAST_HEDGE: Duration = Duration::from_millis(5);
+/// Left alone for longer, a reader does not know when its answers came.
+const SHORT_ABSENCE: Duration = Duration::from_millis(4);
 /// Interruptions of a chunk in a row before it is given up.
 const MAX_INTERRUPTIONS: u32 = 6;
 
@@ -84,6 +86,8 @@ pub struct ObjectReader {
     /// of them answer, no others are needed.
     narrow: bool,
     ahead: Ahead,
+    /// When it was left alone with bytes handed on.
+    left_at: Option<Instant>,
     opening: FuturesUnordered<Opening>,
     answers: mpsc::Receiver<Tagged>,
     sender: mpsc::Sender<Tagged>,
@@ -103,7 +107,7 @@ impl ObjectReader {
         let (store, object) = (pinned.store.clone(), pinned.object.clone());
         let n = object.chunks();
         // room for all that is ahead, a confirmation and a final word to each request
-        let (sender, answers) = mpsc::channel(n * (AHEAD_WHEN_SLOW as usize + 4) + 1);
+        let (sender, answers) = mpsc::channel(n * (2 * AHEAD_WHEN_SLOW as usize + 8));
         let gather = Gather::new(object.layout, bytes);
         let chunk = |i| {
             let state = match object.node(i) {
@@ -117,6 +121,7 @@ impl ObjectReader {
             order: store.reading_order(&object),
             narrow: false,
             ahead: Ahead::new(gather.next()),
+            left_at: None,
             gather,
             opening: FuturesUnordered::new(),
             answers,
@@ -196,6 +201,10 @@ impl ObjectReader {
             self.ahead.finish();
             return Ok(None);
         }
+        if self.left_at.is_some_and(|at| at.elapsed() > SHORT_ABSENCE) {
+            // what came meanwhile says nothing about the nodes
+            self.chunks.iter_mut().for_each(Chunk::forget_time);
+        }
         let (due, bytes) = (self.gather.next(), self.stripe_bytes(self.gather.next()));
         self.ahead.advance(due, &self.store.memory, bytes).await;
         self.top_up();
@@ -206,6 +215,11 @@ impl ObjectReader {
             if self.is_confirmed() {
                 let cells = self.take()?;
                 if !cells.is_empty() {
+                    // while these are handed on, the next may travel
+                    while let Some(Some(opened)) = self.opening.next().now_or_never() {
+                        self.on_open(opened);
+                    }
+                    self.left_at = Some(Instant::now());
                     return Ok(Some(cells));
                 }
             }
@@ -258,9 +272,13 @@ impl ObjectReader {
 
     /// Whether as many nodes as reading needs have said that they hold theirs.
     fn is_confirmed(&self) -> bool {
+        if self.left_at.is_some() {
+            // it was: what is handed on cannot be taken back
+            return true;
+        }
         let d = self.object.layout.geometry().data();
         let confirmed = |c: &&Chunk| c.confirmed && !c.is_failed();
-        let asked = |c: &&Chunk| c.state != State::Spare;
+        let asked = |c: &&Chunk| c.is_asked() && (c.confirmed || c.next < self.ahead.end());
         let need = match self.narrow {
             true => self.chunks.iter().filter(asked).count(),
             false => d,
@@ -369,7 +387,6 @@ impl ObjectReader {
     fn open(&self, index: usize, window: Range<u32>) -> Opening {
         let (store, sender) = (self.store.clone(), self.sender.clone());
         let (id, node) = (self.object.descriptor(index).id, self.object.node(index));
-        let deadline = Instant::now() + store.settings.patience;
         let tag = self.chunks[index].tag();
         let announce = !self.chunks[index].confirmed;
         Box::pin(async move {
@@ -384,6 +401,8 @@ impl ObjectReader {
                 announce,
                 answers: &sender,
             };
+            // from when it is looked after: the reader may have been left alone
+            let deadline = Instant::now() + store.settings.patience;
             let call = store.pool.get_cells(node, id, window, asker, deadline);
             let call = call.await;
             Opened { tag, end, call }
@@ -404,7 +423,7 @@ impl ObjectReader {
         }
         match call {
             Ok(call) => chunk.opened(end, call),
-            Err(NodeError::Interrupted) => self.interrupted(index),
+            Err(NodeError::Interrupted | NodeError::Deadline) => self.interrupted(index),
             Err(error) => {
                 let node = self.object.node(index);
                 tracing::info!(?node, %error, "chunk not reachable");

@@ -110,10 +110,11 @@ impl Store {
             let chunk = ChunkOf {
                 stripes: &stripes,
                 plan: &object,
+                room,
                 index: *index,
                 pace: Pace::Batched,
             };
-            self.repair_chunk(job, chunk, room)
+            self.repair_chunk(job, chunk)
         }));
         let (taken, sent) = tokio::join!(taking, sending);
         match taken {
@@ -147,13 +148,8 @@ impl Store {
     }
 
     /// Sends one chunk, and has the index name its node; whether it does.
-    async fn repair_chunk(
-        self: &Arc<Self>,
-        job: &RepairJob,
-        chunk: ChunkOf<'_, '_>,
-        room: &Reservation,
-    ) -> bool {
-        let (object, node) = (chunk.plan, room.node());
+    async fn repair_chunk(self: &Arc<Self>, job: &RepairJob, chunk: ChunkOf<'_, '_>) -> bool {
+        let (object, node) = (chunk.plan, chunk.room.node());
         let descriptor = object.descriptor(chunk.index);
         let patience = self.settings.patience;
         let put = self

@@ -297,7 +297,7 @@ impl Store {
     ) -> Result<(), Broken<B::Error>> {
         for stripe in 0..layout.stripes() {
             stripes.room(KEEP_BYTES).await;
-            stripes.begin(match B::METERED {
+            stripes.begin(match body.is_metered() {
                 true => self.memory_for(stripes, stripe).await,
                 false => Permit::default(),
             });
@@ -314,7 +314,8 @@ impl Store {
 
     async fn memory_for(&self, stripes: &Stripes<'_>, stripe: u32) -> Permit {
         let bytes = stripes.stripe_bytes(stripe);
-        if let Some(memory) = self.memory.try_grant(bytes) {
+        // half of all memory stays free for what is urgent
+        if let Some(memory) = self.memory.try_grant_spare(bytes) {
             return memory;
         }
         stripes.economise();
@@ -333,15 +334,7 @@ impl Store {
     ) -> Result<Vec<Option<NodeId>>, WriteError> {
         let (total, need) = (layout.geometry().total(), quorum(&layout));
         let plan = Object::new(attempt.write_id, layout, vec![None; total]);
-        let send = |index, room, tries| {
-            let chunk = ChunkOf {
-                stripes,
-                plan: &plan,
-                index,
-                pace,
-            };
-            self.send_chunk(chunk, room, tries)
-        };
+        let send = |index, room, tries| self.send_chunk(stripes, &plan, pace, index, room, tries);
         // nothing is kept for chunks that have no node
         (rooms.len()..total).for_each(|index| stripes.stored(index, u32::MAX));
         let mut sending: FuturesUnordered<_> = rooms
@@ -388,10 +381,20 @@ impl Store {
 
     async fn send_chunk(
         self: &Arc<Self>,
-        chunk: ChunkOf<'_, '_>,
+        stripes: &Stripes<'_>,
+        plan: &Object,
+        pace: Pace,
+        index: usize,
         room: Reservation,
         tries: usize,
     ) -> Sent {
+        let chunk = ChunkOf {
+            stripes,
+            plan,
+            room: &room,
+            index,
+            pace,
+        };
         let descriptor = chunk.plan.descriptor(chunk.index);
         let (patience, pace) = (self.settings.patience, chunk.pace);
         let result = self

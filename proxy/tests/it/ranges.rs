@@ -152,3 +152,25 @@ fn many_large_values_at_once_come_in_order_and_in_little_memory() {
         }
     });
 }
+
+#[test]
+fn a_part_over_the_border_of_two_stripes_asks_two_nodes() {
+    let server = Server::start(&[
+        "--data-parity",
+        "4+2",
+        "--nodes",
+        "8",
+        "--hedge-after-ms",
+        "1000",
+    ]);
+    let mut redis = server.client();
+    let value = Random::new(35).bytes(SIZE);
+    let () = redis.set("large", &value).unwrap();
+    let cells = || server.metric("scatterhoard_cells_read_total");
+    let before = cells();
+    let border = 4 * 262_144;
+    let part = get_range(&mut redis, border as isize - 10, border as isize + 9);
+    assert_same("part", Some(&part), &value[border - 10..border + 10]);
+    assert_eq!(cells() - before, 2.0);
+    assert_eq!(server.metric("scatterhoard_hedged_reads_total"), 0.0);
+}

@@ -289,3 +289,50 @@ fn bodies_that_are_only_announced_cost_nobody_a_value() {
     assert_eq!(server.metric("scatterhoard_evicted_objects_total"), 0.0);
     drop(announced);
 }
+
+#[test]
+fn readers_that_pause_longer_than_nodes_wait_get_the_rest() {
+    let server = Server::start(&["--node-memory-mb", "256"]);
+    let pattern = Pattern::new();
+    let sizes = [100_000_000, 40_000_000, 50_000];
+    for (key, bytes) in ["a", "b", "c"].iter().zip(sizes) {
+        store(&server, &pattern, key, bytes);
+    }
+    let (mut stream, mut reader) = connect(&server);
+    ask(&mut stream, &["MGET", "a", "b", "c"]);
+    assert_eq!(line(&mut reader), "*3");
+    assert_eq!(line(&mut reader), "$100000000");
+    // in the middle, and again: every link is gone, and every deadline over
+    let mut at = 0;
+    for part in [3_000_000, 40_000_000, 57_000_000] {
+        pattern.expect(&mut reader, at, part);
+        at += part;
+        std::thread::sleep(Duration::from_secs(6));
+    }
+    assert_eq!(line(&mut reader), "");
+    for bytes in &sizes[1..] {
+        assert_eq!(line(&mut reader), format!("${bytes}"));
+        pattern.expect(&mut reader, 0, *bytes);
+        assert_eq!(line(&mut reader), "");
+    }
+}
+
+#[test]
+fn patches_as_large_as_all_memory_wait_for_nobody() {
+    let server = Server::start(&["--inflight-mb", "7", "--node-memory-mb", "256"]);
+    let value = Random::new(43).bytes(9_000_000);
+    std::thread::scope(|scope| {
+        for client in 0..3 {
+            let (server, value) = (&server, &value);
+            scope.spawn(move || {
+                let (mut redis, key) = (server.client(), format!("log:{client}"));
+                for round in 1..=2 {
+                    let len: usize = redis.append(&key, value).unwrap();
+                    assert_eq!(len, round * value.len());
+                }
+                let read: Vec<u8> = redis.get(&key).unwrap();
+                assert_same(&key, Some(&read), &[&value[..], &value[..]].concat());
+            });
+        }
+    });
+}
