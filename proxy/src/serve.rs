@@ -13,7 +13,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -112,8 +112,11 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let started = start(&config, &links, local.as_ref(), data_dir.as_ref()).await;
     let result = match started {
         Ok(started) => {
+            // whoever reads that it is ready may ask it to stop at once
+            let stops = Stops::listen()?;
             announce(&config, &clients, admin.as_ref())?;
             let server = Server {
+                stops,
                 config,
                 metrics,
                 local: local.as_ref(),
@@ -241,7 +244,23 @@ fn announce(config: &Config, clients: &TcpListener, admin: Option<&TcpListener>)
     Ok(())
 }
 
+/// The signals that end the program in good order.
+struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 struct Server<'a> {
+    stops: Stops,
     config: Config,
     metrics: PrometheusHandle,
     local: Option<&'a LocalLambda>,
@@ -283,10 +302,10 @@ impl Server<'_> {
             let admin = Admin::new(context.clone(), self.metrics, local);
             tasks.spawn(admin.serve(listener, stop.clone()));
         }
-        let (mut terminate, mut interrupt) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        );
+        let Stops {
+            mut terminate,
+            mut interrupt,
+        } = self.stops;
         let sessions = TaskTracker::new();
         let end = tokio::select! {
             () = accept(&context, clients, &sessions, &stop) => Ok(()),
