@@ -92,6 +92,7 @@ fn gauges(context: &Context) {
         .sum();
     metrics::gauge!("scatterhoard_keys").set(keys as f64);
     metrics::gauge!("scatterhoard_object_bytes").set(index.bytes() as f64);
+    metrics::gauge!("scatterhoard_segments").set(index.segments() as f64);
     metrics::counter!("scatterhoard_expired_keys_total").absolute(index.expired_total());
     drop(index);
     metrics::gauge!("scatterhoard_hot_tier_bytes").set(store.hot_bytes() as f64);

@@ -199,6 +199,7 @@ async fn start(
         patience: config.patience,
         hedge_after: config.hedge_after,
         ack: config.ack,
+        pack_up_to_bytes: config.pack_up_to_bytes,
         repair_bytes_per_s: config.repair_bytes_per_s,
         memory_bytes: config.inflight_bytes,
         dirty_bytes: config.dirty_bytes,
@@ -288,6 +289,8 @@ impl Server<'_> {
         pool.start(links);
         tasks.spawn(store.clone().expire_for_ever(stop.clone()));
         tasks.spawn(store.clone().repair_for_ever(chores.repairs, stop.clone()));
+        tasks.spawn(store.clone().pack_for_ever(chores.small, drain.clone()));
+        tasks.spawn(store.clone().clean_for_ever(stop.clone()));
         tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone()));
         tasks.spawn(store.clone().attend(events, stop.clone()));
         let context = Arc::new(Context {

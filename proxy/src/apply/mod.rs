@@ -135,7 +135,7 @@ impl From<WriteError> for Reply {
             }
             WriteError::TooLarge { .. } => format!("OOM {error}"),
             WriteError::Size(_) => format!("ERR {error}"),
-            WriteError::Nodes(_) | WriteError::Quorum { .. } => {
+            WriteError::Nodes(_) | WriteError::Quorum { .. } | WriteError::Stopping => {
                 format!("UNAVAILABLE {error}; try again")
             }
             WriteError::Superseded => format!("READONLY {error}"),

@@ -36,7 +36,7 @@ impl Backend {
 }
 
 /// The matrix cannot be made or the cells do not fit it: our own mistake.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("erasure code: {0}")]
 pub struct CodecError(String);
 

@@ -98,6 +98,8 @@ pub struct Config {
     pub hot_bytes: u64,
     /// Longest value of the hot tier in bytes.
     pub hot_value_bytes: u64,
+    /// Longest value that shares a segment with others, in bytes; 0: none does.
+    pub pack_up_to_bytes: u64,
     /// When small writes are acknowledged.
     pub ack: Ack,
     /// Budget of values acknowledged from memory, in bytes.
@@ -241,6 +243,7 @@ impl Config {
             codec: options.codec.unwrap_or(Backend::ReedSolomonErasure),
             hot_bytes,
             hot_value_bytes: kib(options.hot_value_kb, 64 << 10),
+            pack_up_to_bytes: kib(options.pack_up_to_kb, 16 << 10),
             ack: options.ack.unwrap_or_default(),
             dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
             data_dir: options.data_dir,

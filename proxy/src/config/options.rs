@@ -76,6 +76,10 @@ options! {
     /// Longest value that the hot tier keeps, in KB [default: 64]
     #[arg(long, env = "SCATTERHOARD_HOT_VALUE_KB", value_name = "K")]
     hot_value_kb: u32,
+    /// Longest value that shares a segment with others written at the same time,
+    /// in KB; 0: none does [default: 16]
+    #[arg(long, env = "SCATTERHOARD_PACK_UP_TO_KB", value_name = "K")]
+    pack_up_to_kb: u32,
     /// When small writes are acknowledged: by a quorum of nodes, or by the
     /// proxy's memory, which may lose the last ones if it dies [default: quorum]
     #[arg(long, env = "SCATTERHOARD_ACK", value_name = "WHO", value_enum)]

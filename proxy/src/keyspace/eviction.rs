@@ -1,7 +1,10 @@
 //! Which objects go when nodes are full. Pure: the caller says what would help
 //! and when it is enough.
 
+use std::collections::HashMap;
+
 use rand::{Rng, seq::SliceRandom};
+use scatterhoard_wire::WriteId;
 use serde::{Deserialize, Serialize};
 
 use super::{Keyspace, Object};
@@ -59,43 +62,87 @@ pub(super) fn victims(
 ) -> Vec<u32> {
     let by_age = || keyspace.recency.oldest_first(&keyspace.slots);
     let is_volatile = |i: &u32| keyspace.slot(*i).is_some_and(|s| s.expires_unix_ms != 0);
+    let mut choice = Choice::new(keyspace, wanted);
     match policy {
-        EvictionPolicy::Noeviction => Vec::new(),
-        EvictionPolicy::AllkeysLru => choose(keyspace, by_age(), wanted),
-        EvictionPolicy::VolatileLru => choose(keyspace, by_age().filter(is_volatile), wanted),
+        EvictionPolicy::Noeviction => return Vec::new(),
+        EvictionPolicy::AllkeysLru => choice.from(by_age(), |_| true),
+        EvictionPolicy::VolatileLru => choice.from(by_age().filter(is_volatile), is_volatile),
         EvictionPolicy::VolatileTtl => {
-            choose(keyspace, keyspace.expiries.iter().map(|(_, i)| *i), wanted)
+            choice.from(keyspace.expiries.iter().map(|(_, i)| *i), is_volatile)
         }
         EvictionPolicy::AllkeysRandom => {
             let mut all: Vec<u32> = by_age().collect();
             all.shuffle(rng);
-            choose(keyspace, all.into_iter(), wanted)
+            choice.from(all.into_iter(), |_| true)
         }
     }
+    choice.chosen
 }
 
-fn choose(
-    keyspace: &Keyspace,
-    order: impl Iterator<Item = u32>,
-    wanted: &mut impl FnMut(&Object) -> Verdict,
-) -> Vec<u32> {
-    let mut chosen = Vec::new();
-    for i in order.take(MAX_LOOKED_AT) {
-        let Some(slot) = keyspace.slot(i) else {
-            continue;
-        };
-        // a pinned object frees nothing until its readers are done
-        if keyspace.pins.contains_key(&slot.object.write_id) {
-            continue;
+/// Objects that are looked at in a policy's order.
+struct Choice<'a, W> {
+    keyspace: &'a Keyspace,
+    wanted: &'a mut W,
+    /// Values of each segment that were looked at; none once it was decided on.
+    /// A segment goes as a whole: when the policy has come to half of its values.
+    segments: HashMap<WriteId, Option<u32>>,
+    chosen: Vec<u32>,
+}
+
+impl<'a, W: FnMut(&Object) -> Verdict> Choice<'a, W> {
+    fn new(keyspace: &'a Keyspace, wanted: &'a mut W) -> Self {
+        Self {
+            keyspace,
+            wanted,
+            segments: HashMap::new(),
+            chosen: Vec::new(),
         }
-        match wanted(&slot.object) {
-            Verdict::Skip => {}
-            Verdict::Take => chosen.push(i),
-            Verdict::TakeAndStop => {
-                chosen.push(i);
-                break;
+    }
+
+    fn from(&mut self, order: impl Iterator<Item = u32>, may_go: impl Fn(&u32) -> bool) {
+        for i in order.take(MAX_LOOKED_AT) {
+            let Some(slot) = self.keyspace.slot(i) else {
+                continue;
+            };
+            let verdict = match slot.object.place() {
+                Some(place) => self.consider_segment(place.segment, &may_go),
+                None => self.consider(&slot.object, || vec![i]),
+            };
+            if verdict == Verdict::TakeAndStop {
+                return;
             }
         }
     }
-    chosen
+
+    fn consider_segment(&mut self, id: WriteId, may_go: impl Fn(&u32) -> bool) -> Verdict {
+        let looked_at = self.segments.entry(id).or_insert(Some(0));
+        let Some(count) = looked_at else {
+            return Verdict::Skip;
+        };
+        *count += 1;
+        if *count * 2 < self.keyspace.segments.references(id) {
+            return Verdict::Skip;
+        }
+        *looked_at = None;
+        let members = self.keyspace.member_slots(id);
+        match self.keyspace.segments.object(id) {
+            Some(object) if members.iter().all(may_go) => {
+                let object = object.clone();
+                self.consider(&object, || members)
+            }
+            _ => Verdict::Skip,
+        }
+    }
+
+    fn consider(&mut self, object: &Object, slots: impl FnOnce() -> Vec<u32>) -> Verdict {
+        // a pinned object frees nothing until its readers are done
+        if self.keyspace.pins.contains_key(&object.write_id) {
+            return Verdict::Skip;
+        }
+        let verdict = (self.wanted)(object);
+        if verdict != Verdict::Skip {
+            self.chosen.extend(slots());
+        }
+        verdict
+    }
 }

@@ -10,6 +10,7 @@
 pub mod eviction;
 mod object;
 mod recency;
+mod segments;
 mod walk;
 
 use std::{
@@ -22,8 +23,10 @@ use rand::Rng;
 use scatterhoard_wire::WriteId;
 
 pub use eviction::EvictionPolicy;
-pub use object::Object;
+pub use object::{Object, Place};
 use recency::{Links, Recency};
+pub use segments::Member;
+use segments::Segments;
 
 /// Number of databases that SELECT knows.
 pub const DATABASES: usize = 16;
@@ -99,6 +102,7 @@ pub struct Keyspace {
     bytes: u64,
     pins: HashMap<WriteId, u32>,
     deferred: HashMap<WriteId, Arc<Object>>,
+    segments: Segments,
     freed: Vec<Arc<Object>>,
     expired_total: u64,
 }
@@ -116,6 +120,7 @@ impl Default for Keyspace {
             bytes: 0,
             pins: HashMap::new(),
             deferred: HashMap::new(),
+            segments: Segments::default(),
             freed: Vec::new(),
             expired_total: 0,
         }
@@ -216,6 +221,7 @@ impl Keyspace {
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
+        self.join_segment(&slot.object, i);
         self.slots[i as usize] = Some(slot);
         self.recency.push(&mut self.slots, i);
         let (slots, hasher) = (&self.slots, &self.hasher);
@@ -234,6 +240,7 @@ impl Keyspace {
 
     fn replace(&mut self, i: u32, object: Arc<Object>) {
         let size = object.size_bytes();
+        self.join_segment(&object, i);
         let Some(slot) = self.slots[i as usize].as_mut() else {
             return;
         };
@@ -241,6 +248,12 @@ impl Keyspace {
         self.bytes = self.bytes + size - old.size_bytes();
         self.recency.touch(&mut self.slots, i);
         self.release(old);
+    }
+
+    fn join_segment(&mut self, object: &Object, slot: u32) {
+        if let Some(place) = object.place() {
+            self.segments.joined(place.segment, slot);
+        }
     }
 
     fn remove_slot(&mut self, i: u32) -> Option<Arc<Object>> {
@@ -277,8 +290,8 @@ impl Keyspace {
         }
     }
 
-    /// Notes that chunk `index` is on `node` now, if the key still names this
-    /// write; says whether it does.
+    /// Notes that chunk `index` is on `node` now, if this write is a segment or
+    /// still named by the key; says whether it is.
     pub fn chunk_moved(
         &mut self,
         key: KeyRef<'_>,
@@ -286,27 +299,19 @@ impl Keyspace {
         index: usize,
         node: scatterhoard_wire::NodeId,
     ) -> bool {
-        let Some(i) = self.find(key) else {
-            return false;
+        let object = match self.segments.object_mut(write_id) {
+            Some(segment) => Some(segment),
+            None => {
+                let slot = self.find(key).and_then(|i| self.slots[i as usize].as_mut());
+                slot.map(|s| &mut s.object)
+                    .filter(|o| o.write_id == write_id)
+            }
         };
-        let Some(slot) = self.slots[i as usize].as_mut() else {
-            return false;
-        };
-        let same = slot.object.write_id == write_id;
-        if same {
-            slot.object = Arc::new(slot.object.with_chunk_on(index, node));
+        let named = object.is_some();
+        if let Some(object) = object {
+            *object = Arc::new(object.with_chunk_on(index, node));
         }
-        same
-    }
-
-    /// Replaces an object by the same write with its chunks placed.
-    pub fn settled(&mut self, key: KeyRef<'_>, object: Arc<Object>) {
-        let Some(slot) = self.find(key).and_then(|i| self.slots[i as usize].as_mut()) else {
-            return;
-        };
-        if slot.object.write_id == object.write_id {
-            slot.object = object;
-        }
+        named
     }
 
     /// Whether the key still names this write.
@@ -386,6 +391,7 @@ impl Keyspace {
     }
 
     fn release(&mut self, object: Arc<Object>) {
+        self.leave_segment(&object);
         if self.pins.contains_key(&object.write_id) {
             self.deferred.insert(object.write_id, object);
         } else {

@@ -12,7 +12,25 @@ pub struct Object {
     pub write_id: WriteId,
     /// How it is cut.
     pub layout: Layout,
-    placement: Box<[NodeId]>,
+    home: Home,
+}
+
+/// Where an object's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Home {
+    /// In chunks of its own.
+    Chunks(Box<[NodeId]>),
+    /// Among others in a segment.
+    Packed(Place),
+}
+
+/// Where in a segment a packed object lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The write that the segment is.
+    pub segment: WriteId,
+    /// Its first byte there.
+    pub offset_bytes: u32,
 }
 
 impl Object {
@@ -26,7 +44,32 @@ impl Object {
         Self {
             write_id,
             layout,
-            placement,
+            home: Home::Chunks(placement),
+        }
+    }
+
+    /// An object that lies in a segment with others. Its own layout only says
+    /// how long it is.
+    pub fn packed(write_id: WriteId, layout: Layout, place: Place) -> Self {
+        Self {
+            write_id,
+            layout,
+            home: Home::Packed(place),
+        }
+    }
+
+    /// Where in a segment it lies, if it does.
+    pub fn place(&self) -> Option<Place> {
+        match self.home {
+            Home::Chunks(_) => None,
+            Home::Packed(place) => Some(place),
+        }
+    }
+
+    fn placement(&self) -> &[NodeId] {
+        match &self.home {
+            Home::Chunks(placement) => placement,
+            Home::Packed(_) => &[],
         }
     }
 
@@ -37,17 +80,20 @@ impl Object {
 
     /// Where chunk `index` is.
     pub fn node(&self, index: usize) -> Option<NodeId> {
-        self.placement.get(index).copied().filter(|n| *n != NOWHERE)
+        self.placement()
+            .get(index)
+            .copied()
+            .filter(|n| *n != NOWHERE)
     }
 
-    /// All nodes that hold a chunk.
+    /// All nodes that hold a chunk of its own.
     pub fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.placement.iter().copied().filter(|n| *n != NOWHERE)
+        self.placement().iter().copied().filter(|n| *n != NOWHERE)
     }
 
-    /// Number of chunks, held or not.
+    /// Number of chunks of its own, held or not.
     pub fn chunks(&self) -> usize {
-        self.placement.len()
+        self.placement().len()
     }
 
     /// The descriptor of chunk `index`.
@@ -67,7 +113,9 @@ impl Object {
     #[must_use]
     pub fn with_chunk_on(&self, index: usize, node: NodeId) -> Self {
         let mut moved = self.clone();
-        if let Some(slot) = moved.placement.get_mut(index) {
+        if let Home::Chunks(placement) = &mut moved.home
+            && let Some(slot) = placement.get_mut(index)
+        {
             *slot = node;
         }
         moved

@@ -210,3 +210,116 @@ proptest! {
         prop_assert_eq!((k.bytes(), k.len(0)), (0, 0));
     }
 }
+
+/// A segment with values of these lengths, and the values.
+fn segment(k: &mut Keyspace, counter: u64, lens: &[u64]) -> Vec<Arc<Object>> {
+    let bytes = lens.iter().sum();
+    k.add_segment(object(counter, bytes), lens.len() as u32, bytes);
+    let id = object(counter, bytes).write_id;
+    let mut offset_bytes = 0;
+    let mut values = Vec::new();
+    for (i, len) in lens.iter().enumerate() {
+        let like = object(counter + 1 + i as u64, *len);
+        let place = Place {
+            segment: id,
+            offset_bytes,
+        };
+        values.push(Arc::new(Object::packed(like.write_id, like.layout, place)));
+        offset_bytes += *len as u32;
+    }
+    values
+}
+
+fn put_object(k: &mut Keyspace, key: &[u8], object: Arc<Object>) {
+    k.commit(at(key), object, Condition::Always, NewExpiry::Set(None), 0);
+}
+
+#[test]
+fn a_segment_is_freed_with_its_last_value() {
+    let mut k = Keyspace::default();
+    let [a, b, c] = <[_; 3]>::try_from(segment(&mut k, 10, &[5, 5, 5])).unwrap();
+    put_object(&mut k, b"a", a.clone());
+    put_object(&mut k, b"b", b);
+    let (source, offset) = k.source(&c);
+    assert_eq!((source.write_id.counter, offset), (10, 10));
+    k.discard(c);
+    assert_eq!(freed(&mut k), [13]);
+    assert_eq!(k.take_sparse(), None);
+    put(&mut k, b"b", 20);
+    assert_eq!(freed(&mut k), [12]);
+    assert_eq!(k.take_sparse(), Some(object(10, 1).write_id));
+    assert_eq!(k.members(a.place().unwrap().segment).len(), 1);
+    assert!(k.live_write_ids().contains(&object(10, 1).write_id));
+    // a reader keeps all of it
+    k.pin(source.write_id);
+    k.remove(at(b"a"), 0);
+    assert_eq!(freed(&mut k), [11]);
+    k.unpin(source.write_id);
+    assert_eq!(freed(&mut k), [10]);
+    assert_eq!(k.segments(), 0);
+}
+
+#[test]
+fn values_move_to_other_segments_unless_they_are_written_again() {
+    let mut k = Keyspace::default();
+    let old = segment(&mut k, 10, &[4, 4]);
+    put_object(&mut k, b"a", old[0].clone());
+    put_object(&mut k, b"b", old[1].clone());
+    k.add_segment(object(30, 8), 2, 8);
+    let moved = |o: &Object, offset_bytes| {
+        let segment = object(30, 8).write_id;
+        let place = Place {
+            segment,
+            offset_bytes,
+        };
+        Arc::new(Object::packed(o.write_id, o.layout, place))
+    };
+    put(&mut k, b"b", 20);
+    freed(&mut k);
+    assert!(k.rehome(at(b"a"), moved(&old[0], 0)));
+    assert!(!k.rehome(at(b"b"), moved(&old[1], 4)));
+    assert_eq!(
+        freed(&mut k),
+        [10, 12],
+        "the old segment, and what came too late"
+    );
+    let now = k.get(at(b"a"), 0).unwrap().object;
+    assert_eq!(now.write_id, old[0].write_id);
+    assert_eq!(k.source(&now).0.write_id.counter, 30);
+}
+
+#[test]
+fn a_segment_goes_when_half_of_its_values_would() {
+    let mut k = Keyspace::default();
+    let values = segment(&mut k, 10, &[5; 4]);
+    for (i, value) in values.into_iter().enumerate() {
+        put_object(&mut k, &[b'a' + i as u8], value);
+        put(&mut k, &[b'p' + i as u8], 20 + i as u64);
+    }
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut order = Vec::new();
+    let removed = k.evict(EvictionPolicy::AllkeysLru, &mut rng, |o| {
+        order.push(o.write_id.counter);
+        match order.len() {
+            4 => eviction::Verdict::TakeAndStop,
+            _ => eviction::Verdict::Take,
+        }
+    });
+    assert_eq!(order, [20, 10, 21, 22]);
+    assert_eq!(removed, 7);
+    assert_eq!(k.len(0), 1);
+    // not while some of it may not be evicted
+    let values = segment(&mut k, 50, &[5; 2]);
+    for (key, value) in [b"x", b"y"].into_iter().zip(values) {
+        put_object(&mut k, key, value);
+    }
+    k.set_expiry(at(b"x"), Some(100), 0);
+    let evict = |k: &mut Keyspace, rng: &mut SmallRng| {
+        k.evict(EvictionPolicy::VolatileLru, rng, |_| {
+            eviction::Verdict::Take
+        })
+    };
+    assert_eq!(evict(&mut k, &mut rng), 0);
+    k.set_expiry(at(b"y"), Some(100), 0);
+    assert_eq!(evict(&mut k, &mut rng), 2);
+}

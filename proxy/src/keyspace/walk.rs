@@ -69,6 +69,7 @@ impl Keyspace {
     /// Every write id that is named or pinned: all others are garbage.
     pub fn live_write_ids(&self) -> HashSet<WriteId> {
         let named = self.slots.iter().flatten().map(|s| s.object.write_id);
-        named.chain(self.deferred.keys().copied()).collect()
+        let pinned = self.deferred.keys().copied();
+        named.chain(pinned).chain(self.segments.ids()).collect()
     }
 }

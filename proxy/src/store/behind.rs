@@ -17,13 +17,19 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Key, Store, write::WriteError};
+use super::{
+    Key, Store,
+    pack::{Nameless, groups},
+    write::WriteError,
+};
 use crate::{keyspace::Object, pool::link::Pace, value::Value};
 
 /// Values that may wait at once, whatever their size.
 const QUEUE: usize = 16 * 1024;
-/// Values on their way to nodes at once.
-const CONCURRENCY: usize = 256;
+/// Values that are taken from the queue in one go.
+const BATCH: usize = 1024;
+/// Objects and segments on their way to nodes at once, before more are begun.
+const CONCURRENCY: usize = 4;
 /// The first of a batch waits so long for others: together they cost a fraction.
 const GATHER: Duration = Duration::from_millis(2);
 /// Pause before a value that no quorum took is tried again.
@@ -34,10 +40,14 @@ const ENTRY_BYTES: u64 = 256;
 /// A value that only the proxy has so far.
 pub struct DirtyWrite {
     key: Key,
-    write_id: WriteId,
-    layout: Layout,
-    value: Bytes,
+    value: Nameless,
     _budget: OwnedSemaphorePermit,
+}
+
+impl DirtyWrite {
+    fn len(&self) -> u64 {
+        self.value.value.len() as u64
+    }
 }
 
 /// A place in the queue, taken before the index names the value.
@@ -63,9 +73,11 @@ impl Ticket {
                 db: key.db,
                 bytes: Bytes::copy_from_slice(&key.bytes),
             },
-            write_id,
-            layout,
-            value,
+            value: Nameless {
+                write_id,
+                layout,
+                value,
+            },
             _budget: budget,
         });
     }
@@ -133,52 +145,65 @@ impl Store {
         drain: CancellationToken,
     ) {
         let mut settling = FuturesUnordered::new();
-        let mut batch = Vec::with_capacity(CONCURRENCY);
+        let mut batch = Vec::with_capacity(BATCH);
         // without write-behind nobody holds the other end
         let mut closed = false;
         loop {
-            let room = CONCURRENCY - settling.len();
+            let room = settling.len() < CONCURRENCY;
             tokio::select! {
                 biased;
                 Some(()) = settling.next(), if !settling.is_empty() => {}
-                taken = queue.recv_many(&mut batch, room), if room > 0 && !closed => {
+                taken = queue.recv_many(&mut batch, BATCH), if room && !closed => {
                     closed = taken == 0;
                     if settling.is_empty() && !closed {
                         tokio::time::sleep(GATHER).await;
+                        while batch.len() < BATCH && let Ok(more) = queue.try_recv() {
+                            batch.push(more);
+                        }
                     }
-                    settling.extend(batch.drain(..).map(|write| self.settle(write)));
+                    let (small, large): (Vec<_>, Vec<_>) =
+                        batch.drain(..).partition(|write| self.packer.packs(write.len()));
+                    let small = groups(small, DirtyWrite::len);
+                    let alone = large.into_iter().map(|write| vec![write]);
+                    settling.extend(small.into_iter().chain(alone).map(|group| self.settle(group)));
                 }
                 () = drain.cancelled(), if settling.is_empty() && queue.is_empty() => return,
             }
         }
     }
 
-    async fn settle(self: &Arc<Self>, write: DirtyWrite) {
-        while self.index.lock().names(write.key.as_ref(), write.write_id) {
-            match self.try_settle(&write).await {
+    async fn settle(self: &Arc<Self>, mut group: Vec<DirtyWrite>) {
+        loop {
+            {
+                let index = self.index.lock();
+                group.retain(|w| index.names(w.key.as_ref(), w.value.write_id));
+            }
+            if group.is_empty() {
+                return;
+            }
+            match self.try_settle(&group).await {
                 Ok(()) => return,
                 Err(error) => {
                     metrics::counter!("scatterhoard_settle_errors_total").increment(1);
-                    tracing::warn!(write_id = %write.write_id, %error, "acknowledged value not on nodes yet");
+                    tracing::warn!(values = group.len(), %error, "acknowledged values not on nodes yet");
                     tokio::time::sleep(RETRY_AFTER).await;
                 }
             }
         }
     }
 
-    async fn try_settle(self: &Arc<Self>, write: &DirtyWrite) -> Result<(), WriteError> {
-        let value = Value::from(write.value.clone());
-        let written = self
-            .write_chunks(write.write_id, write.layout, &value, Pace::Batched)
-            .await?;
+    async fn try_settle(self: &Arc<Self>, group: &[DirtyWrite]) -> Result<(), WriteError> {
+        let values: Vec<Nameless> = group.iter().map(|w| w.value.clone()).collect();
+        let written = self.write_together(&values, Pace::Batched).await?;
         let mut index = self.index.lock();
-        // overwritten meanwhile: dropped here, so its chunks are garbage
-        if index.names(write.key.as_ref(), write.write_id) {
+        for (write, written) in group.iter().zip(written) {
             let (object, _) = written.into_parts();
-            index.settled(write.key.as_ref(), object);
-            let mut hot = self.hot.lock();
-            hot.settled(write.write_id);
+            // overwritten meanwhile: garbage
+            if index.rehome(write.key.as_ref(), object) {
+                self.hot.lock().settled(write.value.write_id);
+            }
         }
+        self.free(&mut index);
         Ok(())
     }
 

@@ -51,6 +51,11 @@ impl HotTier {
             .cloned()
     }
 
+    /// Whether the value of a write is here.
+    pub(super) fn has(&self, write_id: WriteId) -> bool {
+        self.entries.contains(&write_id) || self.dirty.contains_key(&write_id)
+    }
+
     /// Keeps a value. It is copied: a slice would keep the whole buffer that it
     /// was read with.
     pub(super) fn put(&mut self, write_id: WriteId, value: &[u8]) {

@@ -82,15 +82,22 @@ impl Store {
     /// While an instance is absent that may hold a chunk, the key stays: it is a
     /// miss for now.
     pub fn forget_lost(self: &Arc<Self>, pinned: &Pinned) {
-        let nodes = pinned.object.nodes().filter_map(|id| self.pool.node(id));
+        let lost = &pinned.source;
+        let nodes = lost.nodes().filter_map(|id| self.pool.node(id));
         if nodes.map(|node| node.absent_instances()).sum::<usize>() > 0 {
             return;
         }
         let mut index = self.index.lock();
-        if index.remove_if(pinned.key.as_ref(), pinned.object.write_id) {
-            metrics::counter!("scatterhoard_lost_objects_total").increment(1);
-            tracing::warn!(write_id = %pinned.object.write_id, bytes = pinned.object.size_bytes(), "object lost");
+        let mut gone = 0;
+        for member in index.members(lost.write_id) {
+            // what the hot tier has is not lost
+            if !self.hot.lock().has(member.object.write_id) {
+                gone += u64::from(index.remove_if(member.key(), member.object.write_id));
+            }
         }
+        gone += u64::from(index.remove_if(pinned.key.as_ref(), pinned.object.write_id));
+        metrics::counter!("scatterhoard_lost_objects_total").increment(gone);
+        tracing::warn!(write_id = %lost.write_id, bytes = lost.size_bytes(), keys = gone, "object lost");
         self.free(&mut index);
     }
 }

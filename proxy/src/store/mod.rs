@@ -16,6 +16,7 @@ mod edit;
 mod gather;
 mod hot;
 mod maintenance;
+mod pack;
 mod read;
 mod repair;
 mod write;
@@ -50,6 +51,8 @@ pub use behind::DirtyWrite;
 pub use body::Body;
 pub use edit::Patched;
 use hot::HotTier;
+use pack::Packer;
+pub use pack::SmallWrite;
 pub use read::{ObjectReader, ReadError};
 pub use repair::RepairJob;
 use write::Cargo;
@@ -79,6 +82,8 @@ pub struct Settings {
     pub hot_value_bytes: u64,
     /// When a small write is acknowledged.
     pub ack: Ack,
+    /// Longest value that shares a segment with others, in bytes; 0: none does.
+    pub pack_up_to_bytes: u64,
     /// Budget of values under way to and from clients, in bytes.
     pub memory_bytes: u64,
     /// Budget of values that no node has yet (`ack = proxy`), in bytes.
@@ -121,11 +126,14 @@ pub struct Store {
     evicting: tokio::sync::Mutex<()>,
     repairs: mpsc::Sender<RepairJob>,
     behind: Option<Behind>,
+    packer: Packer,
 }
 
-/// Work that requests leave behind: for [`Store::repair_for_ever`] and
-/// [`Store::settle_for_ever`].
+/// Work that requests leave to others: for [`Store::repair_for_ever`],
+/// [`Store::settle_for_ever`] and [`Store::pack_for_ever`].
 pub struct Chores {
+    /// Small values that share segments.
+    pub small: mpsc::Receiver<SmallWrite>,
     /// Chunks that reads found missing.
     pub repairs: mpsc::Receiver<RepairJob>,
     /// Values that no node has yet.
@@ -182,6 +190,10 @@ pub struct Pinned {
     store: Arc<Store>,
     key: Key,
     object: Arc<Object>,
+    /// Whose chunks hold its bytes: its own, or those of its segment.
+    source: Arc<Object>,
+    /// Where they begin there.
+    offset: u64,
 }
 
 impl Pinned {
@@ -194,7 +206,7 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         let mut index = self.store.index.lock();
-        index.unpin(self.object.write_id);
+        index.unpin(self.source.write_id);
         self.store.free(&mut index);
     }
 }
@@ -219,7 +231,9 @@ impl Store {
         let (repairs, repair_jobs) = mpsc::channel(REPAIR_QUEUE);
         let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
         let (behind, dirty) = Behind::new(settings.dirty_bytes);
+        let (packer, small) = Packer::new(settings.pack_up_to_bytes);
         let store = Self {
+            packer,
             hot: Mutex::new(HotTier::new(settings.hot_bytes, settings.hot_value_bytes)),
             memory: Admission::new(settings.memory_bytes),
             settings,
@@ -242,6 +256,7 @@ impl Store {
         (
             Arc::new(store),
             Chores {
+                small,
                 repairs: repair_jobs,
                 dirty,
             },
@@ -348,11 +363,13 @@ impl Store {
 
     /// Another pin of the same object.
     pub fn again(self: &Arc<Self>, pinned: &Pinned) -> Pinned {
-        self.index.lock().pin(pinned.object.write_id);
+        self.index.lock().pin(pinned.source.write_id);
         Pinned {
             store: self.clone(),
             key: pinned.key.clone(),
             object: pinned.object.clone(),
+            source: pinned.source.clone(),
+            offset: pinned.offset,
         }
     }
 
@@ -363,12 +380,19 @@ impl Store {
         if let Some(value) = self.hot.lock().get(object.write_id) {
             return Lookup::Here(value.into());
         }
-        index.pin(object.write_id);
-        Lookup::There(Pinned {
+        Lookup::There(self.pin_chunks(index, key, object))
+    }
+
+    fn pin_chunks(self: &Arc<Self>, index: &mut Keyspace, key: Key, object: Arc<Object>) -> Pinned {
+        let (source, offset) = index.source(&object);
+        index.pin(source.write_id);
+        Pinned {
             store: self.clone(),
             key,
             object,
-        })
+            source,
+            offset,
+        }
     }
 
     /// Reads a whole value into memory that no budget knows; for small ones. Fills the hot tier.
@@ -381,11 +405,12 @@ impl Store {
         }
         drop(reader);
         let value = Value::from_segments(segments);
-        if let [whole] = value.segments() {
+        if self.hot.lock().takes(value.len()) {
+            let whole = value.clone().into_contiguous();
             let index = self.index.lock();
             // not if it was written again meanwhile
             if index.names(key.as_ref(), object.write_id) {
-                self.hot.lock().put(object.write_id, whole);
+                self.hot.lock().put(object.write_id, &whole);
             }
         }
         Ok(value)

@@ -77,6 +77,7 @@ type Opening = Pin<Box<dyn Future<Output = Opened> + Send>>;
 /// Reads one object. Drop it to stop.
 pub struct ObjectReader {
     store: Arc<Store>,
+    /// The one whose chunks are read: a segment's, for a packed value.
     object: Arc<Object>,
     chunks: Vec<Chunk>,
     /// Chunks in the order in which they are asked.
@@ -104,7 +105,8 @@ impl ObjectReader {
 
     /// Reads these bytes of the pinned object; they must lie within it.
     pub fn range(pinned: Pinned, bytes: Range<u64>) -> Self {
-        let (store, object) = (pinned.store.clone(), pinned.object.clone());
+        let (store, object) = (pinned.store.clone(), pinned.source.clone());
+        let bytes = pinned.offset + bytes.start..pinned.offset + bytes.end;
         let n = object.chunks();
         // room for all that is ahead, a confirmation and a final word to each request
         let (sender, answers) = mpsc::channel(n * (2 * AHEAD_WHEN_SLOW as usize + 8));

@@ -24,9 +24,9 @@ use crate::{
 /// Chunks of an object that their nodes no longer have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RepairJob {
-    /// The key.
+    /// A key that named it.
     pub key: Key,
-    /// The write that it named.
+    /// The write that the key named, or the segment in which that lies.
     pub write_id: WriteId,
     /// Indices of the chunks.
     pub missing: Vec<usize>,
@@ -177,17 +177,17 @@ impl Store {
 
     fn pin_if_named(self: &Arc<Self>, job: &RepairJob) -> Option<Pinned> {
         let mut index = self.index.lock();
-        let found = index.peek(job.key.as_ref(), clock::unix_ms());
-        self.free(&mut index);
-        let object = found?.object;
-        if object.write_id != job.write_id || object.size_bytes() == 0 {
+        let object = match index.segment(job.write_id) {
+            Some(segment) => segment.clone(),
+            None => {
+                let found = index.peek(job.key.as_ref(), clock::unix_ms());
+                self.free(&mut index);
+                found?.object
+            }
+        };
+        if object.write_id != job.write_id || object.chunks() == 0 {
             return None;
         }
-        index.pin(object.write_id);
-        Some(Pinned {
-            store: self.clone(),
-            key: job.key.clone(),
-            object,
-        })
+        Some(self.pin_chunks(&mut index, job.key.clone(), object))
     }
 }

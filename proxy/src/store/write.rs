@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Why a value was not written. Nothing of it can be seen.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum WriteError {
     /// Larger than any object may be.
     #[error(transparent)]
@@ -57,6 +57,9 @@ pub enum WriteError {
     /// A later proxy owns the nodes.
     #[error("a later proxy owns the nodes")]
     Superseded,
+    /// The proxy ends.
+    #[error("the proxy is stopping")]
+    Stopping,
     /// Our own mistake.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -112,8 +115,26 @@ impl Written {
         }
     }
 
+    /// A value in a segment that the index knows.
+    pub(super) fn packed(store: &Arc<Store>, object: Arc<Object>) -> Self {
+        Self {
+            attempt: Attempt::new(store, object.write_id),
+            object: Some(object),
+            cargo: Cargo::None,
+        }
+    }
+
     pub(super) fn write_id(&self) -> WriteId {
         self.attempt.write_id
+    }
+
+    /// The value itself, for the hot tier.
+    pub(super) fn keep(&mut self, value: Value, settings: &super::Settings) {
+        if let Value::One(bytes) = value
+            && bytes.len() as u64 <= settings.hot_value_bytes
+        {
+            self.cargo = Cargo::Small(bytes);
+        }
     }
 
     /// Hands the object over to the index, which must be locked: from then on
@@ -123,6 +144,17 @@ impl Written {
         let object = self.object.take().unwrap_or_else(nothing);
         self.attempt.nodes.clear();
         (object, std::mem::replace(&mut self.cargo, Cargo::None))
+    }
+}
+
+/// Not to be dropped while the index is locked.
+impl Drop for Written {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take_if(|o| o.place().is_some()) {
+            let mut index = self.attempt.store.index.lock();
+            index.discard(object);
+            self.attempt.store.free(&mut index);
+        }
     }
 }
 
@@ -195,14 +227,14 @@ impl Store {
             }
             _ => value,
         };
-        self.write_now(write_id, layout, value).await
+        self.write_placed(write_id, layout, value).await
     }
 
     /// Like [`Self::write`], but never behind the reply: for commands that write
     /// several values, which must not wait for room that only they can give back.
     pub async fn write_through(self: &Arc<Self>, value: Value) -> Result<Written, WriteError> {
         let layout = self.settings.geometry.layout(value.len())?;
-        self.write_now(self.next_write_id(), layout, value).await
+        self.write_placed(self.next_write_id(), layout, value).await
     }
 
     /// Like [`Self::write_through`], while the value arrives: in memory that
@@ -220,20 +252,23 @@ impl Store {
         Ok(Written::on_nodes(attempt, layout, placement))
     }
 
-    async fn write_now(
+    /// Puts a value on nodes, with others if it is small and others are under
+    /// way, and keeps it for the hot tier.
+    async fn write_placed(
         self: &Arc<Self>,
         write_id: WriteId,
         layout: Layout,
         value: Value,
     ) -> Result<Written, WriteError> {
+        let alone = match self.packer.take_turn(&value) {
+            Some(turn) => turn,
+            None => return self.write_packed(write_id, layout, value).await,
+        };
         let mut written = self
             .write_chunks(write_id, layout, &value, Pace::AtOnce)
             .await?;
-        if let Value::One(bytes) = value
-            && bytes.len() as u64 <= self.settings.hot_value_bytes
-        {
-            written.cargo = Cargo::Small(bytes);
-        }
+        drop(alone);
+        written.keep(value, &self.settings);
         Ok(written)
     }
 
