@@ -39,6 +39,13 @@ pub fn stores_next(args_so_far: &[Value]) -> bool {
     spec.is_some_and(|spec| spec.stores(args_so_far.len()))
 }
 
+/// Which argument of a request is a value to be stored, if there is exactly one.
+pub fn stores_one(request: &[Value]) -> Option<usize> {
+    let spec = request.first().and_then(table::named)?;
+    let mut stored = (1..request.len()).filter(|i| spec.stores(*i));
+    stored.next().filter(|_| stored.next().is_none())
+}
+
 /// One command with its arguments understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {

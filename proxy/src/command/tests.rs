@@ -409,3 +409,28 @@ fn values_to_be_stored_are_known_before_they_arrive() {
         assert!(!next(no), "{no}");
     }
 }
+
+#[test]
+fn requests_that_store_one_value_are_known() {
+    let stores = |words: &str| {
+        let args: Vec<Value> = words
+            .split_whitespace()
+            .map(|word| Value::from(Bytes::copy_from_slice(word.as_bytes())))
+            .collect();
+        super::stores_one(&args)
+    };
+    assert_eq!(stores("SET k v"), Some(2));
+    assert_eq!(stores("SET k v EX 10"), Some(2));
+    assert_eq!(stores("setex k 10 v"), Some(3));
+    assert_eq!(stores("MSET k v"), Some(2));
+    for no in [
+        "MSET k v l w",
+        "GET k",
+        "SET k",
+        "NOSUCH k v",
+        "",
+        "DEL a b",
+    ] {
+        assert_eq!(stores(no), None, "{no}");
+    }
+}

@@ -5,6 +5,7 @@
 //! what is not yet written is bounded.
 
 mod body;
+mod pipeline;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -60,6 +61,8 @@ pub struct Session {
     context: Arc<Context>,
     client: Client,
     parser: RequestParser,
+    /// What the parser found when it was asked ahead.
+    next_step: Option<Result<Step, ProtocolError>>,
     input: BytesMut,
     output: OutBuffer,
     admitted: Admitted,
@@ -88,6 +91,7 @@ impl Session {
             context,
             client,
             parser: RequestParser::new(limits),
+            next_step: None,
             input: BytesMut::with_capacity(READ_BYTES),
             output: OutBuffer::new(),
             admitted: Admitted::default(),
@@ -98,17 +102,14 @@ impl Session {
     /// between two requests.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), SessionError> {
         loop {
-            match self.parser.step(&mut self.input) {
+            match self.step() {
                 Ok(Step::Request(request)) => {
-                    let ends = self.answer(request).await?;
-                    self.admitted = Admitted::default();
-                    // what the command did not take is garbage
-                    self.client.uploads.clear();
+                    let ends = match self.run_of_writes(request) {
+                        Ok(run) => self.answer_together(run).await?,
+                        Err(request) => self.answer(request).await?,
+                    };
                     if ends {
                         return self.flush().await;
-                    }
-                    if self.output.pending_bytes() >= FLUSH_BYTES {
-                        self.flush().await?;
                     }
                 }
                 Ok(Step::LargeBulk { len }) => {
@@ -162,6 +163,17 @@ impl Session {
     /// Carries a request out and queues or sends its reply; true if it was the
     /// last one.
     async fn answer(&mut self, request: Vec<Value>) -> Result<bool, SessionError> {
+        let ends = self.carry_out(request).await?;
+        self.admitted = Admitted::default();
+        // what the command did not take is garbage
+        self.client.uploads.clear();
+        if self.output.pending_bytes() >= FLUSH_BYTES {
+            self.flush().await?;
+        }
+        Ok(ends)
+    }
+
+    async fn carry_out(&mut self, request: Vec<Value>) -> Result<bool, SessionError> {
         Stats::count(&self.context.stats.commands);
         let context = self.context.clone();
         let before = self.client.silence;

@@ -27,6 +27,7 @@ mod handover;
 mod memory;
 mod nodes;
 mod objects;
+mod packing;
 mod races;
 mod ranges;
 mod settings;
