@@ -11,6 +11,8 @@ mod ahead;
 mod behind;
 mod body;
 mod chunks;
+#[cfg(test)]
+mod copies;
 mod cut;
 mod edit;
 mod gather;
