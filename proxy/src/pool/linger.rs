@@ -12,8 +12,11 @@ use tokio::time::Instant;
 
 /// Weight of the latest gap among the remembered ones.
 const WEIGHT: f64 = 0.3;
-/// Held for so many typical gaps, since gaps scatter.
-const GAPS_HELD: f64 = 4.0;
+/// Held for so many typical gaps, since gaps scatter: of gaps as they come by
+/// chance one in a hundred is longer, and an object asks many nodes at once.
+const GAPS_HELD: f64 = 8.0;
+/// Not held at all, beyond the least, if fewer than so many could be.
+const FEWEST_GAPS: f64 = 4.0;
 
 /// Bounds of the holding time.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +67,10 @@ impl Linger {
     pub fn hold(&self) -> Duration {
         let Settings { least, most } = self.settings;
         let typical = self.typical_ln_ms.map(|ln_ms| ln_ms.exp() / 1e3);
-        match typical.map(|seconds| seconds * GAPS_HELD) {
-            Some(hold) if hold <= most.as_secs_f64() => Duration::from_secs_f64(hold).max(least),
+        match typical {
+            Some(gap) if gap * FEWEST_GAPS <= most.as_secs_f64() => {
+                Duration::from_secs_f64(gap * GAPS_HELD).clamp(least, most)
+            }
             // it would mostly be held in vain
             _ => least,
         }

@@ -435,8 +435,8 @@ impl Store {
         let now = clock::unix_ms();
         let mut index = self.index.lock();
         let (object, cargo) = written.into_parts();
-        let previous = match index.peek(key.as_ref(), now) {
-            Some(found) if want_previous => self.pin(&mut index, key.clone(), found.object),
+        let previous = match want_previous.then(|| index.peek(key.as_ref(), now)) {
+            Some(Some(found)) => self.pin(&mut index, key.clone(), found.object),
             _ => Lookup::Missing,
         };
         let done = self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
