@@ -63,6 +63,11 @@ impl DataDir {
         })
     }
 
+    /// Where the journal of the index is.
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
     fn epoch_file(&self) -> PathBuf {
         self.path.join("epoch")
     }

@@ -15,6 +15,7 @@ pub mod codec;
 pub mod command;
 pub mod config;
 pub mod epoch;
+pub mod journal;
 pub mod keyspace;
 pub mod local_pool;
 pub mod pool;

@@ -25,6 +25,7 @@ use crate::{
     codec::{Codec, CodecError},
     config::{Config, Functions},
     epoch::{self, DataDir, DataDirError},
+    journal::{Journal, JournalError},
     local_pool,
     pool::{self, Pool, lifecycle, platform::Platform},
     session::Session,
@@ -54,6 +55,9 @@ pub enum ServeError {
     /// The data folder cannot be used.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The journal cannot be used.
+    #[error("{0}; if it is damaged, remove the folder: the cache then begins empty")]
+    Journal(#[from] JournalError),
     /// No function answered.
     #[error(
         "no node answered at {endpoint}: {why}; is it running, and are the functions {first} .. {last} there? (--lambda-endpoint, --function-prefix, --nodes)"
@@ -188,7 +192,6 @@ async fn start(
         });
     }
     let epoch = epoch::next(data_dir, survey.highest_epoch)?;
-    pool.reign(epoch);
     tracing::info!(%epoch, nodes = survey.answered, "pool is ready");
     let codec = Codec::new(config.geometry.full, config.codec)?;
     let settings = store::Settings {
@@ -204,7 +207,15 @@ async fn start(
         memory_bytes: config.inflight_bytes,
         dirty_bytes: config.dirty_bytes,
     };
-    let (store, chores) = Store::new(settings, pool.clone(), codec, epoch);
+    let journal = match data_dir {
+        Some(dir) => Some(Arc::new(Journal::open(&dir.journal(), config.appendfsync)?)),
+        None => None,
+    };
+    let (store, chores) = Store::new(settings, pool.clone(), codec, epoch, journal)?;
+    pool.reign(epoch);
+    if store.is_empty() {
+        pool.raise_floor(store.floor());
+    }
     Ok(Started {
         pool,
         events,
@@ -293,6 +304,12 @@ impl Server<'_> {
         tasks.spawn(store.clone().clean_for_ever(stop.clone()));
         tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone()));
         tasks.spawn(store.clone().attend(events, stop.clone()));
+        if let Some(journal) = store.journal().cloned() {
+            let store = store.clone();
+            // what was kept while nothing could be written goes out with the lock
+            let touch = move || drop(store.index());
+            tasks.spawn(journal.keep(touch, drain.clone()));
+        }
         let context = Arc::new(Context {
             store,
             config: self.config,

@@ -145,6 +145,12 @@ impl From<WriteError> for Reply {
     }
 }
 
+/// What a write is answered when the journal takes nothing.
+pub fn journal_failed(why: String) -> Outcome {
+    let text = format!("MISCONF the journal cannot be written ({why}); writes are refused");
+    Reply::Error(text.into()).into()
+}
+
 /// Carries one command out.
 pub async fn apply(context: &Context, client: &mut Client, command: Command) -> Outcome {
     match command {

@@ -39,6 +39,12 @@ pub fn stores_next(args_so_far: &[Value]) -> bool {
     spec.is_some_and(|spec| spec.stores(args_so_far.len()))
 }
 
+/// Whether a request may change keys.
+pub fn writes(request: &[Value]) -> bool {
+    let spec = request.first().and_then(table::named);
+    spec.is_some_and(|spec| spec.is(table::flags::WRITE))
+}
+
 /// Which argument of a request is a value to be stored, if there is exactly one.
 pub fn stores_one(request: &[Value]) -> Option<usize> {
     let spec = request.first().and_then(table::named)?;

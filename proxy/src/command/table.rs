@@ -10,8 +10,9 @@ use super::args::{Args, excerpt};
 use super::{Command, CommandError, connection, keys, server, strings};
 use crate::value::Value;
 
-/// The longest key that is kept. Keys stay in the index, in memory.
-pub const MAX_KEY_BYTES: usize = 64 * 1024;
+/// The longest key that is kept. Keys stay in the index, in memory; the journal
+/// takes no longer ones, with a byte for the database.
+pub const MAX_KEY_BYTES: usize = 65_534;
 
 /// Properties of a command, in the order in which Redis lists them.
 pub mod flags {

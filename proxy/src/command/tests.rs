@@ -121,7 +121,7 @@ fn values_stay_in_segments_and_keys_are_bounded() {
         panic!("{parsed:?}")
     };
     assert_eq!(set.value.segments(), segments);
-    let text = "ERR key is longer than 65536 bytes";
+    let text = "ERR key is longer than 65534 bytes";
     let long = Command::parse(vec!["GET".into(), value]).unwrap_err();
     assert_eq!(long.to_string(), text);
     let edge = |len: usize| Command::parse(vec!["GET".into(), Bytes::from(vec![0; len]).into()]);

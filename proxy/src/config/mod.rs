@@ -14,7 +14,7 @@ use scatterhoard_wire::{
     limits::{MAX_CELL_BYTES, MAX_OBJECT_BYTES},
 };
 
-use crate::{codec::Backend, keyspace::EvictionPolicy, pool::linger, store::Ack};
+use crate::{codec::Backend, journal::Fsync, keyspace::EvictionPolicy, pool::linger, store::Ack};
 pub use options::{LogFormat, Options};
 
 /// Where functions run.
@@ -104,8 +104,10 @@ pub struct Config {
     pub ack: Ack,
     /// Budget of values acknowledged from memory, in bytes.
     pub dirty_bytes: u64,
-    /// Where the epoch is kept.
+    /// Where the journal and the epoch are kept.
     pub data_dir: Option<PathBuf>,
+    /// When the journal is forced to the disk.
+    pub appendfsync: Fsync,
     /// How long an idle invocation is held open.
     pub linger: linger::Settings,
     /// Bytes of objects read a second for repairs; none: no limit.
@@ -247,6 +249,7 @@ impl Config {
             ack: options.ack.unwrap_or_default(),
             dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
             data_dir: options.data_dir,
+            appendfsync: options.appendfsync.unwrap_or_default(),
             linger: linger::Settings {
                 least: linger_least,
                 most: linger_least.max(millis(options.linger_max_ms.unwrap_or(linger_most))),

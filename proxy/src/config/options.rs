@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::Deserialize;
 
 use super::ConfigError;
-use crate::{codec::Backend, keyspace::EvictionPolicy, store::Ack};
+use crate::{codec::Backend, journal::Fsync, keyspace::EvictionPolicy, store::Ack};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -87,9 +87,13 @@ options! {
     /// Values acknowledged from memory that may wait for nodes, in MB [default: 16]
     #[arg(long, env = "SCATTERHOARD_DIRTY_MB", value_name = "M")]
     dirty_mb: u32,
-    /// Folder for the epoch and the ownership lock [default: none]
+    /// Folder for the journal, the epoch and the ownership lock [default: none]
     #[arg(long, env = "SCATTERHOARD_DATA_DIR", value_name = "DIR")]
     data_dir: PathBuf,
+    /// When the journal in the data folder is forced to the disk
+    /// [default: everysec]
+    #[arg(long, env = "SCATTERHOARD_APPENDFSYNC", value_name = "WHEN", value_enum)]
+    appendfsync: Fsync,
     /// Health and metrics, or `off` [default: 127.0.0.1:9121]
     #[arg(long, env = "SCATTERHOARD_ADMIN", value_name = "ADDR:PORT")]
     admin: String,

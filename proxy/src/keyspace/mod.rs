@@ -7,6 +7,7 @@
 //! [`Keyspace::take_freed`], unless a reader has pinned it: then when the last
 //! reader lets go.
 
+mod changes;
 pub mod eviction;
 mod object;
 mod recency;
@@ -22,6 +23,8 @@ use hashbrown::{HashTable, hash_table::Entry};
 use rand::Rng;
 use scatterhoard_wire::WriteId;
 
+pub use changes::Change;
+use changes::Changes;
 pub use eviction::EvictionPolicy;
 pub use object::{Object, Place};
 use recency::{Links, Recency};
@@ -103,6 +106,7 @@ pub struct Keyspace {
     pins: HashMap<WriteId, u32>,
     deferred: HashMap<WriteId, Arc<Object>>,
     segments: Segments,
+    changes: Changes,
     freed: Vec<Arc<Object>>,
     expired_total: u64,
 }
@@ -121,6 +125,7 @@ impl Default for Keyspace {
             pins: HashMap::new(),
             deferred: HashMap::new(),
             segments: Segments::default(),
+            changes: Changes::default(),
             freed: Vec::new(),
             expired_total: 0,
         }
@@ -222,6 +227,7 @@ impl Keyspace {
             }
         };
         self.join_segment(&slot.object, i);
+        self.changes.slot(i);
         self.slots[i as usize] = Some(slot);
         self.recency.push(&mut self.slots, i);
         let (slots, hasher) = (&self.slots, &self.hasher);
@@ -241,6 +247,7 @@ impl Keyspace {
     fn replace(&mut self, i: u32, object: Arc<Object>) {
         let size = object.size_bytes();
         self.join_segment(&object, i);
+        self.changes.slot(i);
         let Some(slot) = self.slots[i as usize].as_mut() else {
             return;
         };
@@ -270,8 +277,10 @@ impl Keyspace {
         self.expiries.remove(&(slot.expires_unix_ms, i));
         self.counts[usize::from(slot.db)] -= 1;
         self.bytes -= slot.object.size_bytes();
-        self.release(slot.object.clone());
-        Some(slot.object)
+        let object = slot.object.clone();
+        self.changes.removed(slot);
+        self.release(object.clone());
+        Some(object)
     }
 
     /// Removes a key; what it named.
@@ -299,10 +308,15 @@ impl Keyspace {
         index: usize,
         node: scatterhoard_wire::NodeId,
     ) -> bool {
+        let slot = self.find(key);
         let object = match self.segments.object_mut(write_id) {
-            Some(segment) => Some(segment),
+            Some(segment) => {
+                self.changes.segment(write_id);
+                Some(segment)
+            }
             None => {
-                let slot = self.find(key).and_then(|i| self.slots[i as usize].as_mut());
+                slot.into_iter().for_each(|i| self.changes.slot(i));
+                let slot = slot.and_then(|i| self.slots[i as usize].as_mut());
                 slot.map(|s| &mut s.object)
                     .filter(|o| o.write_id == write_id)
             }
@@ -330,15 +344,24 @@ impl Keyspace {
             self.remove_slot(i);
             return true;
         }
-        let Some(slot) = self.slots[i as usize].as_mut() else {
-            return false;
-        };
-        self.expiries.remove(&(slot.expires_unix_ms, i));
-        slot.expires_unix_ms = at_ms.unwrap_or(0);
-        if slot.expires_unix_ms != 0 {
-            self.expiries.insert((slot.expires_unix_ms, i));
-        }
+        self.expire_slot(i, at_ms.unwrap_or(0));
         true
+    }
+
+    /// 0: never.
+    fn expire_slot(&mut self, i: u32, at_ms: u64) {
+        let Some(slot) = self.slots[i as usize].as_mut() else {
+            return;
+        };
+        if slot.expires_unix_ms == at_ms {
+            return;
+        }
+        self.changes.slot(i);
+        self.expiries.remove(&(slot.expires_unix_ms, i));
+        slot.expires_unix_ms = at_ms;
+        if at_ms != 0 {
+            self.expiries.insert((at_ms, i));
+        }
     }
 
     /// Removes at most `max` keys that have expired; how many it found.
@@ -431,6 +454,13 @@ impl Keyspace {
 }
 
 impl Slot {
+    fn key(&self) -> KeyRef<'_> {
+        KeyRef {
+            db: self.db,
+            key: &self.key,
+        }
+    }
+
     fn is(&self, key: KeyRef<'_>) -> bool {
         self.db == key.db && *self.key == *key.key
     }

@@ -38,6 +38,17 @@ impl Segments {
         }
     }
 
+    /// One more value lies in it; false if there is no such segment.
+    pub(super) fn refer(&mut self, id: WriteId, bytes: u64) -> bool {
+        let segment = self.by_id.get_mut(&id);
+        if let Some(segment) = segment {
+            segment.references += 1;
+            segment.live_bytes += bytes;
+            return true;
+        }
+        false
+    }
+
     /// A value of it is named no longer; the segment's object, if it was the
     /// last one.
     pub(super) fn left(&mut self, id: WriteId, bytes: u64) -> Option<Arc<Object>> {
@@ -102,6 +113,7 @@ impl Keyspace {
             live_bytes: bytes,
             object,
         };
+        self.changes.segment(segment.object.write_id);
         self.segments.by_id.insert(segment.object.write_id, segment);
     }
 
@@ -177,9 +189,8 @@ impl Keyspace {
             self.release(object);
             return false;
         };
-        if let Some(place) = object.place() {
-            self.segments.joined(place.segment, i);
-        }
+        self.join_segment(&object, i);
+        self.changes.slot(i);
         if let Some(slot) = self.slots[i as usize].as_mut() {
             let old = std::mem::replace(&mut slot.object, object);
             self.leave_segment(&old);
@@ -192,6 +203,7 @@ impl Keyspace {
         let place = object.place();
         let last = place.and_then(|p| self.segments.left(p.segment, object.size_bytes()));
         if let Some(segment) = last {
+            self.changes.segment(segment.write_id);
             self.release(segment);
         }
     }

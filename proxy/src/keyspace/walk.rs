@@ -18,6 +18,9 @@ impl Keyspace {
                 self.remove_slot(i as u32);
             }
         }
+        if db.is_none() {
+            self.changes.flushed();
+        }
     }
 
     /// Walks from `cursor` until about `count` slots were looked at. Calls

@@ -219,10 +219,9 @@ impl Pool {
         survey
     }
 
-    /// The epoch that invocations carry from now on; everything older is garbage.
+    /// The epoch that invocations carry from now on.
     pub fn reign(&self, epoch: Epoch) {
         self.epoch.store(epoch.0, Ordering::Release);
-        self.raise_floor(WriteId { epoch, counter: 0 });
     }
 
     /// Every write id below `floor` is dead from now on.

@@ -177,10 +177,18 @@ impl Session {
         Stats::count(&self.context.stats.commands);
         let context = self.context.clone();
         let before = self.client.silence;
-        let outcome = match Command::parse(request) {
-            Ok(command) => apply::apply(&context, &mut self.client, command).await,
-            Err(error) => error.into(),
+        let journal = context.store.journal();
+        let journal = journal.filter(|_| command::writes(&request));
+        let refused = || journal.and_then(|j| j.failure()).map(apply::journal_failed);
+        let mut outcome = match (Command::parse(request), refused()) {
+            (Err(error), _) => error.into(),
+            (_, Some(refusal)) => refusal,
+            (Ok(command), None) => apply::apply(&context, &mut self.client, command).await,
         };
+        if let Some(journal) = journal {
+            journal.settled().await;
+            outcome = refused().unwrap_or(outcome);
+        }
         if self.is_silent(before) {
             return Ok(matches!(outcome, Outcome::Close(_)));
         }

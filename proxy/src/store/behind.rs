@@ -22,7 +22,7 @@ use super::{
     pack::{Nameless, groups},
     write::WriteError,
 };
-use crate::{keyspace::Object, pool::link::Pace, value::Value};
+use crate::{journal::Unplaced, keyspace::Object, pool::link::Pace, value::Value};
 
 /// Values that may wait at once, whatever their size.
 const QUEUE: usize = 16 * 1024;
@@ -41,7 +41,7 @@ const ENTRY_BYTES: u64 = 256;
 pub struct DirtyWrite {
     key: Key,
     value: Nameless,
-    _budget: OwnedSemaphorePermit,
+    _budget: Option<OwnedSemaphorePermit>,
 }
 
 impl DirtyWrite {
@@ -78,7 +78,7 @@ impl Ticket {
                 layout,
                 value,
             },
-            _budget: budget,
+            _budget: Some(budget),
         });
     }
 }
@@ -91,8 +91,9 @@ pub(super) struct Behind {
 }
 
 impl Behind {
-    pub(super) fn new(budget_bytes: u64) -> (Self, mpsc::Receiver<DirtyWrite>) {
-        let (queue, receiver) = mpsc::channel(QUEUE);
+    /// A queue with `resumed` values more than usual.
+    pub(super) fn new(budget_bytes: u64, resumed: usize) -> (Self, mpsc::Receiver<DirtyWrite>) {
+        let (queue, receiver) = mpsc::channel(QUEUE + resumed);
         let budget_bytes = u32::try_from(budget_bytes).unwrap_or(u32::MAX);
         let budget = Arc::new(Semaphore::new(budget_bytes as usize));
         (
@@ -103,6 +104,27 @@ impl Behind {
             },
             receiver,
         )
+    }
+
+    /// A value that a predecessor had acknowledged.
+    pub(super) fn resume(&self, value: Unplaced) {
+        let bytes = u32::try_from(value.value.len() as u64 + ENTRY_BYTES).unwrap_or(u32::MAX);
+        let budget = self.budget.clone();
+        let write = DirtyWrite {
+            key: Key {
+                db: value.db,
+                bytes: value.key,
+            },
+            value: Nameless {
+                write_id: value.object.write_id,
+                layout: value.object.layout,
+                value: value.value,
+            },
+            // more than the budget if it has become smaller
+            _budget: budget.try_acquire_many_owned(bytes).ok(),
+        };
+        // there is room for all of them
+        let _ = self.queue.try_send(write);
     }
 
     /// Waits for room, but no longer than `patience`; gives the value back if
@@ -175,7 +197,7 @@ impl Store {
     async fn settle(self: &Arc<Self>, mut group: Vec<DirtyWrite>) {
         loop {
             {
-                let index = self.index.lock();
+                let index = self.index();
                 group.retain(|w| index.names(w.key.as_ref(), w.value.write_id));
             }
             if group.is_empty() {
@@ -195,7 +217,7 @@ impl Store {
     async fn try_settle(self: &Arc<Self>, group: &[DirtyWrite]) -> Result<(), WriteError> {
         let values: Vec<Nameless> = group.iter().map(|w| w.value.clone()).collect();
         let written = self.write_together(&values, Pace::Batched).await?;
-        let mut index = self.index.lock();
+        let mut index = self.index();
         for (write, written) in group.iter().zip(written) {
             let (object, _) = written.into_parts();
             // overwritten meanwhile: garbage

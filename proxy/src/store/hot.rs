@@ -42,9 +42,6 @@ impl HotTier {
 
     /// The value of a write, if it is here. Counts as a use.
     pub(super) fn get(&mut self, write_id: WriteId) -> Option<Bytes> {
-        if self.budget_bytes == 0 {
-            return None;
-        }
         self.entries
             .get(&write_id)
             .or_else(|| self.dirty.get(&write_id))
@@ -76,6 +73,11 @@ impl HotTier {
     /// Holds a value that no node has yet, until it is settled or removed.
     pub(super) fn hold(&mut self, write_id: WriteId, value: Bytes) {
         self.dirty.insert(write_id, value);
+    }
+
+    /// The value of a write, if no node has it yet.
+    pub(super) fn dirty_value(&self, write_id: WriteId) -> Option<Bytes> {
+        self.dirty.get(&write_id).cloned()
     }
 
     /// Nodes have the value now: it is kept like any other.

@@ -36,7 +36,7 @@ impl Store {
     }
 
     fn expire_batch(&self) -> usize {
-        let mut index = self.index.lock();
+        let mut index = self.index();
         let removed = index.expire(clock::unix_ms(), EXPIRE_BATCH);
         self.free(&mut index);
         removed
@@ -48,6 +48,18 @@ impl Store {
         mut events: mpsc::Receiver<PoolEvent>,
         stop: CancellationToken,
     ) {
+        if !self.is_empty() {
+            // a predecessor's journal: what it does not name is garbage
+            for node in self.pool.nodes() {
+                if stop
+                    .run_until_cancelled(self.clear_out(node))
+                    .await
+                    .is_none()
+                {
+                    return;
+                }
+            }
+        }
         while let Some(Some(event)) = stop.run_until_cancelled(events.recv()).await {
             let PoolEvent::InstanceBack(id) = event;
             let Some(node) = self.pool.node(id).cloned() else {
@@ -69,7 +81,7 @@ impl Store {
         };
         let mut garbage: Vec<WriteId> = chunks.iter().map(|c| c.id.write_id).collect();
         {
-            let index = self.index.lock();
+            let index = self.index();
             let (live, under_way) = (index.live_write_ids(), self.under_way.lock());
             garbage.retain(|id| !live.contains(id) && !under_way.contains(id));
         }
@@ -87,7 +99,7 @@ impl Store {
         if nodes.map(|node| node.absent_instances()).sum::<usize>() > 0 {
             return;
         }
-        let mut index = self.index.lock();
+        let mut index = self.index();
         let mut gone = 0;
         for member in index.members(lost.write_id) {
             // what the hot tier has is not lost

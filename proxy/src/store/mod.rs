@@ -27,6 +27,7 @@ use std::{
     collections::HashSet,
     hash::BuildHasher,
     num::NonZeroU64,
+    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -44,7 +45,10 @@ use crate::{
     admission::Admission,
     clock,
     codec::Codec,
-    keyspace::{Committed, Condition, EvictionPolicy, KeyRef, Keyspace, NewExpiry, Object},
+    journal::{Journal, JournalError},
+    keyspace::{
+        Committed, Condition, DATABASES, EvictionPolicy, KeyRef, Keyspace, NewExpiry, Object,
+    },
     pool::Pool,
     value::Value,
 };
@@ -111,6 +115,7 @@ pub struct Store {
     codec: Codec,
     memory: Admission,
     index: Mutex<Keyspace>,
+    journal: Option<Arc<Journal>>,
     hot: Mutex<HotTier>,
     epoch: Epoch,
     last_write: AtomicU64,
@@ -207,9 +212,40 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        let mut index = self.store.index.lock();
+        let mut index = self.store.index();
         index.unpin(self.source.write_id);
         self.store.free(&mut index);
+    }
+}
+
+/// The index, locked.
+pub struct IndexGuard<'a> {
+    store: &'a Store,
+    index: MutexGuard<'a, Keyspace>,
+}
+
+impl Deref for IndexGuard<'_> {
+    type Target = Keyspace;
+
+    fn deref(&self) -> &Keyspace {
+        &self.index
+    }
+}
+
+impl DerefMut for IndexGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Keyspace {
+        &mut self.index
+    }
+}
+
+impl Drop for IndexGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.store.journal
+            && self.index.has_changed()
+        {
+            let value_of = |id| self.store.hot.lock().dirty_value(id);
+            journal.write(&mut self.index, &value_of);
+        }
     }
 }
 
@@ -229,19 +265,34 @@ impl Store {
         pool: Arc<Pool>,
         codec: Codec,
         epoch: Epoch,
-    ) -> (Arc<Self>, Chores) {
+        journal: Option<Arc<Journal>>,
+    ) -> Result<(Arc<Self>, Chores), JournalError> {
+        let mut index = Keyspace::default();
+        let unplaced = match &journal {
+            Some(journal) => journal.recover(&mut index, clock::unix_ms())?,
+            None => Vec::new(),
+        };
+        if journal.is_some() {
+            index.keep_changes();
+        }
         let (repairs, repair_jobs) = mpsc::channel(REPAIR_QUEUE);
         let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
-        let (behind, dirty) = Behind::new(settings.dirty_bytes);
+        let (behind, dirty) = Behind::new(settings.dirty_bytes, unplaced.len());
+        let mut hot = HotTier::new(settings.hot_bytes, settings.hot_value_bytes);
+        for value in unplaced {
+            hot.hold(value.object.write_id, value.value.clone());
+            behind.resume(value);
+        }
         let (packer, small) = Packer::new(settings.pack_up_to_bytes);
         let store = Self {
             packer,
-            hot: Mutex::new(HotTier::new(settings.hot_bytes, settings.hot_value_bytes)),
+            hot: Mutex::new(hot),
             memory: Admission::new(settings.memory_bytes),
             settings,
             pool,
             codec,
-            index: Mutex::default(),
+            index: Mutex::new(index),
+            journal,
             epoch,
             last_write: AtomicU64::new(0),
             flushed: Mutex::new(WriteId { epoch, counter: 0 }),
@@ -255,20 +306,41 @@ impl Store {
             repairs,
             behind: writes_behind.then_some(behind),
         };
-        (
-            Arc::new(store),
-            Chores {
-                small,
-                repairs: repair_jobs,
-                dirty,
-            },
-        )
+        let chores = Chores {
+            small,
+            repairs: repair_jobs,
+            dirty,
+        };
+        Ok((Arc::new(store), chores))
     }
 
-    /// The index, for commands about keys. Held only for the moment; call
-    /// [`Self::free`] before letting go when something may have left it.
-    pub fn index(&self) -> MutexGuard<'_, Keyspace> {
-        self.index.lock()
+    /// The index, locked. Held only for the moment; call [`Self::free`] before
+    /// letting go when something may have left it. What has changed is in the
+    /// journal when it is unlocked.
+    pub fn index(&self) -> IndexGuard<'_> {
+        IndexGuard {
+            store: self,
+            index: self.index.lock(),
+        }
+    }
+
+    /// Whether no key names anything.
+    pub fn is_empty(&self) -> bool {
+        let index = self.index();
+        (0..DATABASES as u8).all(|db| index.len(db) == 0)
+    }
+
+    /// The first write id of this reign.
+    pub fn floor(&self) -> WriteId {
+        WriteId {
+            epoch: self.epoch,
+            counter: 0,
+        }
+    }
+
+    /// The journal, if there is one.
+    pub fn journal(&self) -> Option<&Arc<Journal>> {
+        self.journal.as_ref()
     }
 
     /// Passes on what has left the index: nodes and hot tier may free it.
@@ -335,7 +407,7 @@ impl Store {
 
     /// The same, with the name of the write that it is.
     pub fn look_up_named(self: &Arc<Self>, key: Key) -> Option<(WriteId, Lookup)> {
-        let mut index = self.index.lock();
+        let mut index = self.index();
         let found = index.get(key.as_ref(), clock::unix_ms());
         self.free(&mut index);
         let object = found?.object;
@@ -345,7 +417,7 @@ impl Store {
 
     /// Removes the key if it still names this write; says whether it did.
     pub fn remove_if(&self, key: &Key, write_id: WriteId) -> bool {
-        let mut index = self.index.lock();
+        let mut index = self.index();
         let removed = index.remove_if(key.as_ref(), write_id);
         self.free(&mut index);
         removed
@@ -354,7 +426,7 @@ impl Store {
     /// Gives the key an expiry, or none, if it still names this write; says
     /// whether it did.
     pub fn expire_if(&self, key: &Key, write_id: WriteId, at_ms: Option<u64>) -> bool {
-        let mut index = self.index.lock();
+        let mut index = self.index();
         let named = index.names(key.as_ref(), write_id);
         if named {
             index.set_expiry(key.as_ref(), at_ms, clock::unix_ms());
@@ -365,7 +437,7 @@ impl Store {
 
     /// Another pin of the same object.
     pub fn again(self: &Arc<Self>, pinned: &Pinned) -> Pinned {
-        self.index.lock().pin(pinned.source.write_id);
+        self.index().pin(pinned.source.write_id);
         Pinned {
             store: self.clone(),
             key: pinned.key.clone(),
@@ -409,7 +481,7 @@ impl Store {
         let value = Value::from_segments(segments);
         if self.hot.lock().takes(value.len()) {
             let whole = value.clone().into_contiguous();
-            let index = self.index.lock();
+            let index = self.index();
             // not if it was written again meanwhile
             if index.names(key.as_ref(), object.write_id) {
                 self.hot.lock().put(object.write_id, &whole);
@@ -433,7 +505,7 @@ impl Store {
         want_previous: bool,
     ) -> CommitOutcome {
         let now = clock::unix_ms();
-        let mut index = self.index.lock();
+        let mut index = self.index();
         let (object, cargo) = written.into_parts();
         let previous = match want_previous.then(|| index.peek(key.as_ref(), now)) {
             Some(Some(found)) => self.pin(&mut index, key.clone(), found.object),
@@ -448,7 +520,7 @@ impl Store {
     /// none of the keys exists. Says whether it did.
     pub fn commit_all(&self, writes: Vec<(Key, Written)>, if_none_exist: bool) -> bool {
         let now = clock::unix_ms();
-        let mut index = self.index.lock();
+        let mut index = self.index();
         let blocked = if_none_exist
             && writes
                 .iter()
@@ -506,7 +578,7 @@ impl Store {
     /// Removes every key of a database, or of all of them. What is being
     /// written at this moment to any of them counts as written before.
     pub fn flush(&self, db: Option<u8>) {
-        let mut index = self.index.lock();
+        let mut index = self.index();
         index.flush(db);
         if db.is_some() {
             self.free(&mut index);

@@ -210,7 +210,7 @@ impl Store {
         };
         let objects: Vec<Arc<Object>> = values.iter().map(place).collect();
         {
-            let mut index = self.index.lock();
+            let mut index = self.index();
             let (segment, _) = written.into_parts();
             let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
             index.add_segment(segment, count, size_bytes);
@@ -237,7 +237,7 @@ impl Store {
         let mut outcome = Cleaned::More;
         // one more may come up to the limit
         while bytes < SEGMENT_BYTES / 2 {
-            let Some(id) = self.index.lock().take_sparse() else {
+            let Some(id) = self.index().take_sparse() else {
                 outcome = Cleaned::All;
                 break;
             };
@@ -251,7 +251,7 @@ impl Store {
                 }
                 Err(error) => {
                     tracing::info!(segment = %id, %error, "segment not cleaned");
-                    self.index.lock().note_sparse(id);
+                    self.index().note_sparse(id);
                     outcome = Cleaned::All;
                     break;
                 }
@@ -266,13 +266,13 @@ impl Store {
             Err(error) => {
                 tracing::info!(%error, "segments not cleaned");
                 let places = members.iter().filter_map(|m| m.object.place());
-                let mut index = self.index.lock();
+                let mut index = self.index();
                 places.for_each(|place| index.note_sparse(place.segment));
                 return Cleaned::All;
             }
         };
         metrics::counter!("scatterhoard_moved_values_total").increment(values.len() as u64);
-        let mut index = self.index.lock();
+        let mut index = self.index();
         for (member, written) in members.iter().zip(written) {
             let (object, _) = written.into_parts();
             index.rehome(member.key(), object);
@@ -287,7 +287,7 @@ impl Store {
         id: WriteId,
     ) -> Result<Vec<(Member, Nameless)>, ReadError> {
         let (pinned, members) = {
-            let mut index = self.index.lock();
+            let mut index = self.index();
             let members = index.members(id);
             let (Some(segment), Some(first)) = (index.segment(id).cloned(), members.first()) else {
                 return Ok(Vec::new());

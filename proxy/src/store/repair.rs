@@ -160,7 +160,7 @@ impl Store {
         if let Err(error) = &result {
             tracing::info!(node = %node.id, %error, "chunk not repaired");
         }
-        let mut index = self.index.lock();
+        let mut index = self.index();
         let named = result.is_ok()
             && index.chunk_moved(job.key.as_ref(), job.write_id, chunk.index, node.id);
         drop(index);
@@ -176,7 +176,7 @@ impl Store {
     }
 
     fn pin_if_named(self: &Arc<Self>, job: &RepairJob) -> Option<Pinned> {
-        let mut index = self.index.lock();
+        let mut index = self.index();
         let object = match index.segment(job.write_id) {
             Some(segment) => segment.clone(),
             None => {

@@ -151,7 +151,7 @@ impl Written {
 impl Drop for Written {
     fn drop(&mut self) {
         if let Some(object) = self.object.take_if(|o| o.place().is_some()) {
-            let mut index = self.attempt.store.index.lock();
+            let mut index = self.attempt.store.index();
             index.discard(object);
             self.attempt.store.free(&mut index);
         }
@@ -514,7 +514,7 @@ impl Store {
             }
         };
         let evicted = {
-            let mut index = self.index.lock();
+            let mut index = self.index();
             let evicted = index.evict(self.settings.eviction, &mut self.rng(), verdict);
             self.free(&mut index);
             evicted

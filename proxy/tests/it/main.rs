@@ -18,6 +18,7 @@ mod contents;
 mod fakes;
 mod link;
 mod platform;
+mod restart;
 mod server;
 
 mod bad_clients;

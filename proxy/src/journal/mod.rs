@@ -1,0 +1,361 @@
+//! The index on disk: what each key means, so that the proxy may die.
+//!
+//! Every change is written to the embedded store's log, with one system call,
+//! before the index is unlocked: the death of the process loses nothing that was
+//! acknowledged. When the disk has it for certain is the policy's business.
+//!
+//! When the disk takes no more, changes are refused and reads go on; what the
+//! index does on its own meanwhile (expire, evict, move) is kept and written when
+//! the store could be opened again.
+
+pub mod record;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fjall::{
+    Database, Keyspace as Table, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode,
+};
+use parking_lot::Mutex;
+use scatterhoard_wire::WriteId;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::keyspace::{Change, Keyspace, Object};
+use record::Entry;
+
+/// When what was written is forced to the disk, by Redis's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Fsync {
+    /// Before a write is acknowledged.
+    Always,
+    /// Every second.
+    #[default]
+    Everysec,
+    /// When the system wants to.
+    No,
+}
+
+/// The journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("journal in {path}: {error}")]
+pub struct JournalError {
+    path: PathBuf,
+    error: fjall::Error,
+}
+
+/// Caches of the store: the index itself is in memory, and never reads it.
+const CACHE_BYTES: u64 = 4 << 20;
+/// Before older logs are turned into tables.
+const LOG_BYTES: u64 = 64 << 20;
+const MEMTABLE_BYTES: u64 = 16 << 20;
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
+
+struct Tables {
+    database: Database,
+    keys: Table,
+    segments: Table,
+}
+
+impl Tables {
+    fn open(path: &Path) -> Result<Self, fjall::Error> {
+        let database = Database::builder(path)
+            .cache_size(CACHE_BYTES)
+            .worker_threads(1)
+            .max_journaling_size(LOG_BYTES)
+            .manual_journal_persist(true)
+            .open()?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        Ok(Self {
+            keys: database.keyspace("keys", options)?,
+            segments: database.keyspace("segments", options)?,
+            database,
+        })
+    }
+}
+
+/// The journal of one proxy.
+pub struct Journal {
+    path: PathBuf,
+    fsync: Fsync,
+    /// None while it is being opened again.
+    tables: Mutex<Option<Tables>>,
+    failed: AtomicBool,
+    failure: Mutex<String>,
+    /// Changes written so far, and those that the disk has for certain.
+    written: AtomicU64,
+    synced: watch::Sender<u64>,
+    wanted: tokio::sync::Notify,
+}
+
+/// Where a value is that no node has.
+type ValueOf<'a> = &'a dyn Fn(WriteId) -> Option<Bytes>;
+
+impl Journal {
+    /// Opens the journal in a folder, or begins one.
+    pub fn open(path: &Path, fsync: Fsync) -> Result<Self, JournalError> {
+        let tables = Tables::open(path).map_err(|error| JournalError {
+            path: path.to_owned(),
+            error,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            fsync,
+            tables: Mutex::new(Some(tables)),
+            failed: AtomicBool::new(false),
+            failure: Mutex::default(),
+            written: AtomicU64::new(0),
+            synced: watch::Sender::new(0),
+            wanted: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// Fills an empty index with what it has; the values that no node has. What
+    /// has expired stays out. Damaged records are left out, counted and logged.
+    pub fn recover(
+        &self,
+        index: &mut Keyspace,
+        now_ms: u64,
+    ) -> Result<Vec<Unplaced>, JournalError> {
+        let failed = |error| JournalError {
+            path: self.path.clone(),
+            error,
+        };
+        let tables = self.tables.lock();
+        let Some(tables) = tables.as_ref() else {
+            return Ok(Vec::new());
+        };
+        let (mut damaged, mut unplaced, mut error) = (0_u64, Vec::new(), None);
+        let mut segments = Vec::new();
+        for row in tables.segments.iter() {
+            match Entry::decode(&row.value().map_err(failed)?) {
+                Ok(entry) => segments.push(entry.object),
+                Err(_) => damaged += 1,
+            }
+        }
+        index.restore(segments, |insert| {
+            for row in tables.keys.iter() {
+                let (key, value) = match row.into_inner() {
+                    Ok(row) => row,
+                    Err(e) => {
+                        error = Some(e);
+                        return;
+                    }
+                };
+                let (Some(key), Ok(entry)) = (record::decode_key(&key), Entry::decode(&value))
+                else {
+                    damaged += 1;
+                    continue;
+                };
+                if entry.expires_unix_ms.is_some_and(|at| at <= now_ms) {
+                    continue;
+                }
+                if let Some(value) = entry.value {
+                    let object = entry.object.clone();
+                    let (db, key) = (key.db, Bytes::copy_from_slice(key.key));
+                    unplaced.push(Unplaced {
+                        db,
+                        key,
+                        object,
+                        value,
+                    });
+                }
+                insert(key, entry.object, entry.expires_unix_ms);
+            }
+        });
+        if damaged > 0 {
+            metrics::counter!("scatterhoard_journal_damaged_total").increment(damaged);
+            tracing::warn!(damaged, "records of the journal are damaged and left out");
+        }
+        error.map_or(Ok(unplaced), |error| Err(failed(error)))
+    }
+
+    /// Writes what has changed in the index, which is locked. If that fails, the
+    /// changes stay where they are.
+    pub fn write(&self, index: &mut Keyspace, value_of: ValueOf<'_>) {
+        if self.failed.load(Ordering::Acquire) {
+            return;
+        }
+        match self.try_write(index, value_of) {
+            Ok(()) => {
+                index.forget_changes();
+                self.written.fetch_add(1, Ordering::Release);
+                if self.fsync == Fsync::Always {
+                    self.wanted.notify_one();
+                }
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn try_write(&self, index: &Keyspace, value_of: ValueOf<'_>) -> Result<(), fjall::Error> {
+        let tables = self.tables.lock();
+        let Some(tables) = tables.as_ref() else {
+            return Err(fjall::Error::Poisoned);
+        };
+        let batch = tables.database.batch();
+        let mut batch = batch.durability(Some(PersistMode::Buffer));
+        let mut result = Ok(());
+        index.changes(|change| {
+            if let Change::Flushed = change {
+                // on its own: what comes behind it in the batch must stay
+                result = tables.keys.clear().and_then(|()| tables.segments.clear());
+            } else {
+                add(&mut batch, tables, change, value_of);
+            }
+        });
+        result?;
+        if batch.is_empty() {
+            return tables.database.persist(PersistMode::Buffer);
+        }
+        batch.commit()
+    }
+
+    fn fail(&self, error: &fjall::Error) {
+        metrics::counter!("scatterhoard_journal_errors_total").increment(1);
+        tracing::error!(path = %self.path.display(), %error, "journal cannot be written; writes are refused");
+        *self.failure.lock() = error.to_string();
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Why nothing can be written at the moment.
+    pub fn failure(&self) -> Option<String> {
+        let failed = self.failed.load(Ordering::Acquire);
+        failed.then(|| self.failure.lock().clone())
+    }
+
+    /// Returns when what was written before is as safe as the policy wants it
+    /// before an acknowledgement.
+    pub async fn settled(&self) {
+        if self.fsync != Fsync::Always {
+            return;
+        }
+        let written = self.written.load(Ordering::Acquire);
+        let mut synced = self.synced.subscribe();
+        let reached = synced.wait_for(|synced| *synced >= written || self.failure().is_some());
+        let _ = reached.await;
+    }
+
+    /// Forces it to the disk as the policy says, and opens it again after it has
+    /// failed, until stopped.
+    pub async fn keep(self: Arc<Self>, index: impl Fn() + Send, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if self.failed.load(Ordering::Acquire) {
+                let _ = stop.run_until_cancelled(sleep(REOPEN_EVERY)).await;
+                self.reopen().await;
+                // what was kept meanwhile
+                index();
+                continue;
+            }
+            match self.fsync {
+                Fsync::Always => {
+                    let _ = stop.run_until_cancelled(self.wanted.notified()).await;
+                }
+                Fsync::Everysec | Fsync::No => {
+                    let _ = stop
+                        .run_until_cancelled(sleep(Duration::from_secs(1)))
+                        .await;
+                }
+            }
+            if self.fsync != Fsync::No {
+                self.sync().await;
+            }
+        }
+        self.sync().await;
+    }
+
+    async fn sync(self: &Arc<Self>) {
+        let written = self.written.load(Ordering::Acquire);
+        if written == *self.synced.borrow() {
+            return;
+        }
+        let journal = self.clone();
+        let database = {
+            let tables = journal.tables.lock();
+            tables.as_ref().map(|t| t.database.clone())
+        };
+        let Some(database) = database else { return };
+        let synced = tokio::task::spawn_blocking(move || database.persist(PersistMode::SyncData));
+        match synced.await {
+            Ok(Ok(())) => {
+                self.synced.send_replace(written);
+            }
+            Ok(Err(error)) => {
+                self.fail(&error);
+                // nobody waits in vain
+                self.synced.send_modify(|_| {});
+            }
+            Err(_) => {}
+        }
+    }
+
+    async fn reopen(self: &Arc<Self>) {
+        let journal = self.clone();
+        let opened = tokio::task::spawn_blocking(move || {
+            // closed first: the store locks its folder
+            let mut tables = journal.tables.lock();
+            *tables = None;
+            Tables::open(&journal.path).map(|opened| *tables = Some(opened))
+        });
+        match opened.await {
+            Ok(Ok(())) => {
+                self.failed.store(false, Ordering::Release);
+                tracing::warn!(path = %self.path.display(), "journal opened again");
+            }
+            Ok(Err(error)) => *self.failure.lock() = error.to_string(),
+            Err(_) => {}
+        }
+    }
+}
+
+/// A value that only the journal has.
+pub struct Unplaced {
+    /// Database of its key.
+    pub db: u8,
+    /// The key.
+    pub key: Bytes,
+    /// What it names.
+    pub object: Object,
+    /// The value.
+    pub value: Bytes,
+}
+
+fn add(batch: &mut WriteBatch, tables: &Tables, change: Change<'_>, value_of: ValueOf<'_>) {
+    match change {
+        Change::Flushed => {}
+        Change::Removed(key) => batch.remove(&tables.keys, record::encode_key(key)),
+        Change::Named(key, object, expires_unix_ms) => {
+            let is_placed = object.chunks() == 0 || object.nodes().next().is_some();
+            let entry = Entry {
+                object: Object::clone(object),
+                expires_unix_ms,
+                value: if is_placed {
+                    None
+                } else {
+                    value_of(object.write_id)
+                },
+            };
+            batch.insert(&tables.keys, record::encode_key(key), entry.encode());
+        }
+        Change::Segment(object) => {
+            let entry = Entry {
+                object: Object::clone(object),
+                expires_unix_ms: None,
+                value: None,
+            };
+            let id = record::encode_write_id(object.write_id);
+            batch.insert(&tables.segments, id, entry.encode());
+        }
+        Change::SegmentGone(id) => {
+            batch.remove(&tables.segments, record::encode_write_id(id));
+        }
+    }
+}

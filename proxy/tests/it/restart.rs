@@ -1,0 +1,201 @@
+//! A proxy that is killed and starts again with the journal of its predecessor:
+//! what was acknowledged is there, what was deleted or overwritten is not.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use redis::Commands;
+
+use crate::{
+    contents::{Random, assert_same},
+    platform::Platform,
+    server::{Server, until},
+};
+
+const NODES: usize = 6;
+
+fn proxy(platform: &Platform, folder: &Path, more: &[&str]) -> Server {
+    let url = platform.url();
+    let mut arguments = vec![
+        "--lambda-endpoint",
+        &url,
+        "--nodes",
+        "6",
+        "--data-parity",
+        "3+2",
+        "--data-dir",
+        folder.to_str().unwrap(),
+    ];
+    arguments.extend(more);
+    Server::start(&arguments)
+}
+
+fn kill(mut server: Server) {
+    server.signal(Signal::SIGKILL);
+    server.ended(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_proxy() {
+    let platform = Platform::start(NODES);
+    let folder = tempfile::tempdir().unwrap();
+    let server = proxy(&platform, folder.path(), &[]);
+    let (mut redis, mut random) = (server.client(), Random::new(3));
+    let mut stored = BTreeMap::new();
+    // alone, in segments, and large
+    for size in [0, 1, 900, 100_000, 700_000, 6_000_000] {
+        stored.insert(format!("alone:{size}"), random.any_bytes(size));
+    }
+    for (key, value) in &stored {
+        let () = redis.set(key, value).unwrap();
+    }
+    let mut pipe = redis::pipe();
+    for i in 0..200 {
+        let value = random.any_bytes(10 + i * 20);
+        pipe.set(format!("packed:{i}"), &value).ignore();
+        stored.insert(format!("packed:{i}"), value);
+    }
+    let () = pipe.query(&mut redis).unwrap();
+    for i in (0..200).step_by(3) {
+        let key = format!("packed:{i}");
+        let () = redis.del(&key).unwrap();
+        stored.remove(&key);
+    }
+    for key in ["packed:1", "alone:700000", "alone:1"] {
+        let value = random.any_bytes(50_000);
+        let () = redis.set(key, &value).unwrap();
+        stored.insert(key.to_owned(), value);
+    }
+    let () = redis.set_ex("short", "gone soon", 1).unwrap();
+    let () = redis.set_ex("long", "stays", 1000).unwrap();
+    let () = redis::pipe()
+        .cmd("SELECT")
+        .arg(5)
+        .cmd("SET")
+        .arg("elsewhere")
+        .arg("x")
+        .cmd("SELECT")
+        .arg(0)
+        .query(&mut redis)
+        .map(|_: Vec<redis::Value>| ())
+        .unwrap();
+    let keys: usize = redis::cmd("DBSIZE").query(&mut redis).unwrap();
+    kill(server);
+    std::thread::sleep(Duration::from_secs(1));
+    for round in 0..2 {
+        let server = proxy(&platform, folder.path(), &[]);
+        let mut redis = server.client();
+        for (key, value) in &stored {
+            let read: Option<Vec<u8>> = redis.get(key).unwrap();
+            assert_same(&format!("{key} in round {round}"), read.as_deref(), value);
+        }
+        assert_eq!(redis.get::<_, Option<String>>("short").unwrap(), None);
+        let ttl: i64 = redis.ttl("long").unwrap();
+        assert!((900..=1000).contains(&ttl), "{ttl}");
+        let now: usize = redis::cmd("DBSIZE").query(&mut redis).unwrap();
+        assert_eq!(now, keys - 1);
+        // written and deleted by the next one, too
+        let value = random.any_bytes(300_000);
+        let () = redis.set("alone:900", &value).unwrap();
+        stored.insert("alone:900".to_owned(), value);
+        match round {
+            0 => kill(server),
+            _ => {
+                let () = redis::cmd("FLUSHALL").query(&mut redis).unwrap();
+                let () = redis.set("after", "flush").unwrap();
+                kill(server);
+            }
+        }
+    }
+    let server = proxy(&platform, folder.path(), &[]);
+    let mut redis = server.client();
+    let now: usize = redis::cmd("DBSIZE").query(&mut redis).unwrap();
+    assert_eq!(now, 1);
+    assert_eq!(redis.get::<_, String>("after").unwrap(), "flush");
+    until(
+        "what nothing names is freed",
+        Duration::from_secs(20),
+        || server.metric("scatterhoard_node_bytes_held") < 10_000.0,
+    );
+    server.stop();
+}
+
+/// A writer's view of one key: what it was told last, and what it asked since.
+#[derive(Clone, Default)]
+struct Belief {
+    acknowledged: Option<Vec<u8>>,
+    in_doubt: Option<Option<Vec<u8>>>,
+}
+
+#[test]
+fn killed_again_and_again_under_load_it_forgets_nothing() {
+    const WRITERS: usize = 4;
+    const KEYS: usize = 12;
+    let platform = Platform::start(NODES);
+    let folder = tempfile::tempdir().unwrap();
+    let mut beliefs = vec![vec![Belief::default(); KEYS]; WRITERS];
+    for round in 0..6 {
+        let ack = if round % 2 == 0 { "quorum" } else { "proxy" };
+        let server = proxy(
+            &platform,
+            folder.path(),
+            &["--ack", ack, "--hot-tier-mb", "4"],
+        );
+        // all of it is as it was left
+        let mut redis = server.client();
+        for (w, beliefs) in beliefs.iter_mut().enumerate() {
+            for (k, belief) in beliefs.iter_mut().enumerate() {
+                let read: Option<Vec<u8>> = redis.get(format!("{w}:{k}")).unwrap();
+                let as_told = read == belief.acknowledged;
+                let as_asked = belief.in_doubt.as_ref().is_some_and(|asked| *asked == read);
+                let what = (
+                    read.as_ref().map(Vec::len),
+                    belief.acknowledged.as_ref().map(Vec::len),
+                );
+                assert!(as_told || as_asked, "round {round}, key {w}:{k}: {what:?}");
+                *belief = Belief {
+                    acknowledged: read,
+                    in_doubt: None,
+                };
+            }
+        }
+        let stopped = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for (w, beliefs) in beliefs.iter_mut().enumerate() {
+                let (mut redis, stopped) = (server.client(), &stopped);
+                scope.spawn(move || {
+                    let mut random = Random::new((round * 10 + w) as u64);
+                    while !stopped.load(Ordering::Relaxed) {
+                        let k = random.below(KEYS);
+                        let value = match random.below(5) {
+                            0 => None,
+                            1 => Some(random.any_bytes(800_000)),
+                            _ => Some(random.bytes(2000)),
+                        };
+                        let key = format!("{w}:{k}");
+                        beliefs[k].in_doubt = Some(value.clone());
+                        let done = match &value {
+                            Some(value) => redis.set::<_, _, ()>(&key, value),
+                            None => redis.del::<_, ()>(&key),
+                        };
+                        if done.is_err() {
+                            return;
+                        }
+                        beliefs[k] = Belief {
+                            acknowledged: value,
+                            in_doubt: None,
+                        };
+                    }
+                });
+            }
+            std::thread::sleep(Duration::from_millis(400 + 137 * round as u64));
+            kill(server);
+            stopped.store(true, Ordering::Relaxed);
+        });
+    }
+}
