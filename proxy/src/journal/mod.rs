@@ -9,6 +9,7 @@
 //! the store could be opened again.
 
 pub mod record;
+mod tail;
 
 use std::{
     path::{Path, PathBuf},
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keyspace::{Change, Keyspace, Object};
 use record::Entry;
+use tail::Tail;
 
 /// When what was written is forced to the disk, by Redis's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
@@ -102,10 +104,19 @@ type ValueOf<'a> = &'a dyn Fn(WriteId) -> Option<Bytes>;
 impl Journal {
     /// Opens the journal in a folder, or begins one.
     pub fn open(path: &Path, fsync: Fsync) -> Result<Self, JournalError> {
-        let tables = Tables::open(path).map_err(|error| JournalError {
+        let failed = |error| JournalError {
             path: path.to_owned(),
             error,
-        })?;
+        };
+        let tail = Tail::find(path).map_err(|error| failed(error.into()))?;
+        let tables = match (Tables::open(path), &tail) {
+            (Err(fjall::Error::JournalRecovery(_)), Some(tail)) => {
+                tail.cut_until(|| Tables::open(path))
+            }
+            (opened, _) => opened,
+        };
+        let tables = tables.map_err(failed)?;
+        tail.iter().for_each(Tail::report);
         Ok(Self {
             path: path.to_owned(),
             fsync,

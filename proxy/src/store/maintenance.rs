@@ -86,7 +86,14 @@ impl Store {
             garbage.retain(|id| !live.contains(id) && !under_way.contains(id));
         }
         tracing::info!(node = %node.id, chunks = chunks.len(), garbage = garbage.len(), "took stock");
+        if garbage.is_empty() {
+            return;
+        }
         garbage.into_iter().for_each(|id| node.discard(id));
+        // now, while it is awake: nobody may ask it for long
+        if let Err(error) = self.pool.purge(node, self.settings.patience).await {
+            tracing::info!(node = %node.id, %error, "node not purged");
+        }
     }
 
     /// Ends a read that found its object lost: the key goes, so that it can be

@@ -199,3 +199,68 @@ fn killed_again_and_again_under_load_it_forgets_nothing() {
         });
     }
 }
+
+/// The end of what is written in the journal's latest log, and that file.
+fn end_of_log(folder: &Path) -> (std::path::PathBuf, usize) {
+    let files = std::fs::read_dir(folder.join("journal")).unwrap().flatten();
+    let logs = files.map(|f| f.path());
+    let log = logs
+        .filter(|p| p.extension().is_some_and(|e| e == "jnl"))
+        .max()
+        .unwrap();
+    let bytes = std::fs::read(&log).unwrap();
+    let end = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
+    (log, end)
+}
+
+/// Harms the end of the log behind the write of "last"; that is then gone, the
+/// rest is there, and the log says so.
+#[track_caller]
+fn cut_behind_a_crash(harm: impl FnOnce(&std::fs::File, u64)) {
+    let platform = Platform::start(NODES);
+    let folder = tempfile::tempdir().unwrap();
+    let server = proxy(&platform, folder.path(), &[]);
+    let mut redis = server.client();
+    for i in 0..50 {
+        let () = redis.set(i, "before").unwrap();
+    }
+    let (_, before) = end_of_log(folder.path());
+    let () = redis.set("last", "torn").unwrap();
+    kill(server);
+    let (log, end) = end_of_log(folder.path());
+    assert!(end > before + 20);
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&log)
+        .unwrap();
+    harm(&file, end as u64);
+    let server = proxy(&platform, folder.path(), &[]);
+    let mut redis = server.client();
+    for i in 0..49 {
+        assert_eq!(redis.get::<_, String>(i).unwrap(), "before");
+    }
+    assert_eq!(redis.get::<_, Option<String>>("last").unwrap(), None);
+    let log = server.log();
+    assert!(log.contains("journal was cut"), "{log}");
+    let () = redis.set("last", "again").unwrap();
+    kill(server);
+    let server = proxy(&platform, folder.path(), &[]);
+    assert_eq!(server.client().get::<_, String>("last").unwrap(), "again");
+    server.stop();
+}
+
+#[test]
+fn a_torn_log_is_cut_and_said() {
+    cut_behind_a_crash(|log, end| log.set_len(end - 11).unwrap());
+}
+
+#[test]
+fn a_garbled_end_of_the_log_is_cut_and_said() {
+    use std::os::unix::fs::FileExt;
+    cut_behind_a_crash(|log, end| {
+        let mut byte = [0];
+        log.read_exact_at(&mut byte, end - 40).unwrap();
+        log.write_all_at(&[byte[0] ^ 0x10], end - 40).unwrap();
+    });
+}
