@@ -34,3 +34,4 @@ mod shutdown;
 mod strangers;
 mod streams;
 mod timeouts;
+mod tls;
