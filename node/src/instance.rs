@@ -1,12 +1,14 @@
 //! What one process is and holds, from birth to reclaim.
 
+use std::io;
+
 use scatterhoard_wire::{
-    Epoch, InstanceId, Token,
+    Epoch, Fingerprint, InstanceId, Token,
     invoke::{self, Ending, Invocation, Report},
     message::Hello,
 };
 
-use crate::{clock, store::ChunkStore};
+use crate::{clock, conduit::Dialer, store::ChunkStore};
 
 /// Memory that is not for chunks: the runtime, buffers, the allocator's slack.
 const RESERVE_BYTES: u64 = 32 << 20;
@@ -18,6 +20,8 @@ pub(crate) struct Instance {
     id: InstanceId,
     birth_unix_ms: u64,
     highest_epoch: Epoch,
+    /// For the proxy that was dialled last.
+    dialer: Option<Dialer>,
     pub(crate) store: ChunkStore,
 }
 
@@ -33,6 +37,7 @@ impl Instance {
             id: InstanceId(rand::random()),
             birth_unix_ms: clock::unix_ms(),
             highest_epoch: Epoch(0),
+            dialer: None,
             store: ChunkStore::new(budget_bytes(memory_mb)),
         }
     }
@@ -53,6 +58,18 @@ impl Instance {
 
     pub(crate) fn highest_epoch(&self) -> Epoch {
         self.highest_epoch
+    }
+
+    /// Dials the proxy with this certificate; the same one as long as that is the
+    /// same.
+    pub(crate) fn dialer(&mut self, certificate: Fingerprint) -> io::Result<Dialer> {
+        let known = self.dialer.take();
+        let dialer = match known.filter(|d| d.fingerprint() == certificate) {
+            Some(dialer) => dialer,
+            None => Dialer::new(certificate)?,
+        };
+        self.dialer = Some(dialer.clone());
+        Ok(dialer)
     }
 
     pub(crate) fn hello(&self, invocation: &Invocation) -> Hello {

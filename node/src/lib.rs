@@ -9,6 +9,7 @@
 //! -> `store` (chunks by write id). The store knows no sockets.
 
 mod clock;
+pub mod conduit;
 mod instance;
 pub mod runtime;
 mod serve;

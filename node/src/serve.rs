@@ -18,18 +18,18 @@ use scatterhoard_wire::{
     stream::{Assembler, Frame, SendQueue},
 };
 use tokio::{
-    io::AsyncReadExt,
-    net::{
-        TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
+    net::TcpStream,
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::instance::Instance;
+use crate::{
+    conduit::{self, Reader, Writer},
+    instance::Instance,
+};
 use gets::Gets;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for what is bound to come; the proxy may be busy encoding.
 const GRACE: Duration = Duration::from_millis(500);
@@ -59,17 +59,14 @@ pub(crate) async fn serve(
     invocation: &Invocation,
     deadlines: Deadlines,
 ) -> Ending {
-    let mut stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(invocation.proxy)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
+    let (reader, writer) = match dial(instance, invocation).await {
+        Ok(halves) => halves,
+        Err(error) => {
             tracing::warn!(proxy = %invocation.proxy, %error, "cannot dial the proxy");
             return Ending::Unreachable;
         }
-        Err(_) => return Ending::Unreachable,
     };
-    let _ = crate::socket::tune(&stream);
-    let (reader, writer) = stream.split();
-    let link = Link {
+    let mut link = Link {
         reader,
         writer,
         instance,
@@ -81,7 +78,9 @@ pub(crate) async fn serve(
         last_use: Instant::now(),
         expecting: true,
     };
-    match link.run(invocation, deadlines).await {
+    let ended = link.run(invocation, deadlines).await;
+    link.writer.close();
+    match ended {
         Ok(ending) => ending,
         Err(error) => {
             tracing::info!(invocation = %invocation.invocation, %error, "link lost");
@@ -90,9 +89,25 @@ pub(crate) async fn serve(
     }
 }
 
+/// Connects; with a certificate given, to the proxy that has it and in TLS, or
+/// not at all.
+async fn dial(
+    instance: &RefCell<Instance>,
+    invocation: &Invocation,
+) -> io::Result<(Reader, Writer)> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(invocation.proxy)).await??;
+    let _ = crate::socket::tune(&stream);
+    let Some(certificate) = invocation.certificate else {
+        return Ok(conduit::plain(stream));
+    };
+    let dialer = instance.borrow_mut().dialer(certificate)?;
+    let handshake = dialer.connect(stream, invocation.proxy.ip());
+    timeout(HANDSHAKE_TIMEOUT, handshake).await?
+}
+
 struct Link<'a> {
-    reader: ReadHalf<'a>,
-    writer: WriteHalf<'a>,
+    reader: Reader,
+    writer: Writer,
     instance: &'a RefCell<Instance>,
     assembler: Assembler,
     queue: SendQueue,
@@ -113,16 +128,11 @@ enum Next {
 }
 
 impl Link<'_> {
-    async fn run(mut self, invocation: &Invocation, deadlines: Deadlines) -> io::Result<Ending> {
+    async fn run(&mut self, invocation: &Invocation, deadlines: Deadlines) -> io::Result<Ending> {
         let hello = self.instance.borrow().hello(invocation);
         self.queue.push(0, &Message::Hello(hello), Bytes::new());
-        match timeout(WELCOME_TIMEOUT, self.welcome()).await {
-            Ok(welcome) => {
-                if let Some(ending) = welcome? {
-                    return Ok(ending);
-                }
-            }
-            Err(_) => return Ok(Ending::LinkLost),
+        if let Some(ending) = self.welcome().await? {
+            return Ok(ending);
         }
         let linger = Duration::from_millis(invocation.linger_ms.into());
         self.last_use = Instant::now();
@@ -159,13 +169,13 @@ impl Link<'_> {
 
     /// Sends the hello and waits for the answer; an ending if it is no.
     async fn welcome(&mut self) -> io::Result<Option<Ending>> {
-        self.write_ready()?;
+        let end = Instant::now() + WELCOME_TIMEOUT;
         loop {
-            let n = self.reader.read_buf(&mut self.assembler.spare()).await?;
-            if n == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            self.write_ready()?;
+            self.wait_and_read(end).await?;
+            if Instant::now() >= end {
+                return Ok(Some(Ending::LinkLost));
             }
-            self.assembler.filled(n);
             let Some(frame) = self.assembler.next_frame().map_err(io::Error::other)? else {
                 continue;
             };
@@ -199,8 +209,13 @@ impl Link<'_> {
     fn is_quiet(&self) -> bool {
         self.gets.is_empty()
             && self.puts.is_empty()
-            && self.queue.is_empty()
+            && self.is_written()
             && self.assembler.at_border()
+    }
+
+    /// Whether the socket has all of it.
+    fn is_written(&self) -> bool {
+        self.queue.is_empty() && !self.writer.has_unsent()
     }
 
     /// Backpressure: while much is to be written, nothing more is read. When
@@ -214,12 +229,16 @@ impl Link<'_> {
     /// says that no more is there, so nobody asks again.
     async fn wait_and_read(&mut self, wake: Instant) -> io::Result<()> {
         // a get may have more cells than were taken ahead of the socket
-        let writing = !self.queue.is_empty() || !self.gets.is_empty();
+        let writing = !self.is_written() || !self.gets.is_empty();
         let reading = self.is_reading();
         let mut spare = self.assembler.spare();
         let n = tokio::select! {
             read = self.reader.read_buf(&mut spare), if reading => read?,
-            ready = self.writer.writable(), if writing => return ready,
+            ready = self.writer.writable(), if writing => {
+                // the peer took something
+                self.last_use = Instant::now();
+                return ready;
+            }
             () = sleep_until(wake) => return Ok(()),
         };
         if n == 0 {
@@ -231,7 +250,7 @@ impl Link<'_> {
 
     /// Writes as much as the socket takes.
     fn write_ready(&mut self) -> io::Result<()> {
-        while !self.queue.is_empty() {
+        while !self.is_written() {
             let mut slices = [IoSlice::new(&[]); IO_SLICES];
             let used = self.queue.slices(&mut slices);
             match self.writer.try_write_vectored(&slices[..used]) {

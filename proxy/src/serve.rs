@@ -27,7 +27,7 @@ use crate::{
     epoch::{self, DataDir, DataDirError},
     journal::{Journal, JournalError},
     local_pool,
-    pool::{self, Pool, lifecycle, platform::Platform},
+    pool::{self, Pool, lifecycle, link_tls, platform::Platform},
     session::Session,
     store::{self, Store},
 };
@@ -168,9 +168,18 @@ async fn start(
         Some(address) => address,
         None => links.local_addr()?,
     };
+    let link_tls = if config.link_tls {
+        Some(link_tls::new_certificate()?)
+    } else {
+        None
+    };
+    if config.links_can_be_read() {
+        tracing::warn!("links are plain text (link_tls = off): for networks of your own only");
+    }
     let settings = pool::Settings {
         functions: config.function_names(),
         link_address,
+        link_tls,
         linger: config.linger,
         deadline_margin: config.deadline_margin,
         patience: config.patience,
@@ -241,6 +250,9 @@ fn announce(config: &Config, clients: &TcpListener, admin: Option<&TcpListener>)
         "  pool    {} nodes of {} MB, {where_from}; {} data + parity chunks",
         config.nodes, config.node_memory_mb, config.geometry.full
     );
+    if config.link_tls {
+        println!("  links   TLS, every node pins this proxy's certificate");
+    }
     if let Some(admin) = admin {
         println!(
             "  admin   http://{}/healthz and /metrics",

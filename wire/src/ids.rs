@@ -49,9 +49,14 @@ pub struct InvocationId(pub u64);
 #[serde(try_from = "String", into = "String")]
 pub struct Token(pub u128);
 
-/// A 128-bit id was not 32 hexadecimal digits.
+/// SHA-256 of a certificate in DER.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Fingerprint(pub [u8; 32]);
+
+/// Not as many hexadecimal digits as it takes: 32 for an id, 64 for a fingerprint.
 #[derive(Debug, thiserror::Error)]
-#[error("expected 32 hexadecimal digits")]
+#[error("expected hexadecimal digits, 32 for an id, 64 for a fingerprint")]
 pub struct BadHex;
 
 fn parse_hex(s: &str) -> Result<u128, BadHex> {
@@ -79,6 +84,39 @@ macro_rules! hex_id {
 hex_id!(InstanceId);
 hex_id!(Token);
 
+impl TryFrom<String> for Fingerprint {
+    type Error = BadHex;
+    fn try_from(s: String) -> Result<Self, BadHex> {
+        let (high, low) = s.split_at_checked(32).ok_or(BadHex)?;
+        let mut bytes = [0; 32];
+        bytes[..16].copy_from_slice(&parse_hex(high)?.to_be_bytes());
+        bytes[16..].copy_from_slice(&parse_hex(low)?.to_be_bytes());
+        Ok(Self(bytes))
+    }
+}
+impl From<Fingerprint> for String {
+    fn from(fingerprint: Fingerprint) -> String {
+        fingerprint.to_string()
+    }
+}
+impl Fingerprint {
+    /// Whether it is the same one; takes as long wherever they differ.
+    pub fn is(&self, other: &Self) -> bool {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Epoch, InstanceId, InvocationId, NodeId, Token};
+use crate::ids::{Epoch, Fingerprint, InstanceId, InvocationId, NodeId, Token};
 
-/// Version of payload and result.
-pub const VERSION: u32 = 1;
+/// Version of payload and result. A field that a node must not overlook needs a
+/// new one: since 2 there is the certificate, and a node that did not look for it
+/// would send its token in plain text.
+pub const VERSION: u32 = 2;
 
 /// Why the proxy invokes; also what the bill is broken down by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,6 +42,10 @@ pub struct Invocation {
     pub proxy: SocketAddr,
     /// Secret for that link.
     pub token: Token,
+    /// The certificate to expect there. With one the link is TLS or nothing; none:
+    /// plain text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Fingerprint>,
     /// Which node of the pool the function is.
     pub node: NodeId,
     /// The proxy's count of this invocation.
@@ -131,5 +137,54 @@ impl Report {
         let report: Self = serde_json::from_slice(bytes)?;
         check_version(report.version)?;
         Ok(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload(certificate: Option<Fingerprint>) -> Invocation {
+        Invocation {
+            version: VERSION,
+            purpose: Purpose::Serve,
+            proxy: SocketAddr::from(([127, 0, 0, 1], 7)),
+            token: Token(1),
+            certificate,
+            node: NodeId(3),
+            invocation: InvocationId(4),
+            epoch: Epoch(5),
+            linger_ms: 6,
+            deadline_margin_ms: 7,
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_there_or_not_and_never_half() {
+        let pin = Fingerprint(std::array::from_fn(|i| i as u8));
+        for certificate in [None, Some(pin)] {
+            let text = serde_json::to_string(&payload(certificate)).unwrap();
+            assert_eq!(text.contains("certificate"), certificate.is_some());
+            let back = Invocation::from_json(text.as_bytes()).unwrap();
+            assert_eq!(back, payload(certificate));
+            // a damaged one is no reason to do without
+            let cut = text.replace("1e1f\"", "1e\"");
+            let same = Invocation::from_json(cut.as_bytes()).is_ok();
+            assert_eq!(same, certificate.is_none());
+        }
+        let mut other = pin;
+        other.0[31] ^= 1;
+        assert!(pin.is(&pin) && !pin.is(&other));
+    }
+
+    #[test]
+    fn another_release_is_refused() {
+        let mut old = payload(None);
+        old.version = 1;
+        let text = serde_json::to_vec(&old).unwrap();
+        assert!(matches!(
+            Invocation::from_json(&text),
+            Err(InvokeError::Version(1))
+        ));
     }
 }

@@ -20,4 +20,4 @@ pub mod stream;
 
 pub use descriptor::{Cell, ChunkDescriptor};
 pub use geometry::{Geometry, GeometryPolicy, Layout};
-pub use ids::{ChunkId, Epoch, InstanceId, InvocationId, NodeId, Token, WriteId};
+pub use ids::{ChunkId, Epoch, Fingerprint, InstanceId, InvocationId, NodeId, Token, WriteId};

@@ -6,6 +6,7 @@ mod memory;
 mod rows;
 mod scale;
 mod shaped;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -70,6 +71,8 @@ enum Table {
     Scale,
     /// The proxy's largest size while 64 clients stream.
     Memory,
+    /// TLS on links, beside a pool without.
+    Tls,
 }
 
 pub(crate) async fn run(args: Args) -> Result<()> {
@@ -95,6 +98,7 @@ async fn compare(args: &Args) -> Result<()> {
             Table::Shaped => shaped::run(args, &mut report).await?,
             Table::Scale => scale::run(args, &mut report).await?,
             Table::Memory => memory::run(args, &mut report).await?,
+            Table::Tls => tls::run(args, &mut report).await?,
         }
     }
     report.publish(&args.output)
@@ -195,7 +199,8 @@ mod tests {
                 Table::Degraded,
                 Table::Shaped,
                 Table::Scale,
-                Table::Memory
+                Table::Memory,
+                Table::Tls
             ]
         );
         Ok(())

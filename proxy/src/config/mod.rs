@@ -14,7 +14,13 @@ use scatterhoard_wire::{
     limits::{MAX_CELL_BYTES, MAX_OBJECT_BYTES},
 };
 
-use crate::{codec::Backend, journal::Fsync, keyspace::EvictionPolicy, pool::linger, store::Ack};
+use crate::{
+    codec::Backend,
+    journal::Fsync,
+    keyspace::EvictionPolicy,
+    pool::{linger, link_tls::leaves_the_machine},
+    store::Ack,
+};
 pub use options::{LogFormat, Options};
 
 /// Where functions run.
@@ -78,6 +84,8 @@ pub struct Config {
     pub link_listen: SocketAddr,
     /// The address of that as nodes see it, if it differs.
     pub link_advertise: Option<SocketAddr>,
+    /// Whether links are TLS.
+    pub link_tls: bool,
     /// Metrics and health; `None` switches them off.
     pub admin: Option<SocketAddr>,
     /// Number of nodes.
@@ -222,10 +230,14 @@ impl Config {
         } else {
             200
         };
+        let link_listen = options.link_listen.unwrap_or(local(0));
+        let advertised = options.link_advertise.map(|address| address.ip());
+        let link_tls = options.link_tls.unwrap_or_default();
         Ok(Self {
             listen,
-            link_listen: options.link_listen.unwrap_or(local(0)),
+            link_listen,
             link_advertise: options.link_advertise,
+            link_tls: link_tls.applies(link_listen.ip(), advertised),
             admin: match options.admin.as_deref() {
                 None => Some(local(9121)),
                 Some("off") => None,
@@ -278,6 +290,13 @@ impl Config {
         (0..self.nodes)
             .map(|i| format!("{}-{i:03}", self.function_prefix))
             .collect()
+    }
+
+    /// Whether links leave this machine as plain text.
+    pub fn links_can_be_read(&self) -> bool {
+        let advertised = self.link_advertise.unwrap_or(self.link_listen);
+        let leave = [self.link_listen, advertised].map(|address| address.ip());
+        !self.link_tls && leave.into_iter().any(leaves_the_machine)
     }
 
     /// What CONFIG GET shows, by Redis's names.

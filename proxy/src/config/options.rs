@@ -10,7 +10,9 @@ use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::Deserialize;
 
 use super::ConfigError;
-use crate::{codec::Backend, journal::Fsync, keyspace::EvictionPolicy, store::Ack};
+use crate::{
+    codec::Backend, journal::Fsync, keyspace::EvictionPolicy, pool::link_tls::LinkTls, store::Ack,
+};
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -112,6 +114,9 @@ options! {
     /// That address as nodes see it [default: as bound]
     #[arg(long, env = "SCATTERHOARD_LINK_ADVERTISE", value_name = "ADDR:PORT")]
     link_advertise: SocketAddr,
+    /// TLS on links, with the proxy's certificate pinned [default: auto, off on the loopback only]
+    #[arg(long, env = "SCATTERHOARD_LINK_TLS", value_name = "WHEN", value_enum)]
+    link_tls: LinkTls,
     /// How long an idle invocation is held open at least, in ms [default: 10]
     #[arg(long, env = "SCATTERHOARD_LINGER_MS", value_name = "MS")]
     linger_ms: u64,

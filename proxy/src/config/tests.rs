@@ -51,6 +51,18 @@ fn wrong_values_say_what_would_be_right() {
 }
 
 #[test]
+fn links_are_tls_unless_they_stay_here() {
+    let plain = |text| !from_toml(text).unwrap().link_tls;
+    assert!(plain("") && !plain("link_tls = \"on\""));
+    assert!(!plain("link_listen = \"0.0.0.0:7000\""));
+    assert!(!plain("link_advertise = \"10.0.1.17:7000\""));
+    assert!(!from_toml("").unwrap().links_can_be_read());
+    let open = from_toml("link_tls = \"off\"\nlink_listen = \"0.0.0.0:7000\"").unwrap();
+    assert!(!open.link_tls && open.links_can_be_read());
+    assert!(error("link_tls = \"maybe\"").contains("auto"));
+}
+
+#[test]
 fn nearer_sources_win() {
     let file = Options {
         nodes: Some(20),

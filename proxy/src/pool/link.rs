@@ -16,14 +16,13 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use scatterhoard_node::conduit::{Reader, Writer};
 use scatterhoard_wire::{
     Cell, ChunkDescriptor, InvocationId,
     message::{Held, Message, Refusal},
     stream::{Assembler, Frame, SendQueue},
 };
 use tokio::{
-    io::AsyncReadExt,
-    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
     sync::{Notify, mpsc},
     time::{Instant, timeout},
 };
@@ -137,20 +136,25 @@ pub struct Link {
 /// The writing end: the queue, and the socket until the link ends.
 struct Out {
     queue: SendQueue,
-    socket: Option<Arc<OwnedWriteHalf>>,
+    socket: Option<Arc<Writer>>,
 }
 
 impl Out {
+    /// Whether the socket has all of it.
+    fn is_written(&self) -> bool {
+        self.queue.is_empty() && !self.socket.as_ref().is_some_and(|s| s.has_unsent())
+    }
+
     /// Writes what the socket takes; an error ends the link.
     fn write_ready(&mut self) -> io::Result<()> {
         let Some(socket) = &self.socket else {
             return Ok(());
         };
-        while !self.queue.is_empty() {
+        while !self.queue.is_empty() || socket.has_unsent() {
             let mut slices = [IoSlice::new(&[]); IO_SLICES];
             let used = self.queue.slices(&mut slices);
             match socket.try_write_vectored(&slices[..used]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) if used > 0 => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => self.queue.advance(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e),
@@ -200,8 +204,8 @@ impl Drop for Call {
 }
 
 impl Link {
-    /// A link over a connected socket; [`run`] serves it.
-    pub fn new(invocation: InvocationId, socket: OwnedWriteHalf) -> Arc<Self> {
+    /// A link that is open; [`run`] serves it.
+    pub fn new(invocation: InvocationId, socket: Writer) -> Arc<Self> {
         Arc::new(Self {
             invocation,
             out: Mutex::new(Out {
@@ -257,12 +261,12 @@ impl Link {
         if out.socket.is_none() {
             return false;
         }
-        let was_empty = out.queue.is_empty();
+        let was_written = out.is_written();
         out.queue.push(request, message, payload);
         // behind others it is the task's turn; an error shows there, too
-        let at_once = was_empty && pace == Pace::AtOnce;
-        if (at_once && (out.write_ready().is_err() || !out.queue.is_empty()))
-            || (was_empty && pace == Pace::Batched)
+        let at_once = was_written && pace == Pace::AtOnce;
+        if (at_once && (out.write_ready().is_err() || !out.is_written()))
+            || (was_written && pace == Pace::Batched)
         {
             self.unsent.notify_one();
         }
@@ -322,7 +326,9 @@ impl Link {
     /// Ends every request that still waits.
     fn close(&self) {
         let mut out = self.out.lock();
-        out.socket = None;
+        if let Some(socket) = out.socket.take() {
+            socket.close();
+        }
         out.queue = SendQueue::default();
         drop(out);
         self.room.notify_waiters();
@@ -416,7 +422,7 @@ pub enum Notice {
 /// Serves a link until it ends; says why, `None` after a proper goodbye.
 pub async fn run(
     link: &Arc<Link>,
-    reader: OwnedReadHalf,
+    reader: Reader,
     assembler: Assembler,
     notice: &(impl Fn(Notice) + Sync),
 ) -> Option<io::Error> {
@@ -432,7 +438,7 @@ pub async fn run(
 
 async fn read(
     link: &Arc<Link>,
-    mut reader: OwnedReadHalf,
+    mut reader: Reader,
     mut assembler: Assembler,
     notice: &(impl Fn(Notice) + Sync),
 ) -> io::Result<()> {
@@ -523,7 +529,7 @@ async fn write(link: &Link) -> io::Result<()> {
                 if out.queue.bytes() < OUT_BYTES {
                     link.room.notify_waiters();
                 }
-                if out.queue.is_empty() {
+                if out.is_written() {
                     break;
                 }
             }

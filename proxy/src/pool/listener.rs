@@ -1,16 +1,16 @@
 //! Where instances dial in. A link is opened only for the hello that carries
-//! the one-time token of the invocation under way.
+//! the one-time token of the invocation under way, inside TLS if links are TLS.
 
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use scatterhoard_node::conduit::{self, Reader, Writer};
 use scatterhoard_wire::{
     frame,
     message::{Hello, Message},
     stream::Assembler,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::Instant,
 };
@@ -49,47 +49,71 @@ pub(super) async fn accept(pool: Arc<Pool>, listener: TcpListener) {
     }
 }
 
-async fn serve(pool: &Arc<Pool>, mut stream: TcpStream, id: u64) -> io::Result<()> {
+async fn serve(pool: &Arc<Pool>, stream: TcpStream, id: u64) -> io::Result<()> {
     scatterhoard_node::socket::tune(&stream)?;
-    let mut assembler = Assembler::default();
     let stranger = pool.strangers.enter(id);
-    let hello = tokio::select! {
-        hello = tokio::time::timeout(HELLO_TIMEOUT, read_hello(&mut stream, &mut assembler)) => hello??,
+    let (guest, hello) = tokio::select! {
+        met = tokio::time::timeout(HELLO_TIMEOUT, meet(pool, stream)) => met??,
         () = stranger.dismissed.cancelled() => return Err(io::Error::other("too many connections")),
         () = pool.stop.cancelled() => return Ok(()),
     };
     drop(stranger);
     match admit(pool, &hello) {
         Ok(node) => {
-            run(pool, &node, stream, assembler, hello).await;
+            run(pool, &node, guest, hello).await;
             Ok(())
         }
         Err(why) => {
             let mut out = BytesMut::new();
             frame::encode(&Message::Reject(why.into()), 0, 0, &mut out);
-            tokio::time::timeout(HELLO_TIMEOUT, stream.write_all(&out)).await??;
+            tokio::time::timeout(HELLO_TIMEOUT, guest.writer.write_all(&out)).await??;
             Err(io::Error::other(why))
         }
     }
 }
 
-async fn read_hello(stream: &mut TcpStream, assembler: &mut Assembler) -> io::Result<Hello> {
-    let mut total = 0;
-    loop {
-        let n = stream.read_buf(&mut assembler.spare()).await?;
-        if n == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        assembler.filled(n);
-        total += n;
-        if let Some(frame) = assembler.next_frame().map_err(io::Error::other)? {
-            return match frame.message {
-                Message::Hello(hello) => Ok(hello),
-                other => Err(io::Error::other(format!("expected hello, got {other:?}"))),
-            };
-        }
-        if total > MAX_HELLO_BYTES {
-            return Err(io::Error::other("expected hello, got something longer"));
+/// Somebody who dialled.
+struct Guest {
+    reader: Reader,
+    writer: Writer,
+    assembler: Assembler,
+}
+
+/// Shakes hands, if links are TLS, and waits for the hello.
+async fn meet(pool: &Pool, stream: TcpStream) -> io::Result<(Guest, Hello)> {
+    let (reader, writer) = match &pool.settings.link_tls {
+        Some(tls) => tls.accept(stream).await?,
+        None => conduit::plain(stream),
+    };
+    let assembler = Assembler::default();
+    let mut guest = Guest {
+        reader,
+        writer,
+        assembler,
+    };
+    let hello = guest.read_hello().await?;
+    Ok((guest, hello))
+}
+
+impl Guest {
+    async fn read_hello(&mut self) -> io::Result<Hello> {
+        let (assembler, mut total) = (&mut self.assembler, 0);
+        loop {
+            let n = self.reader.read_buf(&mut assembler.spare()).await?;
+            if n == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            assembler.filled(n);
+            total += n;
+            if let Some(frame) = assembler.next_frame().map_err(io::Error::other)? {
+                return match frame.message {
+                    Message::Hello(hello) => Ok(hello),
+                    other => Err(io::Error::other(format!("expected hello, got {other:?}"))),
+                };
+            }
+            if total > MAX_HELLO_BYTES {
+                return Err(io::Error::other("expected hello, got something longer"));
+            }
         }
     }
 }
@@ -108,17 +132,10 @@ fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<Arc<Node>, &'static str> {
     }
 }
 
-async fn run(
-    pool: &Arc<Pool>,
-    node: &Arc<Node>,
-    stream: TcpStream,
-    assembler: Assembler,
-    hello: Hello,
-) {
+async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
     let meeting = node.met(hello.instance, hello.held);
     pool.met(node, hello.instance, hello.held, meeting);
-    let (reader, writer) = stream.into_split();
-    let link = Link::new(hello.invocation, writer);
+    let link = Link::new(hello.invocation, guest.writer);
     // first in the queue, before anybody can see the link
     link.send(&Message::Welcome);
     node.attach(link.clone(), pool.floor());
@@ -130,7 +147,7 @@ async fn run(
         Notice::Deleted => node.delete_confirmed(hello.invocation),
         Notice::Goodbye => pool.drive(node, Event::Goodbye(hello.invocation)),
     };
-    let end = link::run(&link, reader, assembler, &notice).await;
+    let end = link::run(&link, guest.reader, guest.assembler, &notice).await;
     if let Some(error) = end {
         metrics::counter!("scatterhoard_links_lost_total").increment(1);
         tracing::info!(node = %node.id, invocation = %hello.invocation, %error, "link lost");

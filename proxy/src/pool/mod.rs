@@ -10,6 +10,7 @@ pub mod latency;
 pub mod lifecycle;
 pub mod linger;
 pub mod link;
+pub mod link_tls;
 mod listener;
 pub mod node;
 pub mod placement;
@@ -28,6 +29,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use scatterhoard_node::conduit::Acceptor;
 use scatterhoard_wire::{
     Epoch, InstanceId, InvocationId, NodeId, Token, WriteId,
     invoke::{self, Ending, Invocation, Purpose, Report},
@@ -55,6 +57,8 @@ pub struct Settings {
     pub functions: Vec<String>,
     /// Where nodes dial, as they see it.
     pub link_address: SocketAddr,
+    /// What links show to be TLS; none: plain text.
+    pub link_tls: Option<Acceptor>,
     /// How long an idle invocation is held open.
     pub linger: linger::Settings,
     /// A link on which nothing comes for so long, although somebody waits, ends.
@@ -358,6 +362,7 @@ impl Pool {
             purpose,
             proxy: self.settings.link_address,
             token,
+            certificate: self.settings.link_tls.as_ref().map(Acceptor::fingerprint),
             node: node.id,
             invocation,
             epoch: Epoch(self.epoch.load(Ordering::Acquire)),

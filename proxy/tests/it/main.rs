@@ -36,3 +36,4 @@ mod shutdown;
 mod strangers;
 mod streams;
 mod timeouts;
+mod tls;

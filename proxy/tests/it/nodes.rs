@@ -3,15 +3,15 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpListener},
+    net::{Shutdown, SocketAddr, TcpListener},
     thread::JoinHandle,
     time::Duration,
 };
 
 use bytes::Bytes;
 use scatterhoard_wire::{
-    Cell, ChunkDescriptor, ChunkId, Epoch, Geometry, InstanceId, InvocationId, Layout, NodeId,
-    Token, WriteId,
+    Cell, ChunkDescriptor, ChunkId, Epoch, Fingerprint, Geometry, InstanceId, InvocationId, Layout,
+    NodeId, Token, WriteId,
     invoke::{self, Ending, Invocation, Purpose, Report},
     message::{Held, Hello, Message, Refusal},
 };
@@ -32,6 +32,8 @@ struct World {
     platform: Platform,
     listener: TcpListener,
     invocations: u64,
+    /// What nodes are told to expect.
+    certificate: Option<Fingerprint>,
 }
 
 /// An invocation under way.
@@ -46,6 +48,7 @@ fn world() -> World {
         platform: Platform::start(1),
         listener: TcpListener::bind("127.0.0.1:0").unwrap(),
         invocations: 0,
+        certificate: None,
     }
 }
 
@@ -74,6 +77,7 @@ impl World {
             purpose,
             proxy: self.listener.local_addr().unwrap(),
             token: TOKEN,
+            certificate: self.certificate,
             node: NodeId(0),
             invocation: InvocationId(self.invocations),
             epoch: Epoch(epoch),
@@ -286,6 +290,32 @@ fn a_link_that_goes_wrong_costs_nothing_but_the_invocation() {
     let mut visit = world.visit();
     visit.assert_holds(&chunk, 9);
     visit.leave();
+}
+
+#[test]
+fn who_is_to_expect_a_certificate_says_nothing_in_plain_text() {
+    let mut world = world();
+    world.certificate = Some(Fingerprint([7; 32]));
+    let answers: [&[u8]; 3] = [&encode(0, &Message::Welcome, &[]), b"+OK\r\n", b""];
+    for answer in answers {
+        let report = world.call(Purpose::Serve, 5);
+        let (mut stream, _) = world.listener.accept().unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        // a handshake, and behind the answer an alert at most
+        let mut said = vec![0; 5];
+        stream.read_exact(&mut said).unwrap();
+        assert_eq!(said[..3], [0x16, 3, 1], "{said:?}");
+        let mut greeting = vec![0; u16::from_be_bytes([said[3], said[4]]).into()];
+        stream.read_exact(&mut greeting).unwrap();
+        stream.write_all(answer).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty() || rest[0] == 0x15, "{rest:?}");
+        assert_eq!(report.join().unwrap().ending, Ending::Unreachable);
+    }
+    world.certificate = None;
+    world.visit().leave();
 }
 
 #[test]
