@@ -138,7 +138,7 @@ impl Link<'_> {
         self.last_use = Instant::now();
         loop {
             // also what came together with the welcome
-            while let Some(frame) = self.assembler.next_frame().map_err(io::Error::other)? {
+            while let Some(frame) = self.next_frame()? {
                 if let Next::Leave(ending) = self.handle(frame, deadlines) {
                     return Ok(ending);
                 }
@@ -165,6 +165,14 @@ impl Link<'_> {
             }
             self.wait_and_read(wake).await?;
         }
+    }
+
+    /// The next whole frame. Its payload is in a buffer of the store's, if it
+    /// has one that fits: most likely it stays there.
+    fn next_frame(&mut self) -> io::Result<Option<Frame>> {
+        let store = |len| self.instance.borrow_mut().store.buffer(len);
+        let frame = self.assembler.next_frame_into(store);
+        frame.map_err(io::Error::other)
     }
 
     /// Sends the hello and waits for the answer; an ending if it is no.

@@ -1,13 +1,20 @@
 //! Chunks in memory, by write id. Immutable once complete; never beyond the
-//! budget; bytes are counted before they are kept.
+//! budget; bytes are counted before they are kept. Buffers of freed cells are
+//! used again. They may have all that chunks leave of the budget, for a full
+//! pool tells its nodes of hundreds of MB at once that are garbage, and takes
+//! the room again within seconds; chunks that need the room get it.
+
+mod slab;
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use scatterhoard_wire::{
-    Cell, ChunkDescriptor, ChunkId, Epoch, WriteId,
+    Cell, ChunkDescriptor, ChunkId, Epoch, Layout, WriteId, buffer_bytes,
     message::{Held, Refusal},
 };
+
+use slab::Slab;
 
 #[derive(Clone, Debug)]
 struct StoredCell {
@@ -15,17 +22,32 @@ struct StoredCell {
     payload: Bytes,
 }
 
-/// One chunk, complete or still arriving.
+/// One chunk, complete or still arriving. Its size counts for every small
+/// object: what `Layout::accounted_bytes` claims follows it.
 #[derive(Debug)]
 struct Chunk {
-    descriptor: ChunkDescriptor,
-    cells: Vec<Option<StoredCell>>,
+    layout: Layout,
+    cells: Box<[Option<StoredCell>]>,
     present: u32,
 }
 
 impl Chunk {
     fn is_complete(&self) -> bool {
-        self.present == self.descriptor.layout.stripes()
+        self.present == self.layout.stripes()
+    }
+
+    /// What is counted for it, but not taken yet: buffers of cells to come.
+    fn to_come_bytes(&self) -> u64 {
+        let missing = (0..).zip(&self.cells).filter(|(_, cell)| cell.is_none());
+        missing
+            .map(|(stripe, _)| buffer_bytes(self.layout.cell_len(stripe)) as u64)
+            .sum()
+    }
+
+    /// Its buffers; those still on their way to the proxy are not kept.
+    fn recycle(self, slab: &mut Slab) {
+        let cells = self.cells.into_iter().flatten();
+        cells.for_each(|cell| slab.keep(cell.payload));
     }
 }
 
@@ -34,21 +56,34 @@ impl Chunk {
 pub struct ChunkStore {
     chunks: BTreeMap<ChunkId, Chunk>,
     bytes: u64,
+    /// The part of `bytes` that has not come: free buffers may have it so long,
+    /// or a full node would give up the very ones that the next cells need.
+    to_come_bytes: u64,
     budget_bytes: u64,
+    slab: Slab,
 }
 
 impl ChunkStore {
     /// An empty store that holds at most `budget_bytes`, bookkeeping included
-    /// (see `Layout::accounted_bytes`).
+    /// (see `Layout::accounted_bytes`). The one cell that is arriving and those
+    /// being sent while their chunk is deleted come on top.
     pub fn new(budget_bytes: u64) -> Self {
         Self {
             chunks: BTreeMap::new(),
             bytes: 0,
+            to_come_bytes: 0,
             budget_bytes,
+            slab: Slab::default(),
         }
     }
 
-    /// What is held, for the proxy's accounts.
+    /// An empty buffer for an arriving cell of `len` bytes. Cells in other
+    /// buffers can be put as well, but theirs are not used again.
+    pub fn buffer(&mut self, len: usize) -> BytesMut {
+        self.slab.take(len)
+    }
+
+    /// What is held, for the proxy's accounts: free buffers are not.
     pub fn held(&self) -> Held {
         let chunks = u32::try_from(self.chunks.len()).unwrap_or(u32::MAX);
         Held {
@@ -74,14 +109,16 @@ impl ChunkStore {
                 }
                 self.bytes += bytes;
                 let cells = vec![None; descriptor.layout.stripes() as usize];
-                slot.insert(Chunk {
-                    descriptor: *descriptor,
-                    cells,
+                let chunk = Chunk {
+                    layout: descriptor.layout,
+                    cells: cells.into_boxed_slice(),
                     present: 0,
-                })
+                };
+                self.to_come_bytes += chunk.to_come_bytes();
+                slot.insert(chunk)
             }
         };
-        if chunk.descriptor != *descriptor {
+        if chunk.layout != descriptor.layout {
             return Err(Refusal::BadCell);
         }
         let slot = chunk
@@ -89,13 +126,16 @@ impl ChunkStore {
             .get_mut(cell.stripe as usize)
             .ok_or(Refusal::BadCell)?;
         if slot.is_none() {
+            self.to_come_bytes -= buffer_bytes(cell.payload.len()) as u64;
             *slot = Some(StoredCell {
                 checksum: cell.checksum,
                 payload: cell.payload,
             });
             chunk.present += 1;
         }
-        Ok(chunk.is_complete())
+        let complete = chunk.is_complete();
+        self.slab.shrink_to(self.room_bytes());
+        Ok(complete)
     }
 
     /// One cell of a complete chunk; none if the chunk is missing, incomplete
@@ -130,17 +170,14 @@ impl ChunkStore {
             index: 0,
         });
         let doomed = std::mem::replace(&mut self.chunks, kept);
-        self.bytes -= doomed
-            .values()
-            .map(|c| c.descriptor.layout.accounted_bytes())
-            .sum::<u64>();
+        doomed.into_values().for_each(|chunk| self.free(chunk));
     }
 
     /// Frees what was begun, but not finished, before `epoch`.
     pub fn drop_unfinished_below(&mut self, epoch: Epoch) {
-        let unfinished = self.chunks.values().filter(|c| !c.is_complete());
+        let unfinished = self.chunks.iter().filter(|(_, c)| !c.is_complete());
         let doomed: Vec<ChunkId> = unfinished
-            .map(|c| c.descriptor.id)
+            .map(|(id, _)| *id)
             .filter(|id| id.write_id.epoch < epoch)
             .collect();
         doomed.iter().for_each(|id| self.remove(*id));
@@ -153,16 +190,31 @@ impl ChunkStore {
         let mut rest = self
             .chunks
             .range((from, std::ops::Bound::Unbounded))
-            .map(|(_, c)| c)
-            .filter(|c| c.is_complete());
-        let page: Vec<ChunkDescriptor> = rest.by_ref().take(max).map(|c| c.descriptor).collect();
+            .filter(|(_, c)| c.is_complete())
+            .map(|(&id, c)| ChunkDescriptor {
+                id,
+                layout: c.layout,
+            });
+        let page: Vec<ChunkDescriptor> = rest.by_ref().take(max).collect();
         (page, rest.next().is_some())
     }
 
     fn remove(&mut self, id: ChunkId) {
         if let Some(chunk) = self.chunks.remove(&id) {
-            self.bytes -= chunk.descriptor.layout.accounted_bytes();
+            self.free(chunk);
         }
+    }
+
+    fn free(&mut self, chunk: Chunk) {
+        self.bytes -= chunk.layout.accounted_bytes();
+        self.to_come_bytes -= chunk.to_come_bytes();
+        chunk.recycle(&mut self.slab);
+        self.slab.shrink_to(self.room_bytes());
+    }
+
+    /// What chunks leave of the budget at present.
+    fn room_bytes(&self) -> u64 {
+        self.budget_bytes - (self.bytes - self.to_come_bytes)
     }
 }
 

@@ -7,12 +7,17 @@
 
 use std::{fmt, ops::Range};
 
-use crate::limits::{MAX_CELL_BYTES, MAX_DATA_CHUNKS, MAX_OBJECT_BYTES, MAX_PARITY_CHUNKS};
+use crate::{
+    buffer::buffer_bytes,
+    limits::{MAX_CELL_BYTES, MAX_DATA_CHUNKS, MAX_OBJECT_BYTES, MAX_PARITY_CHUNKS},
+};
 
-/// Bookkeeping of a chunk in a node's memory (map entry, descriptor, vector).
-const CHUNK_OVERHEAD_BYTES: u64 = 160;
-/// Bookkeeping of a cell in a node's memory (handle, checksum, allocation).
-const CELL_OVERHEAD_BYTES: u64 = 112;
+/// Bookkeeping of a chunk in a node's memory: its entry in a map whose tree may
+/// be half empty. A test of the node's store derives the figure.
+const CHUNK_OVERHEAD_BYTES: u64 = 176;
+/// Bookkeeping of a cell in a node's memory: handle and checksum (40 bytes), the
+/// count of its readers (24), both rounded by the allocator.
+const CELL_OVERHEAD_BYTES: u64 = 88;
 
 /// (d, p): an object survives the loss of any p of its d + p chunks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -229,10 +234,18 @@ impl Layout {
         }
     }
 
-    /// What one chunk counts against a node's budget, in bytes: its cells and
-    /// an allowance for the bookkeeping around them. Both ends use this figure.
+    /// What one chunk counts against a node's budget, in bytes: the buffers of
+    /// its cells (see [`buffer_bytes`]) and the bookkeeping around them. Never
+    /// less than the node holds for it. Both ends use this figure.
     pub const fn accounted_bytes(&self) -> u64 {
-        self.chunk_bytes() + CHUNK_OVERHEAD_BYTES + self.stripes() as u64 * CELL_OVERHEAD_BYTES
+        let buffers = match self.stripes() {
+            0 => 0,
+            n => {
+                let full = buffer_bytes(self.cell_bytes as usize) as u64;
+                (n as u64 - 1) * full + buffer_bytes(self.cell_len(n - 1)) as u64
+            }
+        };
+        buffers + CHUNK_OVERHEAD_BYTES + self.stripes() as u64 * CELL_OVERHEAD_BYTES
     }
 
     /// The object's bytes in data cell `chunk` of `stripe`; shorter than

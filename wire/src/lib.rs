@@ -5,6 +5,7 @@
 //! decoded here comes from a peer, so no input may panic or allocate beyond
 //! [`limits`].
 
+pub mod buffer;
 pub mod checksum;
 mod codec;
 pub mod descriptor;
@@ -18,6 +19,7 @@ pub mod limits;
 pub mod message;
 pub mod stream;
 
+pub use buffer::buffer_bytes;
 pub use descriptor::{Cell, ChunkDescriptor};
 pub use geometry::{Geometry, GeometryPolicy, Layout};
 pub use ids::{ChunkId, Epoch, Fingerprint, InstanceId, InvocationId, NodeId, Token, WriteId};

@@ -14,8 +14,9 @@ use crate::{
     message::Message,
 };
 
-/// Room for headers and bodies; also how much of a payload may be copied.
-const HEAD_BYTES: usize = 16 * 1024;
+/// Room for headers and bodies. What is read of a payload together with them,
+/// less than this, is copied once; the rest of it never.
+pub const HEAD_BYTES: usize = 16 * 1024;
 /// Payloads up to this many bytes travel in one piece with their header.
 const INLINE_BYTES: usize = 4 * 1024;
 
@@ -60,9 +61,8 @@ impl Assembler {
         match &mut self.pending {
             Some(p) => (&mut p.frame.payload).limit(p.missing),
             None => {
-                self.head
-                    .reserve(HEAD_BYTES.saturating_sub(self.head.len()).max(1024));
-                let room = self.head.capacity() - self.head.len();
+                let room = head_room(&self.head);
+                self.head.reserve(room);
                 (&mut self.head).limit(room)
             }
         }
@@ -88,6 +88,16 @@ impl Assembler {
 
     /// The next whole frame, if it has arrived. An error ends the link.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        self.next_frame_into(BytesMut::with_capacity)
+    }
+
+    /// As [`Self::next_frame`], for owners that have a buffer to hand: when a
+    /// payload begins, `buffer` is asked for an empty one with room for so many
+    /// bytes, and the payload stays in it.
+    pub fn next_frame_into(
+        &mut self,
+        buffer: impl FnOnce(usize) -> BytesMut,
+    ) -> Result<Option<Frame>, FrameError> {
         if let Some(p) = self.pending.take_if(|p| p.missing == 0) {
             return Ok(Some(p.frame));
         }
@@ -106,7 +116,11 @@ impl Assembler {
         let message = header.message(body)?;
         self.head.advance(body_end);
         let here = header.payload_len.min(self.head.len());
-        let mut payload = BytesMut::with_capacity(header.payload_len);
+        let mut payload = match header.payload_len {
+            0 => BytesMut::new(),
+            len => buffer(len),
+        };
+        debug_assert!(payload.is_empty());
         payload.put_slice(&self.head[..here]);
         self.head.advance(here);
         let frame = Frame {
@@ -121,6 +135,18 @@ impl Assembler {
         self.pending = Some(Pending { frame, missing });
         Ok(None)
     }
+}
+
+/// How much `head` may take now. Never all that it has room for, which long
+/// bodies make more: behind a body comes a payload that would be copied.
+fn head_room(head: &BytesMut) -> usize {
+    let body_end = match head.first_chunk().map(Header::decode) {
+        Some(Ok(header)) => HEADER_BYTES + header.body_len,
+        _ => 0,
+    };
+    let wanted = body_end.max(HEAD_BYTES);
+    // a read of nothing would look like the end of the stream
+    wanted.saturating_sub(head.len()).max(1024)
 }
 
 /// Frames on their way out, as segments for vectored writes. Payloads beyond a
@@ -197,13 +223,17 @@ mod tests {
         ids::{ChunkId, Epoch, WriteId},
     };
 
+    fn put_id() -> WriteId {
+        WriteId {
+            epoch: Epoch(1),
+            counter: 1,
+        }
+    }
+
     fn put(len: usize) -> Message {
         let layout = Layout::new(Geometry::new(1, 0).unwrap(), len as u64, 1 << 20).unwrap();
         let id = ChunkId {
-            write_id: WriteId {
-                epoch: Epoch(1),
-                counter: 1,
-            },
+            write_id: put_id(),
             index: 0,
         };
         Message::Put {
@@ -228,6 +258,108 @@ mod tests {
             out.extend(chunk);
         }
         out
+    }
+
+    /// Reads `stream` as from a socket that gives at most `most` bytes at once.
+    /// The frame that comes of it, and where its payload was received: after
+    /// how many bytes, and at which address.
+    fn receive(
+        assembler: &mut Assembler,
+        stream: &[u8],
+        most: usize,
+    ) -> (Frame, Option<(usize, usize)>) {
+        let (mut at, mut direct) = (0, None);
+        loop {
+            if let Some(frame) = assembler.next_frame().unwrap() {
+                assert!(assembler.at_border());
+                return (frame, direct);
+            }
+            let arriving = assembler.arriving().is_some();
+            let mut spare = assembler.spare();
+            if arriving && direct.is_none() {
+                direct = Some((at, spare.chunk_mut().as_mut_ptr().addr()));
+            }
+            let n = most.min(spare.remaining_mut()).min(stream.len() - at);
+            spare.put_slice(&stream[at..at + n]);
+            assembler.filled(n);
+            at += n;
+        }
+    }
+
+    fn stream_of(message: &Message, payload: &Bytes) -> Vec<u8> {
+        let mut queue = SendQueue::default();
+        queue.push(1, message, payload.clone());
+        drain(&mut queue, usize::MAX)
+    }
+
+    #[test]
+    fn no_more_of_a_payload_is_copied_than_comes_with_its_header() {
+        let payload = Bytes::from((0..300_000).map(|i| i as u8).collect::<Vec<_>>());
+        let stream = stream_of(&put(payload.len()), &payload);
+        let head = stream.len() - payload.len();
+        let mut assembler = Assembler::default();
+        let check = |assembler: &mut Assembler, most: usize, copied: usize| {
+            let (frame, direct) = receive(assembler, &stream, most);
+            let place = frame.payload.as_ptr().addr() + copied;
+            assert_eq!(direct, Some((head + copied, place)));
+            assert_eq!(frame.payload, payload);
+            assert_eq!(frame.payload.capacity(), payload.len());
+            assert_eq!(frame.payload.freeze().len(), payload.len());
+        };
+        check(&mut assembler, usize::MAX, HEAD_BYTES - head);
+        check(&mut assembler, head, 0);
+        check(&mut assembler, head + 5, 5);
+        // a long body makes the buffer longer, but not what is copied
+        let ids = vec![put_id(); crate::limits::DELETE_BATCH];
+        let long = stream_of(&Message::Delete(ids), &Bytes::new());
+        assert!(long.len() > 2 * HEAD_BYTES);
+        receive(&mut assembler, &long, usize::MAX);
+        check(&mut assembler, usize::MAX, HEAD_BYTES - head);
+    }
+
+    #[test]
+    fn a_payload_stays_in_the_buffer_that_it_was_given() {
+        let payload = Bytes::from(vec![3; 70_000]);
+        let stream = stream_of(&put(payload.len()), &payload);
+        let mut assembler = Assembler::default();
+        let (mut at, mut given) = (0, None);
+        let frame = loop {
+            let buffer = |len| {
+                assert_eq!(len, payload.len());
+                let buffer = BytesMut::with_capacity(81_920);
+                given = Some(buffer.as_ptr());
+                buffer
+            };
+            if let Some(frame) = assembler.next_frame_into(buffer).unwrap() {
+                break frame;
+            }
+            let mut spare = assembler.spare();
+            let n = spare.remaining_mut().min(stream.len() - at);
+            spare.put_slice(&stream[at..at + n]);
+            assembler.filled(n);
+            at += n;
+        };
+        assert_eq!(frame.payload, payload);
+        assert_eq!(Some(frame.payload.as_ptr()), given);
+        assert_eq!(frame.payload.capacity(), 81_920);
+    }
+
+    #[test]
+    fn large_payloads_are_written_from_where_they_are() {
+        let (small, large) = (
+            Bytes::from(vec![1; INLINE_BYTES]),
+            Bytes::from(vec![2; INLINE_BYTES + 1]),
+        );
+        let mut queue = SendQueue::default();
+        queue.push(1, &put(small.len()), small.clone());
+        queue.push(2, &put(large.len()), large.clone());
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(queue.slices(&mut slices), 2);
+        assert!(
+            slices[0].len() > small.len(),
+            "in one piece with its header"
+        );
+        assert_eq!(slices[1].as_ptr(), large.as_ptr());
     }
 
     proptest! {

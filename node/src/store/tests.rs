@@ -1,5 +1,10 @@
+use bytes::BufMut;
 use proptest::{collection::vec, prelude::*};
-use scatterhoard_wire::{Geometry, Layout};
+use scatterhoard_wire::{
+    Geometry, buffer_bytes,
+    message::Message,
+    stream::{Assembler, HEAD_BYTES, SendQueue},
+};
 
 use super::*;
 
@@ -127,11 +132,201 @@ proptest! {
                 2 => { let d = descriptor(counter, index, size); let _ = store.put(&d, cell(&d, 0)); }
                 _ => { let _ = put_all(&mut store, &descriptor(counter, index, size)); }
             }
-            let sum: u64 = store.chunks.values().map(|c| c.descriptor.layout.accounted_bytes()).sum();
+            let sum: u64 = store.chunks.values().map(|c| c.layout.accounted_bytes()).sum();
             prop_assert_eq!(store.held().bytes, sum);
             prop_assert!(sum <= budget);
         }
         store.delete_below(WriteId { epoch: Epoch(u64::MAX), counter: 0 });
         prop_assert_eq!(store.held().bytes, 0);
+    }
+}
+
+/// A whole copy in cells of at most `cell_bytes`.
+fn large(counter: u64, size: u64, cell_bytes: u32) -> ChunkDescriptor {
+    let mut d = descriptor(counter, 0, 1);
+    d.layout = Layout::new(Geometry::new(1, 2).unwrap(), size, cell_bytes).unwrap();
+    d
+}
+
+fn receive_all(store: &mut ChunkStore, d: &ChunkDescriptor) -> Result<bool, Refusal> {
+    receive(store, d, u32::MAX)
+}
+
+/// The first `cells`, as a link does it: each in a buffer of the store's.
+fn receive(store: &mut ChunkStore, d: &ChunkDescriptor, cells: u32) -> Result<bool, Refusal> {
+    let mut outcome = Ok(false);
+    for stripe in 0..d.layout.stripes().min(cells) {
+        let len = d.layout.cell_len(stripe);
+        let mut buffer = store.buffer(len);
+        buffer.put_bytes(stripe as u8, len);
+        outcome = store.put(d, d.cell(stripe, buffer.freeze()));
+        outcome?;
+    }
+    outcome
+}
+
+/// What a chunk takes in a `BTreeMap` whose nodes all have the fewest entries,
+/// 5 of 11; an inner node has 6 children or more.
+fn entry_bytes() -> u64 {
+    let leaf = 11 * size_of::<(ChunkId, Chunk)>() + 16;
+    let inner = leaf + 12 * size_of::<usize>();
+    let (leaf, inner) = (buffer_bytes(leaf) as u64, buffer_bytes(inner) as u64);
+    (leaf / 5).max((5 * leaf + inner) / 30) + 1
+}
+
+/// The memory of all chunks, as the allocator rounds it. Cells that were sent
+/// have a count of their readers, three words.
+fn really_held(store: ChunkStore) -> u64 {
+    let entries = store.chunks.len() as u64 * entry_bytes();
+    let readers = buffer_bytes(3 * size_of::<usize>());
+    let chunk = |chunk: Chunk| {
+        let cells = buffer_bytes(size_of_val(&*chunk.cells));
+        let cell = |cell: StoredCell| {
+            let buffer = cell.payload.try_into_mut().unwrap();
+            buffer_bytes(buffer.capacity()) + readers
+        };
+        cells + chunk.cells.into_iter().flatten().map(cell).sum::<usize>()
+    };
+    entries + store.chunks.into_values().map(chunk).sum::<usize>() as u64
+}
+
+#[test]
+fn no_chunk_holds_more_than_is_claimed_for_it() {
+    let sizes = [
+        1, 60, 100, 1000, 1025, 4097, 5000, 16_384, 16_385, 70_000, 250_000, 262_144, 900_001,
+    ];
+    for cell_bytes in [40, 1 << 10, 33_000, 256 << 10] {
+        for size in sizes {
+            let mut store = ChunkStore::new(64 << 20);
+            let one = |i: u64| large(3 * i, size, cell_bytes);
+            // half of them again, so that buffers are used again
+            (0..8).for_each(|i| assert_eq!(receive_all(&mut store, &one(i)), Ok(true)));
+            (0..4).for_each(|i| store.delete(&[one(i).id.write_id]));
+            (8..12).for_each(|i| assert_eq!(receive_all(&mut store, &one(i)), Ok(true)));
+            let claimed = store.held().bytes;
+            assert_eq!(claimed, 8 * one(0).layout.accounted_bytes());
+            let held = really_held(store);
+            assert!(
+                held <= claimed,
+                "{size} in {cell_bytes}: {held} of {claimed}"
+            );
+            // nor is much more claimed: bookkeeping of many tiny cells, at most
+            let bookkeeping = 8 * (60 + 40 * size.div_ceil(cell_bytes.into()));
+            assert!(claimed - held <= bookkeeping, "{size} in {cell_bytes}");
+        }
+    }
+}
+
+#[test]
+fn a_payload_is_sent_from_where_it_was_received() {
+    let (mut store, d) = (ChunkStore::new(8 << 20), large(3, 200_000, 1 << 20));
+    let mut wire = SendQueue::default();
+    let cell = d.cell(0, Bytes::from(vec![9; 200_000]));
+    let message = Message::Put {
+        chunk: d,
+        stripe: 0,
+        checksum: cell.checksum,
+        last: true,
+    };
+    wire.push(1, &message, cell.payload);
+    let mut place = None;
+    for _ in 0..2 {
+        let (mut assembler, mut stream) = (Assembler::default(), Vec::new());
+        let mut slices = [std::io::IoSlice::new(&[]); 2];
+        wire.slices(&mut slices);
+        slices.iter().for_each(|s| stream.extend_from_slice(s));
+        let (mut at, mut received) = (0, None);
+        let frame = loop {
+            let next = assembler.next_frame_into(|len| store.buffer(len)).unwrap();
+            if let Some(frame) = next {
+                break frame;
+            }
+            let direct = assembler.arriving().is_some();
+            let mut spare = assembler.spare();
+            if direct && received.is_none() {
+                // what came with the header was copied, and only that
+                assert_eq!(at, HEAD_BYTES);
+                let copied = at - (stream.len() - 200_000);
+                received = Some(spare.chunk_mut().as_mut_ptr().addr() - copied);
+            }
+            let n = spare.remaining_mut().min(stream.len() - at);
+            spare.put_slice(&stream[at..at + n]);
+            assembler.filled(n);
+            at += n;
+        };
+        let payload = frame.payload.freeze();
+        assert_eq!(store.put(&d, d.cell(0, payload)), Ok(true));
+        let mut out = SendQueue::default();
+        let cell = store.cell(d.id, 0).unwrap();
+        let message = Message::Cell {
+            stripe: 0,
+            checksum: cell.checksum,
+        };
+        out.push(1, &message, cell.payload);
+        let mut slices = [std::io::IoSlice::new(&[]); 2];
+        assert_eq!(out.slices(&mut slices), 2);
+        assert_eq!(Some(slices[1].as_ptr().addr()), received);
+        // and the next cell is received there as well
+        assert_eq!(place.replace(received).unwrap_or(received), received);
+        drop(out);
+        store.delete(&[d.id.write_id]);
+    }
+}
+
+#[test]
+fn a_full_store_uses_the_buffers_of_one_chunk_for_the_next() {
+    let one = large(0, 1_000_000, 256 << 10).layout.accounted_bytes();
+    let mut store = ChunkStore::new(10 * one);
+    let chunk = |i: u64| large(3 * i, 1_000_000, 256 << 10);
+    (0..10).for_each(|i| assert_eq!(receive_all(&mut store, &chunk(i)), Ok(true)));
+    let places = |store: &ChunkStore, i| -> Vec<usize> {
+        let cell = |stripe| store.cell(chunk(i).id, stripe).unwrap().payload;
+        (0..4).map(|stripe| cell(stripe).as_ptr().addr()).collect()
+    };
+    let mut before = places(&store, 0);
+    store.delete(&[chunk(0).id.write_id]);
+    assert_eq!(receive_all(&mut store, &chunk(10)), Ok(true));
+    let mut after = places(&store, 10);
+    before.sort_unstable();
+    after.sort_unstable();
+    assert_eq!(before, after);
+    assert_eq!(store.slab.bytes(), 0);
+}
+
+#[test]
+fn a_cell_that_is_being_sent_outlives_its_chunk() {
+    let (mut store, d) = (ChunkStore::new(8 << 20), large(3, 200_000, 1 << 20));
+    receive_all(&mut store, &d).unwrap();
+    let sent = store.cell(d.id, 0).unwrap();
+    store.delete(&[d.id.write_id]);
+    assert_eq!((store.held().bytes, store.slab.bytes()), (0, 0));
+    receive_all(&mut store, &large(4, 200_000, 1 << 20)).unwrap();
+    assert!(d.verifies(0, sent.checksum, &sent.payload));
+}
+
+proptest! {
+    #[test]
+    fn chunks_and_free_buffers_share_the_budget(
+        ops in vec((0u8..6, 0u64..8, 0usize..4), 1..60), budget in 500_000u64..3_000_000
+    ) {
+        let mut store = ChunkStore::new(budget);
+        for (op, counter, kind) in ops {
+            match op {
+                0 => store.delete(&[write_id(counter)]),
+                1 => store.delete_below(write_id(counter)),
+                2 => store.drop_unfinished_below(Epoch(2)),
+                _ => {
+                    let d = large(counter, [20_000, 60_000, 90_000, 400_000][kind], 60_000);
+                    // whole, or its first cells
+                    let cells = if op == 3 { 1 + kind as u32 } else { u32::MAX };
+                    let _ = receive(&mut store, &d, cells);
+                }
+            }
+            let to_come: u64 = store.chunks.values().map(Chunk::to_come_bytes).sum();
+            prop_assert_eq!(store.to_come_bytes, to_come);
+            prop_assert!(store.held().bytes - to_come + store.slab.bytes() <= budget);
+        }
+        let claimed = store.held().bytes;
+        prop_assert!(really_held(store) <= claimed);
     }
 }

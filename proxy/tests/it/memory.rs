@@ -6,7 +6,7 @@ use redis::Commands;
 
 use crate::{
     contents::{Random, assert_same},
-    server::{Server, stat, until},
+    server::{Server, memory_bytes, stat, until},
 };
 
 const VALUE: usize = 4_000_000;
@@ -123,4 +123,35 @@ fn a_value_larger_than_the_pool_is_refused_clearly() {
         "stays",
         "nothing had to go for it"
     );
+}
+
+/// Lambda ends an instance that takes more than its memory, and what it held is
+/// lost: what nodes claim to hold must be no less than what they take.
+#[test]
+fn full_nodes_stay_below_their_memory() {
+    let server = Server::start(&["--nodes", "2", "--data-parity", "1+1"]);
+    let (mut redis, values) = (server.client(), Values::new());
+    let nodes = server.children();
+    let value = values.nth(0);
+    // lengths that allocators like least, twice what the nodes hold
+    for batch in 0..200 {
+        let mut pipeline = redis::pipe();
+        for (i, len) in [1025, 2050, 4100, 8200, 16_400, 33_000, 66_000, 150_000]
+            .iter()
+            .cycle()
+            .take(32)
+            .enumerate()
+        {
+            pipeline.set(key(32 * batch + i), &value[..*len]).ignore();
+        }
+        let () = pipeline.query(&mut redis).unwrap();
+    }
+    let held = server.metric("scatterhoard_node_bytes_held");
+    assert!(held > 0.9 * server.metric("scatterhoard_node_bytes_budget"));
+    assert_eq!(server.metric("scatterhoard_lost_objects_total"), 0.0);
+    for pid in nodes {
+        let peak = memory_bytes(pid, "VmHWM:");
+        println!("node: at most {peak} bytes resident");
+        assert!(peak < 128 << 20, "{peak} bytes in a node of 128 MB");
+    }
 }

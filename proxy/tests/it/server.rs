@@ -194,10 +194,7 @@ impl Server {
 
     /// Resident bytes of the proxy process.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-        let kib = line.unwrap().trim().trim_end_matches(" kB");
-        kib.parse::<u64>().unwrap() << 10
+        memory_bytes(self.pid(), "VmRSS:")
     }
 
     /// Pids of its living child processes.
@@ -247,6 +244,14 @@ pub(crate) fn stat(pid: u32) -> Option<(char, String)> {
     let mut words = rest.split_whitespace();
     let state = words.next()?.chars().next()?;
     (state != 'Z').then_some((state, words.next()?.to_owned()))
+}
+
+/// A figure in bytes of `/proc/PID/status`, such as `VmRSS:`.
+pub(crate) fn memory_bytes(pid: u32, figure: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix(figure));
+    let kib = line.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<u64>().unwrap() << 10
 }
 
 pub(crate) fn client(address: SocketAddr) -> redis::Connection {
