@@ -23,7 +23,12 @@ pub async fn start(config: &Config) -> anyhow::Result<LocalLambda> {
         function.args = vec!["node".into()];
         function.memory_mb = config.node_memory_mb;
         function.timeout = config.function_timeout;
-        function.env = BTreeMap::from([("SCATTERHOARD_LOG".into(), "warn".into())]);
+        function.env = BTreeMap::from([
+            ("SCATTERHOARD_LOG".into(), "warn".into()),
+            // a node keeps what it uses again itself; what its allocator keeps
+            // for sizes that do not come any more would be beyond its budget
+            ("MIMALLOC_PURGE_DELAY".into(), "0".into()),
+        ]);
         handle.put_function(function)?;
     }
     Ok(lambda)
