@@ -27,7 +27,9 @@ struct Segment {
 #[derive(Default)]
 pub(super) struct Segments {
     by_id: HashMap<WriteId, Segment>,
+    /// More than half holes, lately and for longer.
     sparse: BTreeSet<WriteId>,
+    long_sparse: BTreeSet<WriteId>,
 }
 
 impl Segments {
@@ -57,9 +59,10 @@ impl Segments {
         segment.live_bytes -= bytes;
         if segment.references == 0 {
             self.sparse.remove(&id);
+            self.long_sparse.remove(&id);
             return self.by_id.remove(&id).map(|s| s.object);
         }
-        if segment.live_bytes * 2 < segment.object.size_bytes() {
+        if segment.live_bytes * 2 < segment.object.size_bytes() && !self.long_sparse.contains(&id) {
             self.sparse.insert(id);
         }
         None
@@ -136,9 +139,15 @@ impl Keyspace {
         self.segments.by_id.len()
     }
 
-    /// A segment that is more than half holes, once.
+    /// A segment that was more than half holes before [`Self::age_sparse`], once.
     pub fn take_sparse(&mut self) -> Option<WriteId> {
-        self.segments.sparse.pop_first()
+        self.segments.long_sparse.pop_first()
+    }
+
+    /// Segments that are more than half holes by now may be taken.
+    pub fn age_sparse(&mut self) {
+        let mut lately = std::mem::take(&mut self.segments.sparse);
+        self.segments.long_sparse.append(&mut lately);
     }
 
     /// The same segment again, later.

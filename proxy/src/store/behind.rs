@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use scatterhoard_wire::{Layout, WriteId};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,12 +26,15 @@ use crate::{journal::Unplaced, keyspace::Object, pool::link::Pace, value::Value}
 
 /// Values that may wait at once, whatever their size.
 const QUEUE: usize = 16 * 1024;
-/// Values that are taken from the queue in one go.
-const BATCH: usize = 1024;
+/// So many need not wait for more.
+const BATCH: usize = QUEUE / 2;
+/// Values looked up under one hold of the index's lock.
+const LOOK_UP: usize = 256;
 /// Objects and segments on their way to nodes at once, before more are begun.
 const CONCURRENCY: usize = 4;
-/// The first of a batch waits so long for others: together they cost a fraction.
-const GATHER: Duration = Duration::from_millis(2);
+/// Values wait so long for others, unless many wait already: together they cost a
+/// fraction, and what is overwritten meanwhile costs nothing.
+const GATHER: Duration = Duration::from_millis(50);
 /// Pause before a value that no quorum took is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Bookkeeping of a waiting value, in bytes, counted against the budget.
@@ -167,31 +170,52 @@ impl Store {
         drain: CancellationToken,
     ) {
         let mut settling = FuturesUnordered::new();
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch: Vec<DirtyWrite> = Vec::new();
+        let mut due = Instant::now();
         // without write-behind nobody holds the other end
         let mut closed = false;
         loop {
             let room = settling.len() < CONCURRENCY;
+            let missing = BATCH - batch.len();
             tokio::select! {
                 biased;
                 Some(()) = settling.next(), if !settling.is_empty() => {}
-                taken = queue.recv_many(&mut batch, BATCH), if room && !closed => {
+                taken = queue.recv_many(&mut batch, missing), if missing > 0 && !closed => {
                     closed = taken == 0;
-                    if settling.is_empty() && !closed {
-                        tokio::time::sleep(GATHER).await;
-                        while batch.len() < BATCH && let Ok(more) = queue.try_recv() {
-                            batch.push(more);
-                        }
+                    if batch.len() == taken {
+                        due = Instant::now() + GATHER;
                     }
-                    let (small, large): (Vec<_>, Vec<_>) =
-                        batch.drain(..).partition(|write| self.packer.packs(write.len()));
-                    let small = groups(small, DirtyWrite::len);
-                    let alone = large.into_iter().map(|write| vec![write]);
-                    settling.extend(small.into_iter().chain(alone).map(|group| self.settle(group)));
                 }
-                () = drain.cancelled(), if settling.is_empty() && queue.is_empty() => return,
+                () = sleep_until(due), if room && !batch.is_empty() => {
+                    let groups = self.groups_of(std::mem::take(&mut batch));
+                    settling.extend(groups.into_iter().map(|group| self.settle(group)));
+                }
+                () = drain.cancelled(), if settling.is_empty() && batch.is_empty() && queue.is_empty() => {
+                    return;
+                }
+            }
+            if batch.len() == BATCH {
+                due = Instant::now();
             }
         }
+    }
+
+    /// What goes to nodes together, without what was overwritten since.
+    fn groups_of(&self, batch: Vec<DirtyWrite>) -> Vec<Vec<DirtyWrite>> {
+        let mut named = Vec::with_capacity(batch.len());
+        let mut rest = batch.into_iter();
+        while rest.len() > 0 {
+            let index = self.index();
+            let some = rest.by_ref().take(LOOK_UP);
+            named.extend(some.filter(|w| index.names(w.key.as_ref(), w.value.write_id)));
+        }
+        let is_small = |write: &DirtyWrite| self.packer.packs(write.len());
+        let (small, large): (Vec<_>, Vec<_>) = named.into_iter().partition(is_small);
+        let alone = large.into_iter().map(|write| vec![write]);
+        groups(small, DirtyWrite::len)
+            .into_iter()
+            .chain(alone)
+            .collect()
     }
 
     async fn settle(self: &Arc<Self>, mut group: Vec<DirtyWrite>) {

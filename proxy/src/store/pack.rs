@@ -36,7 +36,9 @@ const SEGMENT_CELL_BYTES: u32 = 32 << 10;
 const ALONE: usize = 1;
 /// Segments under way at once; meanwhile the next one fills.
 const SEGMENTS_AT_ONCE: usize = 2;
-const CLEAN_EVERY: Duration = Duration::from_millis(500);
+/// Segments that have been more than half holes for so long are cleaned: those
+/// whose values are overwritten all the time become empty by themselves.
+const CLEAN_EVERY: Duration = Duration::from_secs(5);
 /// Values that wait at once; more wait outside.
 const QUEUE: usize = 4096;
 
@@ -228,6 +230,7 @@ impl Store {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
             while let Some(Cleaned::More) = stop.run_until_cancelled(self.clean()).await {}
+            self.index().age_sparse();
         }
     }
 
