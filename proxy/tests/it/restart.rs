@@ -264,3 +264,57 @@ fn a_garbled_end_of_the_log_is_cut_and_said() {
         log.write_all_at(&[byte[0] ^ 0x10], end - 40).unwrap();
     });
 }
+
+#[test]
+fn a_full_disk_refuses_writes_and_serves_reads() {
+    let platform = Platform::start(NODES);
+    let folder = tempfile::tempdir().unwrap();
+    let (url, disk) = (platform.url(), folder.path().to_str().unwrap());
+    let arguments = [
+        "--lambda-endpoint",
+        &url,
+        "--nodes",
+        "6",
+        "--data-parity",
+        "3+2",
+        "--data-dir",
+        disk,
+    ];
+    let server = Server::start_on_small_disk(disk, 1500, &arguments);
+    let mut redis = server.client();
+    // of the disk in the server's namespace: ours has nothing mounted there
+    let filler = format!("/proc/{}/root{disk}/filler", server.pid());
+    std::fs::write(&filler, vec![1; 1_000_000]).unwrap();
+    let (mut stored, mut refusal) = (0, None);
+    while refusal.is_none() {
+        let long = format!("{stored}:{}", "k".repeat(5000));
+        match redis.set::<_, _, ()>(&long, stored) {
+            Ok(()) => stored += 1,
+            Err(error) => refusal = Some(error.to_string()),
+        }
+        assert!(stored < 1000, "it is never full");
+    }
+    let refusal = refusal.unwrap();
+    assert!(refusal.contains("MISCONF"), "{refusal}");
+    let get = |redis: &mut redis::Connection, i: usize| {
+        let long = format!("{i}:{}", "k".repeat(5000));
+        redis.get::<_, Option<usize>>(&long).unwrap()
+    };
+    for i in 0..stored {
+        assert_eq!(get(&mut redis, i), Some(i));
+    }
+    assert!(
+        redis.del::<_, ()>("0").is_err(),
+        "nothing is deleted, either"
+    );
+    // room again: it goes on by itself
+    std::fs::remove_file(&filler).unwrap();
+    until("writes are taken again", Duration::from_secs(20), || {
+        redis.set::<_, _, ()>("after", "room").is_ok()
+    });
+    for i in 0..stored {
+        assert_eq!(get(&mut redis, i), Some(i));
+    }
+    assert_eq!(redis.get::<_, String>("after").unwrap(), "room");
+    server.stop();
+}

@@ -31,8 +31,14 @@ pub(crate) struct Server {
 
 /// The program with these arguments and nothing from the environment.
 pub(crate) fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments).stdin(Stdio::null());
+    program_within(&[], arguments)
+}
+
+/// The same, started by another program that is given the rest of its words.
+fn program_within(outer: &[&str], arguments: &[&str]) -> Command {
+    let mut words = outer.iter().chain(&[PROGRAM]).chain(arguments);
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SCATTERHOARD_") {
             command.env_remove(name);
@@ -89,6 +95,18 @@ impl Server {
     /// A server with 12 or more local nodes of 128 MB and no hot tier, except
     /// where `arguments` say otherwise.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_within(&[], arguments)
+    }
+
+    /// The same in a mount namespace of its own, where `disk` is a file system of
+    /// so many KiB.
+    pub(crate) fn start_on_small_disk(disk: &str, kib: u32, arguments: &[&str]) -> Self {
+        let mount = format!(r#"mount -t tmpfs -o size={kib}k none "$0" && exec "$@""#);
+        let words = ["unshare", "--map-root-user", "--mount", "sh", "-c"];
+        Self::start_within(&[&words[..], &[&mount, disk]].concat(), arguments)
+    }
+
+    fn start_within(outer: &[&str], arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut all = vec!["serve"];
         let defaults = [
@@ -104,7 +122,7 @@ impl Server {
         }
         all.extend(arguments);
         let file = |name| File::create(folder.path().join(name)).unwrap();
-        let child = program(&all)
+        let child = program_within(outer, &all)
             .stdout(file("out"))
             .stderr(file("err"))
             .spawn()
