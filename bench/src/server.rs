@@ -80,10 +80,6 @@ pub(crate) async fn start_scatterhoard(
     option("--data-parity", pool.data_parity.to_string());
     option("--hot-tier-mb", hot_tier_mb.to_string());
     option("--ack", ack.name().to_owned());
-    option(
-        "--data-dir",
-        folder.path().join("data").display().to_string(),
-    );
     arguments.extend(pool.extra.iter().cloned());
     let name = match ack {
         Ack::Quorum => "scatterhoard",

@@ -11,7 +11,7 @@ use std::{cell::RefCell, collections::HashSet, io, io::IoSlice, time::Duration};
 
 use bytes::Bytes;
 use scatterhoard_wire::{
-    Cell,
+    Cell, Epoch,
     invoke::{Ending, Invocation},
     limits::LIST_PAGE,
     message::{GoodbyeReason, Message, Refusal},
@@ -74,6 +74,7 @@ pub(crate) async fn serve(
         queue: SendQueue::default(),
         gets: Gets::default(),
         puts: HashSet::new(),
+        epoch: invocation.epoch,
         leaving: None,
         last_use: Instant::now(),
         expecting: true,
@@ -114,6 +115,8 @@ struct Link<'a> {
     gets: Gets,
     /// Puts whose last cell has not come.
     puts: HashSet<u32>,
+    /// The proxy's.
+    epoch: Epoch,
     leaving: Option<(GoodbyeReason, Instant)>,
     last_use: Instant,
     /// A request is bound to come: the first one of the link, or the next window
@@ -386,7 +389,8 @@ impl Link<'_> {
         cell: Cell,
     ) -> Result<bool, Refusal> {
         let mut instance = self.instance.borrow_mut();
-        if chunk.id.write_id.epoch < instance.highest_epoch() {
+        // the proxy's epoch counts: it may repair what a predecessor wrote
+        if self.epoch < instance.highest_epoch() {
             return Err(Refusal::StaleEpoch);
         }
         instance.store.put(chunk, cell)

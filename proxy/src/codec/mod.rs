@@ -6,9 +6,10 @@
 mod portable;
 mod simd;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::RwLock;
 use scatterhoard_wire::Geometry;
 
 /// Which implementation computes.
@@ -48,35 +49,40 @@ trait Code: Send + Sync {
     fn decode(&self, cells: &mut [Option<BytesMut>], cell_len: usize) -> Result<(), CodecError>;
 }
 
-/// Codes for every geometry up to the widest one.
+/// Codes for every geometry that is met.
 #[derive(Clone)]
 pub struct Codec {
-    /// By d, from 2.
-    codes: Arc<[Option<Box<dyn Code>>]>,
+    backend: Backend,
+    codes: Arc<RwLock<HashMap<Geometry, Arc<dyn Code>>>>,
 }
 
 impl Codec {
-    /// Codes for d = 1 to `full`'s, all with its p.
+    /// Codes for d = 1 to `full`'s, all with its p. Others, of objects that were
+    /// written with other settings, are made when they are needed.
     pub fn new(full: Geometry, backend: Backend) -> Result<Self, CodecError> {
-        let backend = backend.available();
-        let make = |d: usize| -> Result<Option<Box<dyn Code>>, CodecError> {
-            if d < 2 || full.parity() == 0 {
-                return Ok(None);
-            }
-            Ok(Some(match backend {
-                Backend::ReedSolomonErasure => Box::new(simd::Simd::new(d, full.parity())?),
-                Backend::RustyErasure => Box::new(portable::Portable::new(d, full.parity())?),
-            }))
+        let codec = Self {
+            backend: backend.available(),
+            codes: Arc::default(),
         };
-        let codes = (0..=full.data()).map(make).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self {
-            codes: codes.into(),
-        })
+        for d in 2..=full.data_u8() {
+            if let (Ok(geometry), 1..) = (Geometry::new(d, full.parity_u8()), full.parity()) {
+                codec.code(geometry)?;
+            }
+        }
+        Ok(codec)
     }
 
-    fn code(&self, d: usize) -> Result<&dyn Code, CodecError> {
-        let code = self.codes.get(d).and_then(|c| c.as_deref());
-        code.ok_or_else(|| CodecError(format!("no code for {d} data chunks")))
+    fn code(&self, geometry: Geometry) -> Result<Arc<dyn Code>, CodecError> {
+        if let Some(code) = self.codes.read().get(&geometry) {
+            return Ok(code.clone());
+        }
+        let (d, p) = (geometry.data(), geometry.parity());
+        let code: Arc<dyn Code> = match self.backend {
+            Backend::ReedSolomonErasure => Arc::new(simd::Simd::new(d, p)?),
+            Backend::RustyErasure => Arc::new(portable::Portable::new(d, p)?),
+        };
+        self.codes.write().insert(geometry, code.clone());
+        Ok(code)
     }
 
     /// The parity cells of a stripe, from its d equally long data cells.
@@ -96,7 +102,7 @@ impl Codec {
             .collect();
         let data: Vec<&[u8]> = data.iter().map(|c| &c[..]).collect();
         let mut out: Vec<&mut [u8]> = parity.iter_mut().map(|c| &mut c[..]).collect();
-        self.code(geometry.data())?.encode(&data, &mut out)?;
+        self.code(geometry)?.encode(&data, &mut out)?;
         Ok(parity.into_iter().map(BytesMut::freeze).collect())
     }
 
@@ -114,7 +120,7 @@ impl Codec {
             return Ok(vec![any.freeze()]);
         }
         if cells.iter().take(d).any(Option::is_none) {
-            self.code(d)?.decode(&mut cells, cell_len)?;
+            self.code(geometry)?.decode(&mut cells, cell_len)?;
         }
         let data: Vec<Bytes> = cells
             .into_iter()

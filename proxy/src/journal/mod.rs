@@ -71,7 +71,8 @@ impl Tables {
     fn open(path: &Path) -> Result<Self, fjall::Error> {
         let database = Database::builder(path)
             .cache_size(CACHE_BYTES)
-            .worker_threads(1)
+            // one that waits for room in the queue of both needs the other
+            .worker_threads(2)
             .max_journaling_size(LOG_BYTES)
             .manual_journal_persist(true)
             .open()?;
@@ -82,6 +83,10 @@ impl Tables {
             database,
         })
     }
+}
+
+fn is_garbled(error: &fjall::Error) -> bool {
+    matches!(error, fjall::Error::JournalRecovery(_))
 }
 
 /// The journal of one proxy.
@@ -110,8 +115,8 @@ impl Journal {
         };
         let tail = Tail::find(path).map_err(|error| failed(error.into()))?;
         let tables = match (Tables::open(path), &tail) {
-            (Err(fjall::Error::JournalRecovery(_)), Some(tail)) => {
-                tail.cut_until(|| Tables::open(path))
+            (Err(error), Some(tail)) if is_garbled(&error) => {
+                tail.cut_while(error, || Tables::open(path), is_garbled)
             }
             (opened, _) => opened,
         };
@@ -130,10 +135,12 @@ impl Journal {
     }
 
     /// Fills an empty index with what it has; the values that no node has. What
-    /// has expired stays out. Damaged records are left out, counted and logged.
+    /// has expired stays out, and what is on nodes beyond the first `nodes` counts
+    /// as missing. Damaged records are left out, counted and logged.
     pub fn recover(
         &self,
         index: &mut Keyspace,
+        nodes: usize,
         now_ms: u64,
     ) -> Result<Vec<Unplaced>, JournalError> {
         let failed = |error| JournalError {
@@ -148,11 +155,11 @@ impl Journal {
         let mut segments = Vec::new();
         for row in tables.segments.iter() {
             match Entry::decode(&row.value().map_err(failed)?) {
-                Ok(entry) => segments.push(entry.object),
+                Ok(entry) => segments.push(entry.object.within(nodes)),
                 Err(_) => damaged += 1,
             }
         }
-        index.restore(segments, |insert| {
+        index.restore(segments, now_ms, |insert| {
             for row in tables.keys.iter() {
                 let (key, value) = match row.into_inner() {
                     Ok(row) => row,
@@ -166,10 +173,8 @@ impl Journal {
                     damaged += 1;
                     continue;
                 };
-                if entry.expires_unix_ms.is_some_and(|at| at <= now_ms) {
-                    continue;
-                }
-                if let Some(value) = entry.value {
+                let expired = entry.expires_unix_ms.is_some_and(|at| at <= now_ms);
+                if let Some(value) = entry.value.filter(|_| !expired) {
                     let object = entry.object.clone();
                     let (db, key) = (key.db, Bytes::copy_from_slice(key.key));
                     unplaced.push(Unplaced {
@@ -179,7 +184,7 @@ impl Journal {
                         value,
                     });
                 }
-                insert(key, entry.object, entry.expires_unix_ms);
+                insert(key, entry.object.within(nodes), entry.expires_unix_ms);
             }
         });
         if damaged > 0 {
@@ -235,6 +240,8 @@ impl Journal {
         tracing::error!(path = %self.path.display(), %error, "journal cannot be written; writes are refused");
         *self.failure.lock() = error.to_string();
         self.failed.store(true, Ordering::Release);
+        // nobody waits in vain
+        self.synced.send_modify(|_| {});
     }
 
     /// Why nothing can be written at the moment.
@@ -288,22 +295,15 @@ impl Journal {
         if written == *self.synced.borrow() {
             return;
         }
-        let journal = self.clone();
-        let database = {
-            let tables = journal.tables.lock();
-            tables.as_ref().map(|t| t.database.clone())
-        };
-        let Some(database) = database else { return };
-        let synced = tokio::task::spawn_blocking(move || database.persist(PersistMode::SyncData));
+        // every write is in the latest log, or in one that the store has synced;
+        // asked itself, it would sync under a lock that every write takes
+        let path = self.path.clone();
+        let synced = tokio::task::spawn_blocking(move || tail::sync(&path));
         match synced.await {
             Ok(Ok(())) => {
                 self.synced.send_replace(written);
             }
-            Ok(Err(error)) => {
-                self.fail(&error);
-                // nobody waits in vain
-                self.synced.send_modify(|_| {});
-            }
+            Ok(Err(error)) => self.fail(&error.into()),
             Err(_) => {}
         }
     }

@@ -23,15 +23,7 @@ pub(super) struct Tail {
 impl Tail {
     /// None in a folder without logs.
     pub(super) fn find(folder: &Path) -> io::Result<Option<Self>> {
-        let files = match std::fs::read_dir(folder) {
-            Ok(files) => files,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
-        let paths = files.flatten().map(|file| file.path());
-        let logs = paths.filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
-        let Some(path) = logs.max_by_key(number) else {
+        let Some(path) = latest(folder)? else {
             return Ok(None);
         };
         let end = written_end(&path)?;
@@ -47,25 +39,54 @@ impl Tail {
         }
     }
 
-    /// Cuts off more and more until `open` succeeds; at most twice what is
-    /// garbled.
-    pub(super) fn cut_until<T, E>(&self, mut open: impl FnMut() -> Result<T, E>) -> Result<T, E> {
-        let mut cut_bytes = FIRST_CUT;
-        loop {
-            let end = self.end.saturating_sub(cut_bytes);
-            let cut = File::options()
-                .write(true)
-                .open(&self.path)
-                .and_then(|log| log.set_len(end));
-            let opened = open();
-            if opened.is_ok() || cut.is_err() || end == 0 {
-                let log = self.path.display();
-                tracing::warn!(%log, cut_bytes, opened = opened.is_ok(), "journal was cut: its end is garbled");
-                return opened;
+    /// Cuts off more and more until `open` succeeds: at most twice as much as
+    /// lies behind the damage. The log as it was stays beside it; it is put back
+    /// when cutting does not help, since then another one is garbled.
+    pub(super) fn cut_while<T, E: From<io::Error>>(
+        &self,
+        error: E,
+        mut open: impl FnMut() -> Result<T, E>,
+        is_garbled: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        let log = self.path.display();
+        let copy = self.path.with_extension("damaged");
+        std::fs::copy(&self.path, &copy)?;
+        let (mut cut_bytes, mut last) = (FIRST_CUT, error);
+        while is_garbled(&last) && cut_bytes < 2 * self.end {
+            let file = File::options().write(true).open(&self.path)?;
+            file.set_len(self.end.saturating_sub(cut_bytes))?;
+            match open() {
+                Ok(opened) => {
+                    tracing::warn!(%log, cut_bytes, copy = %copy.display(), "journal was cut: its end is garbled");
+                    return Ok(opened);
+                }
+                Err(error) => last = error,
             }
             cut_bytes *= 2;
         }
+        std::fs::rename(&copy, &self.path)?;
+        Err(last)
     }
+}
+
+/// Forces what was written to the latest log to the disk.
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    match latest(folder)? {
+        Some(path) => File::open(path)?.sync_data(),
+        None => Ok(()),
+    }
+}
+
+fn latest(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let files = match std::fs::read_dir(folder) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<u64>().ok();
+    let paths = files.flatten().map(|file| file.path());
+    let logs = paths.filter(|path| path.extension().is_some_and(|e| e == EXTENSION));
+    Ok(logs.max_by_key(number))
 }
 
 /// One behind the last byte that is not zero: logs are made longer ahead of use.

@@ -108,22 +108,27 @@ impl Keyspace {
         changes.flushed = false;
     }
 
-    /// Takes in what a journal has: segments, then keys. What lies in a segment
-    /// that is not there is left out, and segments in which nothing lies are
-    /// freed.
+    /// Takes in what a journal has: segments, then keys. What has expired or lies
+    /// in a segment that is not there is left out, and segments in which nothing
+    /// lies are freed; that is a change.
     pub fn restore(
         &mut self,
         segments: Vec<Object>,
+        now_ms: u64,
         mut keys: impl FnMut(&mut dyn FnMut(KeyRef<'_>, Object, Option<u64>)),
     ) {
         for object in segments {
             // one reference of our own, until all keys are there
             self.add_segment(Arc::new(object), 1, 0);
         }
+        let mut gone = Vec::new();
         keys(&mut |key, object, expires_unix_ms| {
-            if let Some(place) = object.place()
-                && !self.segments.refer(place.segment, object.size_bytes())
-            {
+            let expired = expires_unix_ms.is_some_and(|at| at <= now_ms);
+            let place = object.place().filter(|_| !expired);
+            let lies_there =
+                place.is_none_or(|place| self.segments.refer(place.segment, object.size_bytes()));
+            if expired || !lies_there {
+                gone.push((key.db, Box::from(key.key)));
                 return;
             }
             self.insert(key, Arc::new(object));
@@ -131,12 +136,16 @@ impl Keyspace {
                 self.expire_slot(i, at);
             }
         });
+        self.forget_changes();
+        if self.changes.is_kept {
+            self.changes.removed = gone;
+        }
         let ids: Vec<WriteId> = self.segments.ids().collect();
         for id in ids {
             if let Some(segment) = self.segments.left(id, 0) {
+                self.changes.segment(id);
                 self.release(segment);
             }
         }
-        self.forget_changes();
     }
 }

@@ -109,6 +109,17 @@ impl Object {
         }
     }
 
+    /// The same object where there are only so many nodes: what others held is
+    /// nowhere.
+    #[must_use]
+    pub fn within(mut self, nodes: usize) -> Self {
+        if let Home::Chunks(placement) = &mut self.home {
+            let beyond = placement.iter_mut().filter(|n| usize::from(n.0) >= nodes);
+            beyond.for_each(|node| *node = NOWHERE);
+        }
+        self
+    }
+
     /// The same object with chunk `index` on another node.
     #[must_use]
     pub fn with_chunk_on(&self, index: usize, node: NodeId) -> Self {

@@ -116,7 +116,9 @@ impl Session {
                     // replies to what came before must not wait for the body
                     self.flush().await?;
                     let keeps = self.context.store.settings().hot_value_bytes;
-                    let stores = command::stores_next(self.parser.args_so_far());
+                    // what is refused anyway evicts nothing
+                    let stores = command::stores_next(self.parser.args_so_far())
+                        && self.context.store.refusal().is_none();
                     let body = if stores && len > keeps {
                         self.upload(len).await?
                     } else {

@@ -34,7 +34,9 @@ impl Session {
         &mut self,
         request: Vec<Value>,
     ) -> Result<Vec<SmallWrite>, Vec<Value>> {
-        if self.input.is_empty() || self.context.store.settings().ack != Ack::Quorum {
+        let store = &self.context.store;
+        let together = store.settings().ack == Ack::Quorum && store.refusal().is_none();
+        if self.input.is_empty() || !together {
             return Err(request);
         }
         let Some(place) = self.small_value(&request) else {

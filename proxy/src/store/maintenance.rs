@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use scatterhoard_wire::WriteId;
 use tokio::{
     sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -101,6 +101,9 @@ impl Store {
     /// While an instance is absent that may hold a chunk, the key stays: it is a
     /// miss for now.
     pub fn forget_lost(self: &Arc<Self>, pinned: &Pinned) {
+        if self.doubtful_until.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
         let lost = &pinned.source;
         let nodes = lost.nodes().filter_map(|id| self.pool.node(id));
         if nodes.map(|node| node.absent_instances()).sum::<usize>() > 0 {

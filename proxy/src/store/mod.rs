@@ -39,7 +39,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use rand::SeedableRng;
 use scatterhoard_wire::{Epoch, GeometryPolicy, WriteId};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     admission::Admission,
@@ -105,6 +105,10 @@ pub struct Settings {
 /// Repairs that wait; more are found again by the next read.
 const REPAIR_QUEUE: usize = 1024;
 
+/// After a restart nobody knows which instances a node has: the first that answers
+/// may be a new one beside that which holds the data.
+const DOUBT: Duration = Duration::from_secs(120);
+
 /// Keys that share a turn wait for each other in vain, now and then.
 const EDIT_TURNS: usize = 64;
 
@@ -116,6 +120,8 @@ pub struct Store {
     memory: Admission,
     index: Mutex<Keyspace>,
     journal: Option<Arc<Journal>>,
+    /// After a restart, until then instances that did not answer may yet come.
+    doubtful_until: Option<Instant>,
     hot: Mutex<HotTier>,
     epoch: Epoch,
     last_write: AtomicU64,
@@ -245,6 +251,7 @@ impl Drop for IndexGuard<'_> {
         {
             let value_of = |id| self.store.hot.lock().dirty_value(id);
             journal.write(&mut self.index, &value_of);
+            self.store.free(&mut self.index);
         }
     }
 }
@@ -269,12 +276,13 @@ impl Store {
     ) -> Result<(Arc<Self>, Chores), JournalError> {
         let mut index = Keyspace::default();
         let unplaced = match &journal {
-            Some(journal) => journal.recover(&mut index, clock::unix_ms())?,
+            Some(journal) => {
+                index.keep_changes();
+                journal.recover(&mut index, pool.nodes().len(), clock::unix_ms())?
+            }
             None => Vec::new(),
         };
-        if journal.is_some() {
-            index.keep_changes();
-        }
+        let recovered = (0..DATABASES as u8).any(|db| index.len(db) > 0);
         let (repairs, repair_jobs) = mpsc::channel(REPAIR_QUEUE);
         let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
         let (behind, dirty) = Behind::new(settings.dirty_bytes, unplaced.len());
@@ -292,6 +300,7 @@ impl Store {
             pool,
             codec,
             index: Mutex::new(index),
+            doubtful_until: recovered.then(|| Instant::now() + DOUBT),
             journal,
             epoch,
             last_write: AtomicU64::new(0),
@@ -338,13 +347,22 @@ impl Store {
         }
     }
 
+    /// Why writes are refused at the moment.
+    pub fn refusal(&self) -> Option<String> {
+        self.journal.as_ref()?.failure()
+    }
+
     /// The journal, if there is one.
     pub fn journal(&self) -> Option<&Arc<Journal>> {
         self.journal.as_ref()
     }
 
-    /// Passes on what has left the index: nodes and hot tier may free it.
+    /// Passes on what has left the index: nodes and hot tier may free it. Not
+    /// while the journal still names it: then when the index is unlocked.
     pub fn free(&self, index: &mut Keyspace) {
+        if index.has_changed() {
+            return;
+        }
         let freed = index.take_freed();
         if freed.is_empty() {
             return;

@@ -229,6 +229,9 @@ impl Store {
         let mut tick = interval(CLEAN_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            if self.refusal().is_some() {
+                continue;
+            }
             while let Some(Cleaned::More) = stop.run_until_cancelled(self.clean()).await {}
             self.index().age_sparse();
         }

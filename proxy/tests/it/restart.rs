@@ -318,3 +318,75 @@ fn a_full_disk_refuses_writes_and_serves_reads() {
     assert_eq!(redis.get::<_, String>("after").unwrap(), "room");
     server.stop();
 }
+
+#[test]
+fn what_is_lost_after_a_restart_is_repaired() {
+    let platform = Platform::start(NODES);
+    let folder = tempfile::tempdir().unwrap();
+    let server = proxy(&platform, folder.path(), &[]);
+    let (mut redis, mut random) = (server.client(), Random::new(5));
+    let mut stored = BTreeMap::new();
+    for i in 0..10 {
+        stored.insert(format!("large:{i}"), random.bytes(1_000_000));
+    }
+    for (key, value) in &stored {
+        let () = redis.set(key, value).unwrap();
+    }
+    let mut pipe = redis::pipe();
+    for i in 0..50 {
+        let value = random.bytes(3000);
+        pipe.set(format!("small:{i}"), &value).ignore();
+        stored.insert(format!("small:{i}"), value);
+    }
+    let () = pipe.query(&mut redis).unwrap();
+    kill(server);
+    let server = proxy(&platform, folder.path(), &[]);
+    let mut redis = server.client();
+    // a read notices a loss among the chunks that it asks
+    for round in 0..2 {
+        let before = server.metric("scatterhoard_repaired_chunks_total");
+        let order = local_lambda::Reclaim {
+            count: Some(1),
+            seed: Some(11 + round),
+            busy: true,
+            ..Default::default()
+        };
+        assert_eq!(platform.handle().reclaim(&order).len(), 1);
+        until("what was lost is repaired", Duration::from_secs(60), || {
+            for (key, value) in &stored {
+                let read: Option<Vec<u8>> = redis.get(key).unwrap();
+                assert_same(&format!("{key} in round {round}"), read.as_deref(), value);
+            }
+            let settled = server.metric("scatterhoard_repaired_chunks_total");
+            std::thread::sleep(Duration::from_millis(500));
+            settled > before && server.metric("scatterhoard_repaired_chunks_total") == settled
+        });
+    }
+    server.stop();
+}
+
+#[test]
+fn values_that_no_node_had_are_settled_by_the_next_proxy() {
+    let platform = Platform::start(NODES);
+    let folder = tempfile::tempdir().unwrap();
+    let ack = ["--ack", "proxy", "--hot-tier-mb", "4"];
+    let server = proxy(&platform, folder.path(), &ack);
+    let (mut redis, mut random) = (server.client(), Random::new(6));
+    // longer than what shares segments: each goes alone
+    let values: Vec<Vec<u8>> = (0..12).map(|_| random.bytes(40_000)).collect();
+    for (i, value) in values.iter().enumerate() {
+        let () = redis.set(i, value).unwrap();
+    }
+    kill(server);
+    let server = proxy(&platform, folder.path(), &[]);
+    until("all are on nodes", Duration::from_secs(20), || {
+        server.metric("scatterhoard_dirty_values") == 0.0
+    });
+    assert_eq!(server.metric("scatterhoard_settle_errors_total"), 0.0);
+    let mut redis = server.client();
+    for (i, value) in values.iter().enumerate() {
+        let read: Option<Vec<u8>> = redis.get(i).unwrap();
+        assert_same(&i.to_string(), read.as_deref(), value);
+    }
+    server.stop();
+}
