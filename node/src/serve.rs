@@ -17,10 +17,7 @@ use scatterhoard_wire::{
     message::{GoodbyeReason, Message, Refusal},
     stream::{Assembler, Frame, SendQueue},
 };
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep_until, timeout},
-};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     conduit::{self, Reader, Writer},
@@ -96,8 +93,7 @@ async fn dial(
     instance: &RefCell<Instance>,
     invocation: &Invocation,
 ) -> io::Result<(Reader, Writer)> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(invocation.proxy)).await??;
-    let _ = crate::socket::tune(&stream);
+    let stream = timeout(CONNECT_TIMEOUT, crate::socket::connect(invocation.proxy)).await??;
     let Some(certificate) = invocation.certificate else {
         return Ok(conduit::plain(stream));
     };

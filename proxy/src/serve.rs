@@ -92,7 +92,9 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
         error,
         flag,
     };
-    TcpListener::bind(address).await.map_err(listen)
+    scatterhoard_node::socket::listen(address)
+        .await
+        .map_err(listen)
 }
 
 /// Serves until SIGINT or SIGTERM, then drains.
