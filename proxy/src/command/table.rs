@@ -4,7 +4,7 @@
 //! Shapes and values are those of Redis 7.0.15's COMMAND INFO, which a test
 //! compares with a real server where one is installed.
 
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
 use super::{Command, CommandError, connection, keys, server, strings};
@@ -305,17 +305,20 @@ pub fn commands() -> &'static [&'static CommandSpec] {
     &SORTED
 }
 
+type ByName = HashMap<&'static [u8], &'static CommandSpec, foldhash::fast::FixedState>;
+
+static BY_NAME: LazyLock<ByName> = LazyLock::new(|| {
+    let named = |spec: &&'static CommandSpec| (spec.name.as_bytes(), *spec);
+    commands().iter().map(named).collect()
+});
+
 /// The command of this name, in any case. Allocates nothing.
 pub fn lookup(name: &[u8]) -> Option<&'static CommandSpec> {
     let mut lower = [0; 32];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    let all = commands();
-    let at = all
-        .binary_search_by(|spec| spec.name.as_bytes().cmp(lower))
-        .ok()?;
-    all.get(at).copied()
+    BY_NAME.get(&*lower).copied()
 }
 
 /// The entry by `command` or `command|subcommand`.

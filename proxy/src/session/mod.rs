@@ -7,10 +7,10 @@
 mod body;
 mod pipeline;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -275,7 +275,13 @@ impl Session {
 
     async fn flush(&mut self) -> Result<(), SessionError> {
         while self.output.has_remaining() {
-            match timeout(WRITE_STALL, self.stream.write_buf(&mut self.output)).await {
+            // mostly the socket takes it: no clock is read then
+            let mut write = pin!(self.stream.write_buf(&mut self.output));
+            let written = match write.as_mut().now_or_never() {
+                Some(written) => Ok(written),
+                None => timeout(WRITE_STALL, write).await,
+            };
+            match written {
                 Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(written) => written?,
                 Err(_) => return Err(SessionError::Stalled),
