@@ -55,7 +55,7 @@ async fn invoked(
     }
     let ending = match invocation.purpose {
         Purpose::Warm => Ending::Pinged,
-        Purpose::Serve => {
+        Purpose::Serve | Purpose::Backup => {
             let deadlines = deadlines(event.context.deadline, &invocation);
             serve::serve(&instance, &invocation, deadlines).await
         }

@@ -291,7 +291,10 @@ impl Link<'_> {
 
     fn handle(&mut self, frame: Frame, deadlines: Deadlines) -> Next {
         self.last_use = Instant::now();
-        if matches!(frame.message, Message::Put { .. } | Message::Get { .. }) {
+        if matches!(
+            frame.message,
+            Message::Put { .. } | Message::Get { .. } | Message::List(_)
+        ) {
             self.expecting = false;
         }
         let request = frame.request;

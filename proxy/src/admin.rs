@@ -96,6 +96,7 @@ fn gauges(context: &Context) {
     metrics::counter!("scatterhoard_expired_keys_total").absolute(index.expired_total());
     drop(index);
     metrics::gauge!("scatterhoard_hot_tier_bytes").set(store.hot_bytes() as f64);
+    metrics::gauge!("scatterhoard_repairs_waiting").set(store.repairs_waiting() as f64);
     metrics::gauge!("scatterhoard_dirty_values").set(store.dirty_values() as f64);
     metrics::gauge!("scatterhoard_clients").set(context.clients.len() as f64);
     let views: Vec<_> = store.pool().nodes().iter().map(|n| n.view()).collect();

@@ -149,7 +149,6 @@ fn metrics_recorder() -> Result<PrometheusHandle, ServeError> {
 /// What there is before the first client is served.
 struct Started {
     pool: Arc<Pool>,
-    events: tokio::sync::mpsc::Receiver<pool::PoolEvent>,
     store: Arc<Store>,
     chores: store::Chores,
 }
@@ -186,12 +185,13 @@ async fn start(
         deadline_margin: config.deadline_margin,
         patience: config.patience,
         lost_after: LOST_AFTER,
+        backup: config.backup,
         lifecycle: lifecycle::Settings {
             warm_interval: config.warm_interval,
             ..Default::default()
         },
     };
-    let (pool, events) = Pool::new(settings, platform);
+    let pool = Pool::new(settings, platform);
     let survey = pool.survey(SURVEY_LIMIT).await;
     if survey.answered == 0 {
         let names = config.function_names();
@@ -215,6 +215,7 @@ async fn start(
         ack: config.ack,
         pack_up_to_bytes: config.pack_up_to_bytes,
         repair_bytes_per_s: config.repair_bytes_per_s,
+        backup_bytes_per_s: config.backup_bytes_per_s,
         memory_bytes: config.inflight_bytes,
         dirty_bytes: config.dirty_bytes,
     };
@@ -229,7 +230,6 @@ async fn start(
     }
     Ok(Started {
         pool,
-        events,
         store,
         chores,
     })
@@ -302,7 +302,6 @@ impl Server<'_> {
     ) -> Result<(), ServeError> {
         let Started {
             pool,
-            events,
             store,
             chores,
         } = self.started;
@@ -313,11 +312,11 @@ impl Server<'_> {
         let mut superseded = pool.superseded();
         pool.start(links);
         tasks.spawn(store.clone().expire_for_ever(stop.clone()));
-        tasks.spawn(store.clone().repair_for_ever(chores.repairs, stop.clone()));
+        tasks.spawn(store.clone().repair_for_ever(stop.clone()));
         tasks.spawn(store.clone().pack_for_ever(chores.small, drain.clone()));
         tasks.spawn(store.clone().clean_for_ever(stop.clone()));
         tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone()));
-        tasks.spawn(store.clone().attend(events, stop.clone()));
+        tasks.spawn(store.clone().make_rounds(stop.clone()));
         if let Some(journal) = store.journal().cloned() {
             let store = store.clone();
             // what was kept while nothing could be written goes out with the lock

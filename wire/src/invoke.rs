@@ -8,8 +8,8 @@ use crate::ids::{Epoch, Fingerprint, InstanceId, InvocationId, NodeId, Token};
 
 /// Version of payload and result. A field that a node must not overlook needs a
 /// new one: since 2 there is the certificate, and a node that did not look for it
-/// would send its token in plain text.
-pub const VERSION: u32 = 2;
+/// would send its token in plain text; since 3 there is [`Purpose::Backup`].
+pub const VERSION: u32 = 3;
 
 /// Why the proxy invokes; also what the bill is broken down by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub const VERSION: u32 = 2;
 pub enum Purpose {
     /// Open a link and serve requests.
     Serve,
+    /// The same, so that two instances of the function can be made to hold the
+    /// same chunks.
+    Backup,
     /// Only say what you hold: keeps the instance warm, opens no link.
     Warm,
 }
@@ -26,6 +29,7 @@ impl Purpose {
     pub fn name(self) -> &'static str {
         match self {
             Self::Serve => "serve",
+            Self::Backup => "backup",
             Self::Warm => "warm",
         }
     }

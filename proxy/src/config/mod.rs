@@ -18,7 +18,7 @@ use crate::{
     codec::Backend,
     journal::Fsync,
     keyspace::EvictionPolicy,
-    pool::{linger, link_tls::leaves_the_machine},
+    pool::{backup, linger, link_tls::leaves_the_machine},
     store::Ack,
 };
 pub use options::{LogFormat, Options};
@@ -120,6 +120,10 @@ pub struct Config {
     pub linger: linger::Settings,
     /// Bytes of objects read a second for repairs; none: no limit.
     pub repair_bytes_per_s: Option<NonZeroU64>,
+    /// When a node's instances are brought together.
+    pub backup: backup::Settings,
+    /// Bytes copied between instances a second; none: no limit.
+    pub backup_bytes_per_s: Option<NonZeroU64>,
     /// Longest silence before a ping.
     pub warm_interval: Duration,
     /// How long before its deadline an instance returns.
@@ -162,6 +166,11 @@ fn millis(ms: u64) -> Duration {
 
 fn seconds(s: u64) -> Duration {
     Duration::from_secs(s.min(86_400))
+}
+
+/// A rate in bytes a second; 0: none.
+fn megabytes(mb: u32) -> Option<NonZeroU64> {
+    NonZeroU64::new(u64::from(mb) * 1_000_000)
 }
 
 impl Config {
@@ -266,9 +275,13 @@ impl Config {
                 least: linger_least,
                 most: linger_least.max(millis(options.linger_max_ms.unwrap_or(linger_most))),
             },
-            repair_bytes_per_s: NonZeroU64::new(
-                u64::from(options.repair_mb_s.unwrap_or(100)) * 1_000_000,
-            ),
+            repair_bytes_per_s: megabytes(options.repair_mb_s.unwrap_or(200)),
+            backup: backup::Settings {
+                standby: options.standby.unwrap_or(true),
+                interval: seconds(options.backup_interval_s.unwrap_or(60).max(1)),
+                after_bytes: options.backup_after_mb.unwrap_or(64).clamp(1, 1 << 30) << 20,
+            },
+            backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(100)),
             warm_interval: seconds(options.warm_interval_s.unwrap_or(60).max(1)),
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),

@@ -126,6 +126,19 @@ options! {
     /// Longest silence before a node is pinged, in s [default: 60]
     #[arg(long, env = "SCATTERHOARD_WARM_INTERVAL_S", value_name = "S")]
     warm_interval_s: u64,
+    /// Whether each node has a standby: a second instance that holds the same
+    /// [default: true]
+    #[arg(long, env = "SCATTERHOARD_STANDBY", value_name = "BOOL")]
+    standby: bool,
+    /// Longest time before a node's standby is brought up to date, in s [default: 60]
+    #[arg(long, env = "SCATTERHOARD_BACKUP_INTERVAL_S", value_name = "S")]
+    backup_interval_s: u64,
+    /// It is brought up to date earlier when so many MB were stored [default: 64]
+    #[arg(long, env = "SCATTERHOARD_BACKUP_AFTER_MB", value_name = "M")]
+    backup_after_mb: u64,
+    /// How much is copied to standbys a second, in MB; 0: no limit [default: 100]
+    #[arg(long, env = "SCATTERHOARD_BACKUP_MB_S", value_name = "M")]
+    backup_mb_s: u32,
     /// How long before its deadline a node returns, in ms [default: 10000]
     #[arg(long, env = "SCATTERHOARD_DEADLINE_MARGIN_MS", value_name = "MS")]
     deadline_margin_ms: u64,
@@ -165,7 +178,7 @@ options! {
     /// Longest shutdown, in s [default: 10]
     #[arg(long, env = "SCATTERHOARD_SHUTDOWN_TIMEOUT_S", value_name = "S")]
     shutdown_timeout_s: u64,
-    /// How much of damaged objects is repaired a second, in MB; 0: no limit [default: 100]
+    /// How much of damaged objects is repaired a second, in MB; 0: no limit [default: 200]
     #[arg(long, env = "SCATTERHOARD_REPAIR_MB_S", value_name = "M")]
     repair_mb_s: u32,
     /// Worker threads; 0: one per processor [default: 0]

@@ -12,6 +12,7 @@ pub mod eviction;
 mod object;
 mod recency;
 mod segments;
+mod stock;
 mod walk;
 
 use std::{
@@ -30,6 +31,7 @@ pub use object::{Object, Place};
 use recency::{Links, Recency};
 pub use segments::Member;
 use segments::Segments;
+pub use stock::{Expected, StockCursor};
 
 /// Number of databases that SELECT knows.
 pub const DATABASES: usize = 16;

@@ -10,6 +10,8 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Links {
     older: u32,
     newer: u32,
+    /// The count of uses at the last one, modulo 2^32.
+    used: u32,
 }
 
 impl Default for Links {
@@ -17,6 +19,7 @@ impl Default for Links {
         Self {
             older: NONE,
             newer: NONE,
+            used: 0,
         }
     }
 }
@@ -26,6 +29,7 @@ impl Default for Links {
 pub(super) struct Recency {
     oldest: u32,
     newest: u32,
+    uses: u32,
 }
 
 impl Default for Recency {
@@ -33,6 +37,7 @@ impl Default for Recency {
         Self {
             oldest: NONE,
             newest: NONE,
+            uses: 0,
         }
     }
 }
@@ -47,8 +52,14 @@ impl Recency {
     /// Appends a slot as the most recently used one.
     pub(super) fn push(&mut self, slots: &mut Slots, i: u32) {
         let older = self.newest;
+        self.uses = self.uses.wrapping_add(1);
+        let used = self.uses;
         if let Some(own) = links(slots, i) {
-            *own = Links { older, newer: NONE };
+            *own = Links {
+                older,
+                newer: NONE,
+                used,
+            };
         }
         match links(slots, older) {
             Some(neighbour) => neighbour.newer = i,
@@ -78,6 +89,11 @@ impl Recency {
             self.unlink(slots, i);
             self.push(slots, i);
         }
+    }
+
+    /// How many uses of others ago a slot was last used.
+    pub(super) fn idleness(&self, slot: &Slot) -> u32 {
+        self.uses.wrapping_sub(slot.links.used)
     }
 
     /// Slots from the longest unused on.

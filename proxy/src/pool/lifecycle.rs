@@ -12,13 +12,17 @@
 //! since a second one would make the platform start another, empty instance; a
 //! link exists only between the hello and the goodbye of that invocation; a
 //! node is unreachable, not lost, when invokes fail (see `instances` for what
-//! is lost). The backup round, with its second and overlapping invocation, will
-//! be one more phase here; planned hand-over one more reason to leave `Active`.
+//! is lost). The one exception is the companion of a round (`companion`): it is
+//! invoked only while the node is `Active`, so that it reaches another instance.
+
+mod companion;
 
 use std::time::Duration;
 
 use scatterhoard_wire::{InvocationId, invoke::Purpose};
 use tokio::time::Instant;
+
+pub use companion::Companion;
 
 /// Times that steer the machine.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +100,10 @@ pub enum Outcome {
 pub enum Event {
     /// A request needs the link.
     Wanted,
+    /// A round needs the link.
+    RoundWanted,
+    /// A round needs another instance beside the one that serves.
+    CompanionWanted,
     /// Time passes.
     Tick,
     /// The instance of this invocation dialled, with its token.
@@ -115,6 +123,8 @@ pub enum Action {
     Invoke(InvocationId, Purpose),
     /// Open the link.
     Admit,
+    /// Open the link beside the one that serves.
+    AdmitCompanion,
     /// Refuse the hello: not of this invocation.
     Refuse,
 }
@@ -124,6 +134,7 @@ pub enum Action {
 pub struct Lifecycle {
     settings: Settings,
     phase: Phase,
+    companion: Companion,
     wanted: bool,
     failures: u32,
     last_contact: Instant,
@@ -137,6 +148,7 @@ impl Lifecycle {
         Self {
             settings,
             phase: Phase::Asleep,
+            companion: Companion::None,
             wanted: false,
             failures: 0,
             last_contact,
@@ -147,6 +159,11 @@ impl Lifecycle {
     /// Where the node is.
     pub fn phase(&self) -> Phase {
         self.phase
+    }
+
+    /// The second invocation, if there is one.
+    pub fn companion(&self) -> Companion {
+        self.companion
     }
 
     /// The invocation under way, if there is one that was not given up.
@@ -180,10 +197,16 @@ impl Lifecycle {
     /// Takes the next step.
     pub fn step(&mut self, event: Event, now: Instant) -> Option<Action> {
         match event {
-            Event::Wanted => self.wanted_at(now),
+            Event::Wanted => self.wanted_at(Purpose::Serve, now),
+            Event::RoundWanted => self.wanted_at(Purpose::Backup, now),
+            Event::CompanionWanted => self.companion_wanted(now),
             Event::Tick => self.tick(now),
             Event::Hello(id) => Some(self.hello(id, now)),
             Event::Goodbye(id) | Event::LinkLost(id) => {
+                let limit = self.settings.return_timeout;
+                if self.companion.unlinked(id, now, limit) {
+                    return None;
+                }
                 if self.phase == (Phase::Active { invocation: id }) {
                     self.last_contact = now;
                     let deadline = now + self.settings.return_timeout;
@@ -198,12 +221,10 @@ impl Lifecycle {
         }
     }
 
-    fn wanted_at(&mut self, now: Instant) -> Option<Action> {
+    fn wanted_at(&mut self, purpose: Purpose, now: Instant) -> Option<Action> {
         match self.phase {
-            Phase::Asleep => Some(self.invoke(Purpose::Serve, now)),
-            Phase::Unreachable { retry_at } if now >= retry_at => {
-                Some(self.invoke(Purpose::Serve, now))
-            }
+            Phase::Asleep => Some(self.invoke(purpose, now)),
+            Phase::Unreachable { retry_at } if now >= retry_at => Some(self.invoke(purpose, now)),
             Phase::Unreachable { .. } | Phase::Active { .. } => None,
             Phase::Pinging { .. } | Phase::Waking { .. } | Phase::Returning { .. } => {
                 self.wanted = true;
@@ -212,7 +233,22 @@ impl Lifecycle {
         }
     }
 
+    /// Only beside an instance that is busy: an idle one would be chosen again.
+    fn companion_wanted(&mut self, now: Instant) -> Option<Action> {
+        if !self.is_active() || self.companion != Companion::None {
+            return None;
+        }
+        self.last_invocation.0 += 1;
+        let invocation = self.last_invocation;
+        self.companion = Companion::Waking {
+            invocation,
+            deadline: now + self.settings.wake_timeout,
+        };
+        Some(Action::Invoke(invocation, Purpose::Backup))
+    }
+
     fn tick(&mut self, now: Instant) -> Option<Action> {
+        self.companion.tick(now);
         match self.phase {
             Phase::Asleep if now >= self.last_contact + self.settings.warm_interval => {
                 Some(self.invoke(Purpose::Warm, now))
@@ -231,6 +267,9 @@ impl Lifecycle {
     }
 
     fn hello(&mut self, id: InvocationId, now: Instant) -> Action {
+        if self.companion.hello(id) {
+            return Action::AdmitCompanion;
+        }
         match self.phase {
             Phase::Waking { invocation, .. } if invocation == id => {
                 self.phase = Phase::Active { invocation };
@@ -244,6 +283,9 @@ impl Lifecycle {
     }
 
     fn returned(&mut self, id: InvocationId, outcome: Outcome, now: Instant) -> Option<Action> {
+        if self.companion.returned(id) {
+            return None;
+        }
         match self.phase {
             Phase::Pinging { invocation, .. } | Phase::Waking { invocation, .. }
                 if invocation == id =>
@@ -306,7 +348,7 @@ impl Lifecycle {
         let invocation = self.last_invocation;
         let deadline = now + self.settings.wake_timeout;
         self.phase = match purpose {
-            Purpose::Serve => {
+            Purpose::Serve | Purpose::Backup => {
                 self.wanted = false;
                 Phase::Waking {
                     invocation,

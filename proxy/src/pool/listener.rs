@@ -17,9 +17,10 @@ use tokio::{
 
 use super::{
     Pool,
+    instances::Meeting,
     lifecycle::{Action, Event},
     link::{self, Link, Notice},
-    node::Node,
+    node::{Node, Second},
 };
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,8 +60,12 @@ async fn serve(pool: &Arc<Pool>, stream: TcpStream, id: u64) -> io::Result<()> {
     };
     drop(stranger);
     match admit(pool, &hello) {
-        Ok(node) => {
+        Ok((node, Place::Main)) => {
             run(pool, &node, guest, hello).await;
+            Ok(())
+        }
+        Ok((node, Place::Beside)) => {
+            run_beside(pool, &node, guest, hello).await;
             Ok(())
         }
         Err(why) => {
@@ -118,7 +123,13 @@ impl Guest {
     }
 }
 
-fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<Arc<Node>, &'static str> {
+/// Which of a node's links it is.
+enum Place {
+    Main,
+    Beside,
+}
+
+fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<(Arc<Node>, Place), &'static str> {
     let entry = pool.tokens.lock().remove(&hello.token);
     let (node, invocation) = entry.ok_or("no invocation expects this token")?;
     if invocation != hello.invocation {
@@ -127,14 +138,15 @@ fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<Arc<Node>, &'static str> {
     let node = pool.node(node).ok_or("no such node")?;
     pool.supersede(hello.highest_epoch);
     match node.step(Event::Hello(invocation), Instant::now()) {
-        Some(Action::Admit) => Ok(node.clone()),
+        Some(Action::Admit) => Ok((node.clone(), Place::Main)),
+        Some(Action::AdmitCompanion) => Ok((node.clone(), Place::Beside)),
         _ => Err("the invocation was given up"),
     }
 }
 
 async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
     let meeting = node.met(hello.instance, hello.held);
-    pool.met(node, hello.instance, hello.held, meeting);
+    pool.met(node, hello.instance, meeting);
     let link = Link::new(hello.invocation, guest.writer);
     // first in the queue, before anybody can see the link
     link.send(&Message::Welcome);
@@ -147,10 +159,46 @@ async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
         Notice::Deleted => node.delete_confirmed(hello.invocation),
         Notice::Goodbye => pool.drive(node, Event::Goodbye(hello.invocation)),
     };
-    let end = link::run(&link, guest.reader, guest.assembler, &notice).await;
+    let halves = (guest.reader, guest.assembler);
+    serve_link(pool, node, &link, halves, &notice).await;
+}
+
+/// The second instance of a round: nobody but the round asks it.
+async fn run_beside(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
+    let meeting = node.met_beside(hello.instance);
+    tracing::debug!(node = %node.id, instance = %hello.instance, ?meeting, "second instance");
+    let link = Link::new(hello.invocation, guest.writer);
+    link.send(&Message::Welcome);
+    link.send(&Message::DeleteBelow(pool.floor()));
+    if pool.stop.is_cancelled() || meeting == Meeting::Same {
+        link.send(&Message::Release);
+    }
+    node.attach_beside(Second {
+        link: link.clone(),
+        instance: hello.instance,
+        held: hello.held,
+    });
+    let notice = |notice| match notice {
+        Notice::Held(held) => node.held_beside(hello.invocation, held),
+        Notice::Deleted => {}
+        Notice::Goodbye => pool.drive(node, Event::Goodbye(hello.invocation)),
+    };
+    let halves = (guest.reader, guest.assembler);
+    serve_link(pool, node, &link, halves, &notice).await;
+}
+
+async fn serve_link(
+    pool: &Arc<Pool>,
+    node: &Arc<Node>,
+    link: &Arc<Link>,
+    (reader, assembler): (Reader, Assembler),
+    notice: &(impl Fn(Notice) + Sync),
+) {
+    let invocation = link.invocation();
+    let end = link::run(link, reader, assembler, notice).await;
     if let Some(error) = end {
         metrics::counter!("scatterhoard_links_lost_total").increment(1);
-        tracing::info!(node = %node.id, invocation = %hello.invocation, %error, "link lost");
+        tracing::info!(node = %node.id, %invocation, %error, "link lost");
     }
-    pool.drive(node, Event::LinkLost(hello.invocation));
+    pool.drive(node, Event::LinkLost(invocation));
 }

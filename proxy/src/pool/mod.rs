@@ -1,10 +1,11 @@
 //! The pool: nodes, their lives and their links. It knows chunks and bytes, but
 //! no keys and no RESP.
 //!
-//! `lifecycle`, `instances`, `account` and `placement` decide; this file, the
-//! `listener` and `requests` act on their decisions.
+//! `lifecycle`, `instances`, `backup`, `account` and `placement` decide; this
+//! file, the `listener`, `requests` and `rounds` act on their decisions.
 
 pub mod account;
+pub mod backup;
 pub mod instances;
 pub mod latency;
 pub mod lifecycle;
@@ -16,6 +17,7 @@ pub mod node;
 pub mod placement;
 pub mod platform;
 pub mod requests;
+pub mod rounds;
 mod strangers;
 
 use std::{
@@ -33,15 +35,16 @@ use scatterhoard_node::conduit::Acceptor;
 use scatterhoard_wire::{
     Epoch, InstanceId, InvocationId, NodeId, Token, WriteId,
     invoke::{self, Ending, Invocation, Purpose, Report},
-    message::{Held, Message},
+    message::Held,
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Notify, watch},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use backup::Backup;
 use instances::Meeting;
 use lifecycle::{Action, Event, Lifecycle, Outcome};
 use link::Link;
@@ -67,16 +70,10 @@ pub struct Settings {
     pub deadline_margin: Duration,
     /// An absent instance is lost after so many invokes that met another.
     pub lost_after: u32,
+    /// When a node's instances are brought together.
+    pub backup: backup::Settings,
     /// Times of the lifecycle.
     pub lifecycle: lifecycle::Settings,
-}
-
-/// Something the store may want to act on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PoolEvent {
-    /// An instance that had been absent answered: it may hold what was deleted
-    /// meanwhile.
-    InstanceBack(NodeId),
 }
 
 /// What a survey of the pool found.
@@ -117,30 +114,27 @@ pub struct Pool {
     tokens: Mutex<HashMap<Token, (NodeId, InvocationId)>>,
     /// Everything below is garbage, on whatever instance it turns up.
     floor: Mutex<WriteId>,
-    events: mpsc::Sender<PoolEvent>,
+    /// Rung when a round may be due before the next tick.
+    rounds: Notify,
     superseded: watch::Sender<Option<Epoch>>,
     strangers: Strangers,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
 
-/// Events wait here; when it is full the oldest state is found by reads anyway.
-const EVENT_QUEUE: usize = 1024;
 const TICK: Duration = Duration::from_millis(250);
 
 impl Pool {
-    /// A pool whose nodes have not been invoked yet, and its events.
-    pub fn new(settings: Settings, platform: Platform) -> (Arc<Self>, mpsc::Receiver<PoolEvent>) {
-        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
+    /// A pool whose nodes have not been invoked yet.
+    pub fn new(settings: Settings, platform: Platform) -> Arc<Self> {
         let now = Instant::now();
         let count = settings.functions.len();
         let node = |(i, function): (usize, &String)| {
-            // pings of a pool are spread over the interval
-            let phase = settings
-                .lifecycle
-                .warm_interval
-                .mul_f64(i as f64 / count.max(1) as f64);
-            let last_contact = now.checked_sub(phase).unwrap_or(now);
+            // pings and rounds of a pool are spread over their intervals
+            let share = i as f64 / count.max(1) as f64;
+            let ago = |interval: Duration| now.checked_sub(interval.mul_f64(share)).unwrap_or(now);
+            let last_contact = ago(settings.lifecycle.warm_interval);
+            let backup = Backup::new(settings.backup, ago(settings.backup.interval));
             let life = Lifecycle::new(settings.lifecycle, last_contact);
             let id = NodeId(u16::try_from(i).unwrap_or(u16::MAX));
             let linger = linger::Linger::new(settings.linger);
@@ -149,6 +143,7 @@ impl Pool {
                 function.clone(),
                 life,
                 linger,
+                backup,
                 settings.lost_after,
             ))
         };
@@ -163,13 +158,13 @@ impl Pool {
                 epoch: Epoch(0),
                 counter: 0,
             }),
-            events,
+            rounds: Notify::new(),
             superseded: watch::Sender::new(None),
             strangers: Strangers::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        (Arc::new(pool), receiver)
+        Arc::new(pool)
     }
 
     /// Starts to accept links and to ping. `listener` is bound to where nodes dial.
@@ -249,6 +244,10 @@ impl Pool {
         &self.nodes
     }
 
+    fn has_standbys(&self) -> bool {
+        self.settings.backup.standby
+    }
+
     /// One node.
     pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
         self.nodes.get(usize::from(id.0))
@@ -280,12 +279,21 @@ impl Pool {
         deadline: Instant,
     ) -> Result<Arc<Link>, NodeError> {
         node.requested(Instant::now());
+        self.link_for(node, Event::Wanted, deadline).await
+    }
+
+    async fn link_for(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        wanted: Event,
+        deadline: Instant,
+    ) -> Result<Arc<Link>, NodeError> {
         loop {
             let changed = node.changed.notified();
             tokio::pin!(changed);
             // before looking, or a change in between would be missed
             changed.as_mut().enable();
-            match node.access(Instant::now()) {
+            match node.access(wanted, Instant::now()) {
                 Access::Open(link) => return Ok(link),
                 Access::Unreachable(why) => {
                     let text = why.map_or_else(|| "no answer".into(), |w| w.to_string());
@@ -305,9 +313,7 @@ impl Pool {
     pub async fn shutdown(&self, limit: Duration) {
         self.stop.cancel();
         for node in &self.nodes {
-            if let Some(link) = node.open_link() {
-                link.send(&Message::Release);
-            }
+            node.release();
             node.changed.notify_waiters();
         }
         self.tasks.close();
@@ -324,13 +330,7 @@ impl Pool {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
             for node in &self.nodes {
-                if let Some(link) = node
-                    .open_link()
-                    .filter(|l| l.is_mute(self.settings.patience))
-                {
-                    tracing::info!(node = %node.id, "node is mute");
-                    link.give_up();
-                }
+                node.give_up_mute(self.settings.patience);
                 self.drive(node, Event::Tick);
             }
         }
@@ -345,7 +345,7 @@ impl Pool {
         match action {
             Some(Action::Invoke(id, purpose)) => self.invoke(node.clone(), id, purpose),
             // admitting and refusing is the listener's business
-            Some(Action::Admit | Action::Refuse) | None => {}
+            Some(Action::Admit | Action::AdmitCompanion | Action::Refuse) | None => {}
         }
     }
 
@@ -376,7 +376,7 @@ impl Pool {
             return;
         }
         let token = Token(rand::random());
-        if purpose == Purpose::Serve {
+        if purpose != Purpose::Warm {
             self.tokens.lock().insert(token, (node.id, id));
         }
         let invocation = self.invocation(&node, id, purpose, token);
@@ -397,7 +397,7 @@ impl Pool {
         result: Result<Report, InvokeFailure>,
     ) {
         let outcome = match result {
-            Ok(report) => self.reported(node, id, &report),
+            Ok(report) => self.reported(node, id, purpose, &report),
             Err(failure) => {
                 tracing::info!(node = %node.id, invocation = %id, error = %failure, "invoke failed");
                 count_invocation(purpose, failure.kind());
@@ -408,14 +408,15 @@ impl Pool {
         self.drive(node, Event::Returned(id, outcome));
     }
 
-    fn reported(self: &Arc<Self>, node: &Arc<Node>, id: InvocationId, report: &Report) -> Outcome {
-        let purpose = if report.ending == Ending::Pinged {
-            Purpose::Warm
-        } else {
-            Purpose::Serve
-        };
+    fn reported(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        id: InvocationId,
+        purpose: Purpose,
+        report: &Report,
+    ) -> Outcome {
         if let Some(meeting) = node.reported(id, report.instance, held(report)) {
-            self.met(node, report.instance, held(report), meeting);
+            self.met(node, report.instance, meeting);
         }
         let failure = match report.ending {
             Ending::Pinged | Ending::Idle | Ending::Deadline | Ending::Released => None,
@@ -442,23 +443,19 @@ impl Pool {
         }
     }
 
-    fn met(&self, node: &Node, instance: InstanceId, held: Held, meeting: Meeting) {
+    fn met(&self, node: &Node, instance: InstanceId, meeting: Meeting) {
         match meeting {
-            Meeting::First | Meeting::Same => {}
-            Meeting::Stranger { lost } => {
+            Meeting::First | Meeting::Same => return,
+            Meeting::Stranger => {
                 metrics::counter!("scatterhoard_instances_replaced_total").increment(1);
-                metrics::counter!("scatterhoard_instances_lost_total").increment(lost.into());
                 tracing::info!(node = %node.id, %instance, "another instance answers");
-                if held.chunks > 0 {
-                    let _ = self.events.try_send(PoolEvent::InstanceBack(node.id));
-                }
             }
             Meeting::Back => {
                 metrics::counter!("scatterhoard_instances_back_total").increment(1);
-                tracing::info!(node = %node.id, %instance, "an absent instance is back");
-                let _ = self.events.try_send(PoolEvent::InstanceBack(node.id));
+                tracing::info!(node = %node.id, %instance, "a known instance answers");
             }
         }
+        self.rounds.notify_one();
     }
 }
 

@@ -1,6 +1,8 @@
 //! One node of the pool as the proxy sees it: life, link, bytes, garbage.
 //! Everything here is quick and under one lock; what waits is in `pool`.
 
+mod beside;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -20,6 +22,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     account::Account,
+    backup::Backup,
     instances::{Instances, Meeting},
     latency::Latency,
     lifecycle::{Action, Event, Lifecycle, Phase},
@@ -27,6 +30,8 @@ use super::{
     link::Link,
     platform::InvokeFailure,
 };
+pub use beside::Second;
+pub(super) use beside::SecondAccess;
 
 /// One function of the pool.
 pub struct Node {
@@ -45,6 +50,8 @@ struct Inner {
     latency: Latency,
     instances: Instances,
     link: Option<Arc<Link>>,
+    second: Option<Second>,
+    backup: Backup,
     account: Account,
     garbage: Garbage,
     last_failure: Option<InvokeFailure>,
@@ -104,14 +111,17 @@ impl Node {
         function: String,
         life: Lifecycle,
         linger: Linger,
+        backup: Backup,
         lost_after: u32,
     ) -> Self {
         let inner = Inner {
             life,
             linger,
             latency: Latency::default(),
-            instances: Instances::new(lost_after),
+            instances: Instances::new(lost_after, backup.has_standby()),
             link: None,
+            second: None,
+            backup,
             account: Account::default(),
             garbage: Garbage::default(),
             last_failure: None,
@@ -124,12 +134,13 @@ impl Node {
         }
     }
 
-    pub(super) fn access(&self, now: Instant) -> Access {
+    /// The link, or how to come by it: `wanted` says who wants it.
+    pub(super) fn access(&self, wanted: Event, now: Instant) -> Access {
         let mut inner = self.inner.lock();
         if let Some(link) = inner.link.as_ref().filter(|l| !l.is_closed()) {
             return Access::Open(link.clone());
         }
-        let action = inner.life.step(Event::Wanted, now);
+        let action = inner.life.step(wanted, now);
         if inner.life.is_unreachable(now) {
             return Access::Unreachable(inner.last_failure.clone());
         }
@@ -164,6 +175,7 @@ impl Node {
     pub(super) fn step(&self, event: Event, now: Instant) -> Option<Action> {
         let mut inner = self.inner.lock();
         let action = inner.life.step(event, now);
+        inner.step_beside(event);
         match event {
             Event::Goodbye(id) | Event::LinkLost(id) if inner.is_linked(id) => inner.link = None,
             // over, whatever the connection pretends: a link that died
@@ -216,7 +228,7 @@ impl Node {
         let pinged = matches!(inner.life.phase(), Phase::Pinging { .. });
         (is_current && pinged).then(|| {
             inner.account.report(held);
-            inner.instances.meet(instance)
+            inner.meet(instance)
         })
     }
 
@@ -225,7 +237,8 @@ impl Node {
         self.inner.lock().life.overdue(now);
     }
 
-    /// Instances that did not answer lately and may come back.
+    /// Instances that did not answer lately, may come back, and may then hold what
+    /// the present one does not.
     pub fn absent_instances(&self) -> usize {
         self.inner.lock().instances.absent()
     }
@@ -233,7 +246,7 @@ impl Node {
     pub(super) fn met(&self, instance: InstanceId, held: Held) -> Meeting {
         let mut inner = self.inner.lock();
         inner.account.report(held);
-        inner.instances.meet(instance)
+        inner.meet(instance)
     }
 
     pub(super) fn failed(&self, failure: InvokeFailure) {
@@ -302,6 +315,22 @@ impl Node {
 }
 
 impl Inner {
+    /// Whatever another instance than the last one lacks has to be found out.
+    fn meet(&mut self, instance: InstanceId) -> Meeting {
+        let before = self.instances.lost();
+        let meeting = self.instances.meet(instance);
+        self.count_lost(before);
+        if matches!(meeting, Meeting::Stranger | Meeting::Back) {
+            self.backup.urge();
+        }
+        meeting
+    }
+
+    fn count_lost(&self, before: u64) {
+        let lost = self.instances.lost() - before;
+        metrics::counter!("scatterhoard_instances_lost_total").increment(lost);
+    }
+
     fn tell_garbage(&mut self, link: &Link, floor: WriteId) {
         let Some(instance) = self.instances.current() else {
             return;
@@ -346,17 +375,23 @@ impl Reservation {
         &self.node
     }
 
-    /// The node counts the chunk itself now.
+    /// The node has the chunk, and counts it itself now.
     pub fn settle(&self) {
+        let bytes = self.release();
+        self.node.inner.lock().backup.stored(bytes);
+    }
+
+    fn release(&self) -> u64 {
         let bytes = self.bytes.swap(0, Ordering::Relaxed);
         if bytes > 0 {
             self.node.inner.lock().account.release(bytes);
         }
+        bytes
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.settle();
+        self.release();
     }
 }

@@ -184,24 +184,11 @@ impl Pool {
         node: &Arc<Node>,
         patience: Duration,
     ) -> Result<Vec<ChunkDescriptor>, NodeError> {
-        let mut all: Vec<ChunkDescriptor> = Vec::new();
         let link = self.link(node, Instant::now() + patience).await?;
-        loop {
-            let list = Message::List(all.last().map(|c| c.id));
-            match self.ask(&link, list, Instant::now() + patience).await? {
-                Answer::Listed { chunks, more } => {
-                    let progress = !chunks.is_empty();
-                    all.extend(chunks);
-                    if !more || !progress {
-                        return Ok(all);
-                    }
-                }
-                _ => return Err(NodeError::Deadline),
-            }
-        }
+        self.list_on(&link, patience).await
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         link: &Arc<Link>,
         message: Message,

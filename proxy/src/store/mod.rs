@@ -19,8 +19,11 @@ mod gather;
 mod hot;
 mod maintenance;
 mod pack;
+mod rate;
 mod read;
 mod repair;
+mod repairs;
+mod standby;
 mod write;
 
 use std::{
@@ -39,7 +42,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use rand::SeedableRng;
 use scatterhoard_wire::{Epoch, GeometryPolicy, WriteId};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::sync::mpsc;
 
 use crate::{
     admission::Admission,
@@ -59,8 +62,10 @@ pub use edit::Patched;
 use hot::HotTier;
 use pack::Packer;
 pub use pack::SmallWrite;
+use rate::Rate;
 pub use read::{ObjectReader, ReadError};
 pub use repair::RepairJob;
+use repairs::Repairs;
 use write::Cargo;
 pub use write::{Broken, WriteError, Written};
 
@@ -96,18 +101,13 @@ pub struct Settings {
     pub dirty_bytes: u64,
     /// Bytes of objects read a second for repairs; none: no limit.
     pub repair_bytes_per_s: Option<NonZeroU64>,
+    /// Bytes a second copied between instances of nodes; none: no limit.
+    pub backup_bytes_per_s: Option<NonZeroU64>,
     /// Longest wait for a node: for its link, or for one answer.
     pub patience: Duration,
     /// How long a read waits at most for its data chunks before it asks for parity.
     pub hedge_after: Duration,
 }
-
-/// Repairs that wait; more are found again by the next read.
-const REPAIR_QUEUE: usize = 1024;
-
-/// After a restart nobody knows which instances a node has: the first that answers
-/// may be a new one beside that which holds the data.
-const DOUBT: Duration = Duration::from_secs(120);
 
 /// Keys that share a turn wait for each other in vain, now and then.
 const EDIT_TURNS: usize = 64;
@@ -120,8 +120,6 @@ pub struct Store {
     memory: Admission,
     index: Mutex<Keyspace>,
     journal: Option<Arc<Journal>>,
-    /// After a restart, until then instances that did not answer may yet come.
-    doubtful_until: Option<Instant>,
     hot: Mutex<HotTier>,
     epoch: Epoch,
     last_write: AtomicU64,
@@ -129,26 +127,24 @@ pub struct Store {
     flushed: Mutex<WriteId>,
     /// Writes that no key names yet, but whose chunks are no garbage.
     under_way: Mutex<HashSet<WriteId>>,
-    /// Objects in the queue for repair.
-    repairing: Mutex<HashSet<WriteId>>,
     /// Edits of the same key take turns, by the key's hash.
     edit_turns: Vec<tokio::sync::Mutex<()>>,
     /// Large values that are edited.
     edits: tokio::sync::Semaphore,
     /// One eviction at a time: two would free twice what is needed.
     evicting: tokio::sync::Mutex<()>,
-    repairs: mpsc::Sender<RepairJob>,
+    repairs: Repairs,
+    repair_rate: Rate,
+    backup_rate: Rate,
     behind: Option<Behind>,
     packer: Packer,
 }
 
-/// Work that requests leave to others: for [`Store::repair_for_ever`],
-/// [`Store::settle_for_ever`] and [`Store::pack_for_ever`].
+/// Work that requests leave to others: for [`Store::settle_for_ever`] and
+/// [`Store::pack_for_ever`].
 pub struct Chores {
     /// Small values that share segments.
     pub small: mpsc::Receiver<SmallWrite>,
-    /// Chunks that reads found missing.
-    pub repairs: mpsc::Receiver<RepairJob>,
     /// Values that no node has yet.
     pub dirty: mpsc::Receiver<DirtyWrite>,
 }
@@ -283,7 +279,13 @@ impl Store {
             None => Vec::new(),
         };
         let recovered = (0..DATABASES as u8).any(|db| index.len(db) > 0);
-        let (repairs, repair_jobs) = mpsc::channel(REPAIR_QUEUE);
+        if recovered {
+            // the first one met of a node may be a new one, beside that which
+            // holds the data
+            pool.nodes()
+                .iter()
+                .for_each(|n| n.assume_unknown_instances());
+        }
         let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
         let (behind, dirty) = Behind::new(settings.dirty_bytes, unplaced.len());
         let mut hot = HotTier::new(settings.hot_bytes, settings.hot_value_bytes);
@@ -300,24 +302,23 @@ impl Store {
             pool,
             codec,
             index: Mutex::new(index),
-            doubtful_until: recovered.then(|| Instant::now() + DOUBT),
             journal,
             epoch,
             last_write: AtomicU64::new(0),
             flushed: Mutex::new(WriteId { epoch, counter: 0 }),
             under_way: Mutex::default(),
-            repairing: Mutex::default(),
             edit_turns: (0..EDIT_TURNS)
                 .map(|_| tokio::sync::Mutex::default())
                 .collect(),
             edits: tokio::sync::Semaphore::new(edit::EDITS_AT_ONCE),
             evicting: tokio::sync::Mutex::default(),
-            repairs,
+            repairs: Repairs::default(),
+            repair_rate: Rate::new(settings.repair_bytes_per_s),
+            backup_rate: Rate::new(settings.backup_bytes_per_s),
             behind: writes_behind.then_some(behind),
         };
         let chores = Chores {
             small,
-            repairs: repair_jobs,
             dirty,
         };
         Ok((Arc::new(store), chores))
@@ -407,6 +408,11 @@ impl Store {
     /// Values that no node has yet.
     pub fn dirty_values(&self) -> usize {
         self.hot.lock().dirty()
+    }
+
+    /// Objects that wait for their repair, or are under it.
+    pub fn repairs_waiting(&self) -> usize {
+        self.repairs.len()
     }
 
     fn next_write_id(&self) -> WriteId {

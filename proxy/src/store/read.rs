@@ -9,7 +9,7 @@
 use std::{future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use scatterhoard_wire::message::Refusal;
 use tokio::{
     sync::mpsc,
@@ -28,6 +28,7 @@ use crate::{
     pool::{
         NodeError,
         link::{Answer, Asker, Call, Tagged},
+        node::Node,
     },
 };
 
@@ -43,6 +44,9 @@ const LEAST_HEDGE: Duration = Duration::from_millis(5);
 const SHORT_ABSENCE: Duration = Duration::from_millis(4);
 /// Interruptions of a chunk in a row before it is given up.
 const MAX_INTERRUPTIONS: u32 = 6;
+/// How often absent instances are looked for while one object is read: as often
+/// as it takes to know that one of them is lost, and once more.
+const MAX_SEEKS: u32 = 4;
 
 /// Why a value cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +93,8 @@ pub struct ObjectReader {
     ahead: Ahead,
     /// When it was left alone with bytes handed on.
     left_at: Option<Instant>,
+    /// How often absent instances were looked for.
+    sought: u32,
     opening: FuturesUnordered<Opening>,
     answers: mpsc::Receiver<Tagged>,
     sender: mpsc::Sender<Tagged>,
@@ -124,6 +130,7 @@ impl ObjectReader {
             narrow: false,
             ahead: Ahead::new(gather.next()),
             left_at: None,
+            sought: 0,
             gather,
             opening: FuturesUnordered::new(),
             answers,
@@ -212,7 +219,7 @@ impl ObjectReader {
         self.top_up();
         let hedge_after = self.hedge_after();
         let mut hedge_at = Instant::now() + hedge_after;
-        let give_up = Instant::now() + self.store.settings.patience * 2;
+        let mut give_up = Instant::now() + self.store.settings.patience * 2;
         loop {
             if self.is_confirmed() {
                 let cells = self.take()?;
@@ -225,7 +232,12 @@ impl ObjectReader {
                     return Ok(Some(cells));
                 }
             }
-            self.check_enough()?;
+            if let Err(error) = self.check_enough() {
+                if !self.seek().await {
+                    return Err(error);
+                }
+                give_up = Instant::now() + self.store.settings.patience * 2;
+            }
             tokio::select! {
                 Some((tag, answer)) = self.answers.recv() => self.on_answer(tag, answer),
                 Some(opened) = self.opening.next(), if !self.opening.is_empty() => {
@@ -310,10 +322,7 @@ impl ObjectReader {
     /// As long as the slowest of those that are asked ordinarily takes.
     fn hedge_after(&self) -> Duration {
         let most = self.store.settings.hedge_after;
-        let ordinary = |i: usize| {
-            let node = self.store.pool.node(self.object.node(i)?)?;
-            node.ordinary_latency()
-        };
+        let ordinary = |i: usize| self.node(i)?.ordinary_latency();
         let slowest = self.late().map(|i| ordinary(i).unwrap_or(most)).max();
         slowest.unwrap_or(most).clamp(LEAST_HEDGE.min(most), most)
     }
@@ -478,10 +487,7 @@ impl ObjectReader {
     fn keep(&mut self, index: usize, stripe: u32, payload: BytesMut) {
         let chunk = &mut self.chunks[index];
         if let Some(took) = chunk.came(stripe, Instant::now())
-            && let Some(node) = self
-                .object
-                .node(index)
-                .and_then(|n| self.store.pool.node(n))
+            && let Some(node) = self.node(index)
         {
             node.answered(took);
         }
@@ -523,31 +529,56 @@ impl ObjectReader {
         Err(ReadError::Unavailable { failed })
     }
 
-    /// All was read: what was found missing on the way is repaired.
-    fn finish(&mut self) {
-        let missing: Vec<usize> = self.failed(Failure::Missing).collect();
-        if missing.is_empty() {
-            return;
+    /// Too few chunks are left, but of those that are missing some may be on
+    /// instances that did not answer: looks for these; whether there were any.
+    async fn seek(&mut self) -> bool {
+        if self.sought == MAX_SEEKS {
+            return false;
         }
-        let write_id = self.object.write_id;
-        if !self.store.repairing.lock().insert(write_id) {
+        self.sought += 1;
+        let missing: Vec<usize> = self.failed(Failure::Missing).collect();
+        let sought: Vec<(usize, &Arc<Node>)> = missing
+            .into_iter()
+            .filter_map(|i| Some((i, self.node(i)?)))
+            .filter(|(_, node)| node.absent_instances() > 0)
+            .collect();
+        let pool = self.store.pool.clone();
+        let deadline = Instant::now() + self.store.settings.patience;
+        let rounds = sought.iter().map(|(_, node)| pool.await_round(node, deadline));
+        join_all(rounds).await;
+        let sought: Vec<usize> = sought.into_iter().map(|(i, _)| i).collect();
+        for &i in &sought {
+            let chunk = &mut self.chunks[i];
+            chunk.state = State::Asked;
+            chunk.reset(chunk.next);
+        }
+        self.top_up();
+        !sought.is_empty()
+    }
+
+    fn node(&self, index: usize) -> Option<&Arc<Node>> {
+        self.store.pool.node(self.object.node(index)?)
+    }
+
+    /// All was read: what was found missing on the way is repaired, unless it may
+    /// be on an instance that did not answer: then a round finds out.
+    fn finish(&mut self) {
+        let is_lost = |i: &usize| self.node(*i).is_none_or(|n| n.absent_instances() == 0);
+        let missing: Vec<usize> = self.failed(Failure::Missing).filter(is_lost).collect();
+        if missing.is_empty() {
             return;
         }
         // copied: a slice would keep the buffer that the key was read with
         let bytes = Bytes::copy_from_slice(&self.pinned.key.bytes);
-        let key = super::Key {
-            db: self.pinned.key.db,
-            bytes,
-        };
         let job = RepairJob {
-            key,
-            write_id,
+            key: super::Key {
+                db: self.pinned.key.db,
+                bytes,
+            },
+            write_id: self.object.write_id,
             missing,
         };
-        // full: the next read finds it again
-        if self.store.repairs.try_send(job).is_err() {
-            self.store.repairing.lock().remove(&write_id);
-        }
+        self.store.repairs.add(job, 0);
     }
 }
 

@@ -1,14 +1,13 @@
-//! Chunks that reads found missing are made anew from the others.
+//! Chunks that reads or rounds found missing are made anew from the others.
 //!
-//! One object at a time, and no more of them in a second than is allowed: what
-//! clients want comes first. The object is read once, cut and encoded again as
+//! A few objects at a time, the lately used first, and no more bytes in a second
+//! than is allowed: what clients want comes first. The object is read once, cut and encoded again as
 //! when it was written, and sent to those nodes that lack their chunk.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use scatterhoard_wire::{NodeId, WriteId};
-use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -20,6 +19,10 @@ use crate::{
     clock,
     pool::{link::Pace, node::Reservation},
 };
+
+/// Objects under repair at a time. Each is read within the memory for values
+/// under way, and waits for nodes to wake.
+const REPAIRS_AT_ONCE: usize = 4;
 
 /// Chunks of an object that their nodes no longer have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,50 +46,47 @@ enum RepairError {
 }
 
 impl Store {
-    /// Repairs, one object at a time, until stopped.
-    pub async fn repair_for_ever(
-        self: Arc<Self>,
-        mut jobs: mpsc::Receiver<RepairJob>,
-        stop: CancellationToken,
-    ) {
-        while let Some(Some(job)) = stop.run_until_cancelled(jobs.recv()).await {
-            let begun = Instant::now();
-            let repaired = self.repair(&job).await;
-            self.repairing.lock().remove(&job.write_id);
-            let read_bytes = match repaired {
-                Ok((chunks, read_bytes)) => {
-                    metrics::counter!("scatterhoard_repaired_chunks_total").increment(chunks);
-                    tracing::info!(write_id = %job.write_id, chunks, "repaired");
-                    read_bytes
+    /// Repairs, until stopped.
+    pub async fn repair_for_ever(self: Arc<Self>, stop: CancellationToken) {
+        let workers = (0..REPAIRS_AT_ONCE).map(|_| async {
+            loop {
+                let job = self.repairs.next().await;
+                self.repair_rate.take(self.size_of(&job)).await;
+                match self.repair(&job).await {
+                    Ok(chunks) => {
+                        metrics::counter!("scatterhoard_repaired_chunks_total").increment(chunks);
+                        tracing::info!(write_id = %job.write_id, chunks, "repaired");
+                    }
+                    Err(error) => {
+                        tracing::info!(write_id = %job.write_id, %error, "not repaired");
+                    }
                 }
-                Err(error) => {
-                    tracing::info!(write_id = %job.write_id, %error, "not repaired");
-                    0
-                }
-            };
-            let end = begun + self.repair_time(read_bytes);
-            let pause = tokio::time::sleep_until(end);
-            let _ = stop.run_until_cancelled(pause).await;
-        }
+                self.repairs.done(job.write_id);
+            }
+        });
+        let _: Option<Vec<()>> = stop.run_until_cancelled(join_all(workers)).await;
     }
 
-    /// How long reading so much for repairs must take.
-    fn repair_time(&self, bytes: u64) -> Duration {
-        self.settings
-            .repair_bytes_per_s
-            .map_or(Duration::ZERO, |rate| {
-                Duration::from_secs_f64(bytes as f64 / rate.get() as f64)
-            })
+    /// Bytes that are read to repair it.
+    fn size_of(&self, job: &RepairJob) -> u64 {
+        let mut index = self.index();
+        let object = index.segment(job.write_id).cloned();
+        let object = object.or_else(|| {
+            let found = index.peek(job.key.as_ref(), clock::unix_ms());
+            found.map(|found| found.object)
+        });
+        self.free(&mut index);
+        object.map_or(0, |object| object.size_bytes())
     }
 
-    /// Makes the missing chunks anew; how many, and how many bytes it took.
-    async fn repair(self: &Arc<Self>, job: &RepairJob) -> Result<(u64, u64), RepairError> {
+    /// Makes the missing chunks anew; how many.
+    async fn repair(self: &Arc<Self>, job: &RepairJob) -> Result<u64, RepairError> {
         let Some(pinned) = self.pin_if_named(job) else {
-            return Ok((0, 0));
+            return Ok(0);
         };
         let (object, layout) = (pinned.object.clone(), pinned.object.layout);
         // until the last chunk is there: deleted before, it would stay
-        let _stays = self.again(&pinned);
+        let stays = self.again(&pinned);
         let rooms = self.rooms_for(&pinned, &job.missing);
         if rooms.is_empty() {
             return Err(RepairError::NoRoom);
@@ -119,11 +119,15 @@ impl Store {
         let (taken, sent) = tokio::join!(taking, sending);
         match taken {
             Ok(()) => {}
-            Err(Broken::Body(error)) => return Err(RepairError::Read(error)),
+            Err(Broken::Body(error)) => {
+                if matches!(error, ReadError::Lost { .. }) {
+                    self.forget_lost(&stays);
+                }
+                return Err(RepairError::Read(error));
+            }
             Err(Broken::Write(error)) => return Err(RepairError::Write(error.to_string())),
         }
-        let done = sent.iter().filter(|sent| **sent).count() as u64;
-        Ok((done, layout.size_bytes()))
+        Ok(sent.iter().filter(|sent| **sent).count() as u64)
     }
 
     /// Its own node for each chunk that is missing, or another that has none of

@@ -200,7 +200,7 @@ impl Inner {
         }
         let ending = match invocation.purpose {
             Purpose::Warm => Ending::Pinged,
-            Purpose::Serve => self.serve(node, invocation, manner),
+            Purpose::Serve | Purpose::Backup => self.serve(node, invocation, manner),
         };
         let held = node.held();
         let report = Report {

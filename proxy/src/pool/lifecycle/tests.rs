@@ -81,13 +81,14 @@ fn failures_back_off_and_recover() {
 }
 
 fn any_event() -> impl Strategy<Value = (u8, i64, bool, u64)> {
-    (0u8..6, -1i64..2, any::<bool>(), 0u64..20_000)
+    (0u8..8, -2i64..2, any::<bool>(), 0u64..20_000)
 }
 
 proptest! {
     /// Whatever happens in whatever order: never two invocations at once unless
-    /// the first was given up by its deadline, ids never repeat, a link only
-    /// for the current invocation, and who wants a link gets an invocation or
+    /// the first was given up by its deadline, or the second was to reach another
+    /// instance and the first one's link is open; ids never repeat, a link only
+    /// for an invocation under way, and who wants a link gets an invocation or
     /// an unreachable node, never silence for ever.
     #[test]
     fn no_order_of_events_breaks_the_rules(events in vec(any_event(), 1..120)) {
@@ -97,19 +98,27 @@ proptest! {
         for (kind, offset, ok, ms) in events {
             now += Duration::from_millis(ms);
             let about = id(issued.saturating_add_signed(offset));
-            let before = m.phase();
+            let (before, beside) = (m.phase(), m.companion());
             let event = match kind {
                 0 => Event::Wanted,
                 1 => Event::Tick,
                 2 => Event::Hello(about),
                 3 => Event::Goodbye(about),
                 4 => Event::LinkLost(about),
+                5 => Event::RoundWanted,
+                6 => Event::CompanionWanted,
                 _ => Event::Returned(about, if ok { Outcome::Ok } else { Outcome::Failed }),
             };
             match m.step(event, now) {
-                Some(Action::Invoke(new, _)) => {
+                Some(Action::Invoke(new, purpose)) => {
                     prop_assert!(new.0 == issued + 1);
                     issued = new.0;
+                    if event == Event::CompanionWanted {
+                        prop_assert!(matches!(before, Phase::Active { .. }), "{before:?}");
+                        prop_assert_eq!(beside, Companion::None);
+                        prop_assert_eq!((purpose, m.phase()), (Purpose::Backup, before));
+                        continue;
+                    }
                     let over = match before {
                         Phase::Asleep => true,
                         Phase::Unreachable { retry_at } => now >= retry_at,
@@ -121,21 +130,56 @@ proptest! {
                     prop_assert!(over, "{before:?} {event:?}");
                 }
                 Some(Action::Admit) => {
-                    prop_assert_eq!(event, Event::Hello(id(issued)));
-                    prop_assert!(matches!(before, Phase::Waking { .. }), "{:?}", before);
-                    prop_assert!(m.is_active());
+                    let waking = matches!(before, Phase::Waking { invocation, .. }
+                        if event == Event::Hello(invocation));
+                    prop_assert!(waking && m.is_active(), "{before:?} {event:?}");
+                }
+                Some(Action::AdmitCompanion) => {
+                    let waking = matches!(beside, Companion::Waking { invocation, .. }
+                        if event == Event::Hello(invocation));
+                    prop_assert!(waking, "{beside:?} {event:?}");
+                    prop_assert_eq!(m.phase(), before);
                 }
                 Some(Action::Refuse) | None => {}
             }
-            if event == Event::Wanted {
+            prop_assert!(m.invocation().is_none() || m.invocation() != m.companion().invocation());
+            if matches!(event, Event::Wanted | Event::RoundWanted) {
                 prop_assert!(m.phase() != Phase::Asleep);
             }
         }
         // left alone, every node comes to rest
         for _ in 0..4 {
             now += Duration::from_secs(20);
-            m.step(Event::Returned(id(issued), Outcome::Ok), now);
+            for under_way in [m.invocation(), m.companion().invocation()].into_iter().flatten() {
+                m.step(Event::Returned(under_way, Outcome::Ok), now);
+            }
             m.step(Event::Tick, now);
         }
+        prop_assert_eq!(m.companion(), Companion::None);
     }
+}
+
+#[test]
+fn a_companion_comes_only_beside_a_node_that_is_busy() {
+    let now = Instant::now();
+    let mut m = machine(now);
+    assert_eq!(m.step(Event::CompanionWanted, now), None);
+    let woken = m.step(Event::RoundWanted, now);
+    assert_eq!(woken, Some(Action::Invoke(id(1), Purpose::Backup)));
+    assert_eq!(m.step(Event::CompanionWanted, now), None, "no hello yet");
+    m.step(Event::Hello(id(1)), now);
+    let second = m.step(Event::CompanionWanted, now);
+    assert_eq!(second, Some(Action::Invoke(id(2), Purpose::Backup)));
+    assert_eq!(m.step(Event::CompanionWanted, now), None, "one is enough");
+    // the first may return before the second says hello
+    m.step(Event::Goodbye(id(1)), now);
+    m.step(Event::Returned(id(1), Outcome::Ok), now);
+    assert_eq!(m.step(Event::Hello(id(2)), now), Some(Action::AdmitCompanion));
+    let again = m.step(Event::Wanted, now);
+    assert_eq!(again, Some(Action::Invoke(id(3), Purpose::Serve)));
+    m.step(Event::LinkLost(id(2)), now);
+    assert_eq!(m.step(Event::Hello(id(3)), now), Some(Action::Admit));
+    assert_eq!(m.step(Event::CompanionWanted, now), None, "it returns first");
+    m.step(Event::Returned(id(2), Outcome::Failed), now);
+    assert!(m.step(Event::CompanionWanted, now).is_some() && m.is_active());
 }

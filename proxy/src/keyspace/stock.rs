@@ -1,0 +1,73 @@
+//! What a node should hold, by the index.
+
+use scatterhoard_wire::{ChunkDescriptor, NodeId, WriteId};
+
+use super::{KeyRef, Keyspace};
+
+/// A chunk that a node should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The chunk.
+    pub chunk: ChunkDescriptor,
+    /// How many uses of other keys ago it was last used; a segment, in which
+    /// many keys lie, comes before all.
+    pub idleness: u32,
+    slot: Option<u32>,
+}
+
+/// How far a walk has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StockCursor(usize);
+
+impl Keyspace {
+    /// Goes on with a walk over all that a node should hold: looks at about
+    /// `count` slots, and at all segments first. `None`: that was the end. What
+    /// is there throughout the walk is visited once.
+    pub fn expected_on(
+        &self,
+        node: NodeId,
+        cursor: StockCursor,
+        count: usize,
+        expected: &mut Vec<Expected>,
+    ) -> Option<StockCursor> {
+        if cursor == StockCursor::default() {
+            for id in self.segments.ids() {
+                let Some(object) = self.segments.object(id) else {
+                    continue;
+                };
+                let held = (0..object.chunks()).filter(|i| object.node(*i) == Some(node));
+                expected.extend(held.map(|index| Expected {
+                    chunk: object.descriptor(index),
+                    idleness: 0,
+                    slot: None,
+                }));
+            }
+        }
+        let start = cursor.0.min(self.slots.len());
+        let end = start.saturating_add(count).min(self.slots.len());
+        for (i, slot) in (start..end).zip(&self.slots[start..end]) {
+            let Some(slot) = slot else { continue };
+            let object = &slot.object;
+            let held = (0..object.chunks()).filter(|i| object.node(*i) == Some(node));
+            expected.extend(held.map(|index| Expected {
+                chunk: object.descriptor(index),
+                idleness: self.recency.idleness(slot).max(1),
+                slot: u32::try_from(i).ok(),
+            }));
+        }
+        (end < self.slots.len()).then_some(StockCursor(end))
+    }
+
+    /// A key by which the chunk's object can be found, if it still is where it
+    /// was expected. That of a segment is found by its write id alone.
+    pub fn key_of(&self, expected: &Expected) -> Option<(KeyRef<'_>, WriteId)> {
+        let write_id = expected.chunk.id.write_id;
+        let Some(slot) = expected.slot else {
+            let known = self.segments.object(write_id).is_some();
+            let key = KeyRef { db: 0, key: &[] };
+            return known.then_some((key, write_id));
+        };
+        let slot = self.slot(slot)?;
+        (slot.object.write_id == write_id).then_some((slot.key(), write_id))
+    }
+}

@@ -1,0 +1,167 @@
+//! When the instances of a node are brought together in a round. Pure.
+//!
+//! In a round, a second instance is invoked beside the one that serves: each is
+//! given what only the other has, and what neither has is known to be lost. It
+//! keeps the standby warm, too.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When rounds are due.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Whether each node is to have a standby. Without, rounds only take stock of
+    /// the instance that serves when it is another one than before.
+    pub standby: bool,
+    /// Longest time between two rounds of a node (T_bak).
+    pub interval: Duration,
+    /// Bytes stored since the last round after which the next one is due (B).
+    pub after_bytes: u64,
+}
+
+/// After a round that failed the next one is due so much later, and twice as
+/// much after each further failure.
+const RETRY: Duration = Duration::from_millis(500);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+/// Rounds that search for an absent instance follow each other at this pace.
+const SEARCH: Duration = Duration::from_millis(200);
+
+/// The rounds of one node.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    settings: Settings,
+    last: Instant,
+    /// Stored since then.
+    fresh_bytes: u64,
+    /// Something has to be looked at before the interval is over.
+    is_urgent: bool,
+    failures: u32,
+    running: bool,
+    ended: u64,
+    not_before: Instant,
+}
+
+impl Backup {
+    /// No round was made yet. `last` in the past makes the first one due
+    /// earlier; the pool uses that to spread rounds in time.
+    pub fn new(settings: Settings, last: Instant) -> Self {
+        Self {
+            settings,
+            last,
+            fresh_bytes: 0,
+            is_urgent: false,
+            failures: 0,
+            running: false,
+            ended: 0,
+            not_before: last,
+        }
+    }
+
+    /// Whether there is to be a standby.
+    pub fn has_standby(&self) -> bool {
+        self.settings.standby
+    }
+
+    /// So much was stored on the node.
+    pub fn stored(&mut self, bytes: u64) {
+        self.fresh_bytes = self.fresh_bytes.saturating_add(bytes);
+    }
+
+    /// Another instance than before answers, or may have to be found.
+    pub fn urge(&mut self) {
+        self.is_urgent = true;
+    }
+
+    /// Whether a round is due; it is under way then, until [`Self::ended`].
+    pub fn begin(&mut self, now: Instant) -> bool {
+        let regular = self.fresh_bytes >= self.settings.after_bytes
+            || now >= self.last + self.settings.interval;
+        let due = self.is_urgent || self.settings.standby && regular;
+        if !due || self.running || now < self.not_before {
+            return false;
+        }
+        self.running = true;
+        self.is_urgent = false;
+        self.fresh_bytes = 0;
+        true
+    }
+
+    /// How many rounds have ended so far.
+    pub fn rounds(&self) -> u64 {
+        self.ended
+    }
+
+    /// The round is over. `searching`: an instance is absent that may hold what
+    /// is missing.
+    pub fn ended(&mut self, succeeded: bool, searching: bool, now: Instant) {
+        self.running = false;
+        self.ended += 1;
+        if succeeded {
+            self.last = now;
+            self.failures = 0;
+            self.is_urgent |= searching;
+            self.not_before = now + SEARCH;
+            return;
+        }
+        self.is_urgent = true;
+        let pause = RETRY * 2u32.pow(self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + pause.min(MAX_RETRY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn backup(now: Instant) -> Backup {
+        let settings = Settings {
+            standby: true,
+            interval: 60 * S,
+            after_bytes: 1000,
+        };
+        Backup::new(settings, now)
+    }
+
+    #[test]
+    fn rounds_come_with_time_with_bytes_and_when_urged() {
+        let now = Instant::now();
+        let mut b = backup(now);
+        assert!(!b.begin(now + 59 * S) && b.begin(now + 60 * S));
+        assert!(!b.begin(now + 90 * S), "one at a time");
+        b.stored(999);
+        b.ended(true, false, now + 90 * S);
+        assert!(!b.begin(now + 100 * S));
+        b.stored(1);
+        assert!(b.begin(now + 101 * S), "also what came during the round");
+        b.ended(true, false, now + 101 * S);
+        b.urge();
+        assert!(!b.begin(now + 101 * S) && b.begin(now + 102 * S));
+    }
+
+    #[test]
+    fn a_search_goes_on_and_failures_wait_longer_and_longer() {
+        let now = Instant::now();
+        let mut b = backup(now);
+        b.urge();
+        assert!(b.begin(now));
+        b.ended(true, true, now);
+        assert!(b.begin(now + SEARCH));
+        b.ended(false, false, now + SEARCH);
+        let mut at = now + SEARCH;
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let from = at;
+            while !b.begin(at) {
+                at += Duration::from_millis(100);
+            }
+            pauses.push(at - from);
+            b.ended(false, false, at);
+        }
+        assert_eq!(pauses[0], RETRY);
+        assert_eq!(pauses[7], MAX_RETRY);
+    }
+}

@@ -1,0 +1,170 @@
+//! What a node is to a round: a second link, beside the one that serves.
+
+use std::{sync::Arc, time::Duration};
+
+use scatterhoard_wire::{
+    InstanceId, InvocationId,
+    message::{Held, Message},
+};
+use tokio::time::Instant;
+
+use super::{Event, Inner, Link, Meeting, Node};
+use crate::pool::lifecycle::{Action, Companion};
+
+/// The second link, and who is at its other end.
+#[derive(Clone)]
+pub struct Second {
+    /// The link.
+    pub link: Arc<Link>,
+    /// The instance.
+    pub instance: InstanceId,
+    /// What it holds, as it last said.
+    pub held: Held,
+}
+
+/// What a round finds when it asks for the second link.
+pub(in crate::pool) enum SecondAccess {
+    /// Here it is.
+    Open(Second),
+    /// Wait for the node to change; carry out the action first.
+    Wait(Option<Action>),
+    /// It cannot be had in this round.
+    None,
+}
+
+impl Node {
+    /// The second link, or how to come by it.
+    pub(in crate::pool) fn second(&self, asked: bool, now: Instant) -> SecondAccess {
+        let mut inner = self.inner.lock();
+        if let Some(second) = inner.second.as_ref().filter(|s| !s.link.is_closed()) {
+            return SecondAccess::Open(second.clone());
+        }
+        let action = if asked {
+            None
+        } else {
+            inner.life.step(Event::CompanionWanted, now)
+        };
+        match inner.life.companion() {
+            Companion::None => SecondAccess::None,
+            _ => SecondAccess::Wait(action),
+        }
+    }
+
+    /// Another instance of the function answers, beside the one that serves.
+    pub(in crate::pool) fn met_beside(&self, instance: InstanceId) -> Meeting {
+        let mut inner = self.inner.lock();
+        let before = inner.instances.lost();
+        let meeting = inner.instances.meet_beside(instance);
+        inner.count_lost(before);
+        meeting
+    }
+
+    /// Its link was admitted.
+    pub(in crate::pool) fn attach_beside(&self, second: Second) {
+        let mut inner = self.inner.lock();
+        if inner.life.companion().invocation() != Some(second.link.invocation()) {
+            second.link.give_up();
+            return;
+        }
+        inner.second = Some(second);
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// The second instance said what it holds.
+    pub(in crate::pool) fn held_beside(&self, invocation: InvocationId, held: Held) {
+        if let Some(second) = &mut self.inner.lock().second
+            && second.link.invocation() == invocation
+        {
+            second.held = held;
+        }
+    }
+
+    /// The second link, if there is one.
+    pub(in crate::pool) fn open_second(&self) -> Option<Second> {
+        let inner = self.inner.lock();
+        inner.second.clone().filter(|s| !s.link.is_closed())
+    }
+
+    /// Asks whoever is awake to return.
+    pub(in crate::pool) fn release(&self) {
+        let second = self.open_second().map(|s| s.link);
+        for link in self.open_link().into_iter().chain(second) {
+            link.send(&Message::Release);
+        }
+    }
+
+    /// Ends links on which nothing comes although somebody waits.
+    pub(in crate::pool) fn give_up_mute(&self, patience: Duration) {
+        let second = self.open_second().map(|s| s.link);
+        for link in self.open_link().into_iter().chain(second) {
+            if link.is_mute(patience) {
+                tracing::info!(node = %self.id, invocation = %link.invocation(), "node is mute");
+                link.give_up();
+            }
+        }
+    }
+
+    /// Whether a round of this node is due; if so, it has begun.
+    pub(in crate::pool) fn begin_round(&self, now: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.life.is_unreachable(now) {
+            return false;
+        }
+        inner.backup.begin(now)
+    }
+
+    /// The round is over; if it succeeded, both instances hold the same.
+    pub(in crate::pool) fn end_round(
+        &self,
+        succeeded: bool,
+        second: Option<InstanceId>,
+        now: Instant,
+    ) {
+        let mut inner = self.inner.lock();
+        if succeeded && let Some(second) = second {
+            inner.instances.merged(second);
+        }
+        let searching = inner.instances.absent() > 0;
+        inner.backup.ended(succeeded, searching, now);
+        drop(inner);
+        self.changed.notify_waiters();
+    }
+
+    /// A round is due now; how many have ended so far.
+    pub(in crate::pool) fn urge_round(&self) -> u64 {
+        let mut inner = self.inner.lock();
+        inner.backup.urge();
+        inner.backup.rounds()
+    }
+
+    /// How many rounds have ended, well or not.
+    pub(in crate::pool) fn rounds_ended(&self) -> u64 {
+        self.inner.lock().backup.rounds()
+    }
+
+    /// Instances that may hold what neither the one that serves does, nor this.
+    pub fn absent_instances_but(&self, second: Option<InstanceId>) -> usize {
+        self.inner.lock().instances.absent_but(second)
+    }
+
+    /// A predecessor's index is served: there may be instances nobody has met.
+    pub fn assume_unknown_instances(&self) {
+        let mut inner = self.inner.lock();
+        inner.instances.assume_unknown();
+        inner.backup.urge();
+    }
+}
+
+impl Inner {
+    /// Lets go of the second link when its invocation is over.
+    pub(super) fn step_beside(&mut self, event: Event) {
+        let (Event::Goodbye(id) | Event::LinkLost(id) | Event::Returned(id, _)) = event else {
+            return;
+        };
+        let ended = self.second.take_if(|s| s.link.invocation() == id);
+        if let (Some(second), Event::Returned(..)) = (ended, event) {
+            second.link.give_up();
+        }
+    }
+}

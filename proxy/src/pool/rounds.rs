@@ -1,0 +1,326 @@
+//! Rounds: the two instances of a node awake at the same time, so that chunks
+//! can be listed on both and copied from one to the other.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use scatterhoard_wire::{
+    Cell, ChunkDescriptor, WriteId,
+    limits::DELETE_BATCH,
+    message::{Message, Refusal},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    NodeError, Pool,
+    lifecycle::Event,
+    link::{Answer, Asker, Link, LinkLost, Pace},
+    node::{Node, Second, SecondAccess},
+};
+
+/// A link of a round hears something this often; a node that hears nothing for
+/// its linger time returns.
+const KEEP_AWAKE: Duration = Duration::from_millis(3);
+/// Cells of a chunk that are copied at a time.
+const COPY_CELLS: u32 = 4;
+
+/// Why a chunk was not copied.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CopyError {
+    /// One of the links ended, or its instance is about to return: go on in the
+    /// next round.
+    #[error("interrupted")]
+    Interrupted,
+    /// The instance that was to have it is full.
+    #[error("instance is full")]
+    Full,
+    /// What should be copied is not there, or is damaged.
+    #[error("nothing sound to copy")]
+    Unsound,
+}
+
+/// Two instances of a node, awake. They are let go when this is dropped.
+pub struct Round {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The link that serves requests, too.
+    pub main: Arc<Link>,
+    /// The other instance, if the platform gave one.
+    pub second: Option<Second>,
+    pool: Arc<Pool>,
+    succeeded: bool,
+}
+
+impl Round {
+    /// Keeps both instances awake while `work` is done.
+    pub async fn awake<T>(&self, work: impl Future<Output = T>) -> T {
+        let second = self.second.as_ref().map(|s| &s.link);
+        tokio::select! {
+            done = work => done,
+            never = keep_awake([Some(&self.main), second]) => match never {},
+        }
+    }
+
+    /// All that was to be done is done.
+    pub fn succeed(mut self) {
+        self.succeeded = true;
+    }
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        if let Some(second) = &self.second {
+            second.link.send(&Message::Release);
+        }
+        let second = self.second.as_ref().map(|s| s.instance);
+        self.node
+            .end_round(self.succeeded, second, Instant::now());
+        self.pool.rounds.notify_one();
+    }
+}
+
+impl Pool {
+    /// Nodes whose round is due; each of them must be given to
+    /// [`Self::open_round`].
+    pub fn due_rounds(&self, at_most: usize) -> Vec<Arc<Node>> {
+        let now = Instant::now();
+        let due = self.nodes.iter().filter(|node| node.begin_round(now));
+        due.take(at_most).cloned().collect()
+    }
+
+    /// Returns when a round may be due that was not a moment ago; at the latest
+    /// after `most`.
+    pub async fn round_may_be_due(&self, most: Duration) {
+        let _ = timeout(most, self.rounds.notified()).await;
+    }
+
+    /// Wakes the node, and a second instance of it beside the first one.
+    pub async fn open_round(
+        self: &Arc<Self>,
+        node: Arc<Node>,
+        patience: Duration,
+    ) -> Result<Round, NodeError> {
+        let deadline = Instant::now() + patience;
+        let opened = async {
+            let main = self.link_for(&node, Event::RoundWanted, deadline).await?;
+            if !self.has_standbys() {
+                return Ok((main, None));
+            }
+            let second = tokio::select! {
+                second = self.second_link(&node, deadline) => second?,
+                never = keep_awake([Some(&main), None]) => match never {},
+            };
+            Ok((main, second))
+        };
+        match opened.await {
+            Ok((main, second)) => Ok(Round {
+                node,
+                main,
+                second,
+                pool: self.clone(),
+                succeeded: false,
+            }),
+            Err(error) => {
+                node.end_round(false, None, Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    async fn second_link(
+        self: &Arc<Self>,
+        node: &Arc<Node>,
+        deadline: Instant,
+    ) -> Result<Option<Second>, NodeError> {
+        let mut asked = false;
+        loop {
+            let changed = node.changed.notified();
+            tokio::pin!(changed);
+            // before looking, or a change in between would be missed
+            changed.as_mut().enable();
+            match node.second(asked, Instant::now()) {
+                SecondAccess::Open(second) => return Ok(Some(second)),
+                SecondAccess::None => return Ok(None),
+                SecondAccess::Wait(_) if self.stop.is_cancelled() => {
+                    return Err(NodeError::Stopping);
+                }
+                SecondAccess::Wait(action) => {
+                    asked = true;
+                    self.act(node, action);
+                }
+            }
+            tokio::time::timeout_at(deadline, changed)
+                .await
+                .map_err(|_| NodeError::Deadline)?;
+        }
+    }
+
+    /// Has a round made of this node as soon as possible, and waits for its end,
+    /// or that of one under way.
+    pub async fn await_round(&self, node: &Node, deadline: Instant) {
+        let before = node.urge_round();
+        self.rounds.notify_one();
+        loop {
+            let changed = node.changed.notified();
+            tokio::pin!(changed);
+            // before looking, or a change in between would be missed
+            changed.as_mut().enable();
+            if node.rounds_ended() != before {
+                return;
+            }
+            if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// All complete chunks of the instance at the other end of a link.
+    pub async fn list_on(
+        &self,
+        link: &Arc<Link>,
+        patience: Duration,
+    ) -> Result<Vec<ChunkDescriptor>, NodeError> {
+        let mut all: Vec<ChunkDescriptor> = Vec::new();
+        loop {
+            let list = Message::List(all.last().map(|c| c.id));
+            match self.ask(link, list, Instant::now() + patience).await? {
+                Answer::Listed { chunks, more } => {
+                    let progress = !chunks.is_empty();
+                    all.extend(chunks);
+                    if !more || !progress {
+                        return Ok(all);
+                    }
+                }
+                Answer::LinkLost | Answer::Refused(_) => return Err(NodeError::Interrupted),
+                _ => return Err(NodeError::Deadline),
+            }
+        }
+    }
+
+    /// Tells the node that serves what it may free.
+    pub fn tell_garbage(&self, node: &Node, link: &Link) {
+        node.tell_garbage(link, self.floor());
+    }
+
+    /// Has an instance free what is garbage.
+    pub fn free_on(&self, link: &Link, garbage: &[WriteId]) {
+        for batch in garbage.chunks(DELETE_BATCH) {
+            link.send(&Message::Delete(batch.to_vec()));
+        }
+    }
+
+    /// Copies a chunk from one instance to another, a few cells at a time, each
+    /// of them checked.
+    pub async fn copy_chunk(
+        &self,
+        from: &Arc<Link>,
+        to: &Arc<Link>,
+        chunk: &ChunkDescriptor,
+        patience: Duration,
+    ) -> Result<(), CopyError> {
+        let stripes = chunk.layout.stripes();
+        for first in (0..stripes).step_by(COPY_CELLS as usize) {
+            let count = COPY_CELLS.min(stripes - first);
+            let cells = fetch(from, chunk, first, count, patience).await?;
+            let complete = store(to, chunk, cells, patience).await?;
+            if first + count == stripes && !complete {
+                return Err(CopyError::Interrupted);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn keep_awake(links: [Option<&Arc<Link>>; 2]) -> std::convert::Infallible {
+    loop {
+        sleep(KEEP_AWAKE).await;
+        for link in links.into_iter().flatten() {
+            link.send(&Message::Ping);
+        }
+    }
+}
+
+/// Gets `count` cells of a chunk, from stripe `first` on.
+async fn fetch(
+    link: &Arc<Link>,
+    chunk: &ChunkDescriptor,
+    first: u32,
+    count: u32,
+    patience: Duration,
+) -> Result<Vec<Cell>, CopyError> {
+    let (sender, mut answers) = mpsc::channel(count as usize + 2);
+    let asker = Asker {
+        cells: count,
+        ..Asker::single(&sender)
+    };
+    let call = link.call(asker)?;
+    let get = Message::Get {
+        chunk: chunk.id,
+        first,
+        count,
+    };
+    in_time(patience, call.send(get, Bytes::new())).await??;
+    let mut cells = Vec::with_capacity(count as usize);
+    while cells.len() < count as usize {
+        let answer = in_time(patience, answers.recv()).await?;
+        let Some((_, answer)) = answer else {
+            return Err(CopyError::Interrupted);
+        };
+        match answer {
+            Answer::Cell {
+                stripe,
+                checksum,
+                payload,
+            } if stripe == first + cells.len() as u32
+                && chunk.verifies(stripe, checksum, &payload) =>
+            {
+                cells.push(Cell {
+                    stripe,
+                    checksum,
+                    payload: payload.freeze(),
+                });
+            }
+            Answer::Cell { .. } | Answer::Missing => return Err(CopyError::Unsound),
+            _ => return Err(CopyError::Interrupted),
+        }
+    }
+    Ok(cells)
+}
+
+/// Puts cells on an instance; whether the chunk is complete with them.
+async fn store(
+    link: &Arc<Link>,
+    chunk: &ChunkDescriptor,
+    cells: Vec<Cell>,
+    patience: Duration,
+) -> Result<bool, CopyError> {
+    // one answer for all, and one refusal for each
+    let (sender, mut answers) = mpsc::channel(cells.len() + 2);
+    let call = link.call(Asker::single(&sender))?;
+    let last = cells.len() - 1;
+    for (i, cell) in cells.into_iter().enumerate() {
+        let put = call.put(chunk, cell, i == last, Pace::Batched);
+        in_time(patience, put).await??;
+    }
+    match in_time(patience, answers.recv()).await? {
+        Some((_, Answer::Stored { complete })) => Ok(complete),
+        Some((_, Answer::Refused(Refusal::Full))) => Err(CopyError::Full),
+        Some((_, Answer::Refused(Refusal::BadCell))) => Err(CopyError::Unsound),
+        _ => Err(CopyError::Interrupted),
+    }
+}
+
+async fn in_time<T>(patience: Duration, future: impl Future<Output = T>) -> Result<T, CopyError> {
+    timeout(patience, future)
+        .await
+        .map_err(|_| CopyError::Interrupted)
+}
+
+impl From<LinkLost> for CopyError {
+    fn from(_: LinkLost) -> Self {
+        Self::Interrupted
+    }
+}

@@ -1,0 +1,144 @@
+//! Repairs that wait for their turn: what was used last goes first.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use parking_lot::Mutex;
+use scatterhoard_wire::WriteId;
+use tokio::sync::Notify;
+
+use super::RepairJob;
+
+/// Objects that wait; of more, the longest unused are found again by the next
+/// read or round.
+const MOST: usize = 1 << 16;
+
+/// Idleness, and a number that makes it unique.
+type Turn = (u32, u64);
+
+/// The queue. An object is in it once, or under repair.
+#[derive(Default)]
+pub(super) struct Repairs {
+    inner: Mutex<Inner>,
+    more: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    turns: BTreeMap<Turn, WriteId>,
+    jobs: HashMap<WriteId, (Turn, RepairJob)>,
+    running: HashSet<WriteId>,
+    last: u64,
+}
+
+impl Repairs {
+    /// Queues a repair, or adds to one that waits; not while the object is under
+    /// repair. `idleness`: how many uses of others ago it was last used.
+    pub(super) fn add(&self, job: RepairJob, idleness: u32) {
+        if self.inner.lock().add(job, idleness) {
+            self.more.notify_one();
+        }
+    }
+
+    /// The next one; under repair until [`Self::done`].
+    pub(super) async fn next(&self) -> RepairJob {
+        loop {
+            if let Some(job) = self.inner.lock().next() {
+                return job;
+            }
+            self.more.notified().await;
+        }
+    }
+
+    /// The repair of this object is over.
+    pub(super) fn done(&self, write_id: WriteId) {
+        self.inner.lock().running.remove(&write_id);
+    }
+
+    /// Objects that wait or are under repair.
+    pub(super) fn len(&self) -> usize {
+        let inner = self.inner.lock();
+        inner.jobs.len() + inner.running.len()
+    }
+}
+
+impl Inner {
+    fn add(&mut self, job: RepairJob, idleness: u32) -> bool {
+        let write_id = job.write_id;
+        if self.running.contains(&write_id) {
+            return false;
+        }
+        if let Some((_, waiting)) = self.jobs.get_mut(&write_id) {
+            waiting.missing.extend(job.missing);
+            waiting.missing.sort_unstable();
+            waiting.missing.dedup();
+            return false;
+        }
+        self.last += 1;
+        let turn = (idleness, self.last);
+        self.turns.insert(turn, write_id);
+        self.jobs.insert(write_id, (turn, job));
+        if self.turns.len() > MOST
+            && let Some((_, dropped)) = self.turns.pop_last()
+        {
+            self.jobs.remove(&dropped);
+        }
+        true
+    }
+
+    fn next(&mut self) -> Option<RepairJob> {
+        let (_, write_id) = self.turns.pop_first()?;
+        let (_, job) = self.jobs.remove(&write_id)?;
+        self.running.insert(write_id);
+        Some(job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use scatterhoard_wire::Epoch;
+
+    use super::*;
+    use crate::store::Key;
+
+    fn job(counter: u64, missing: &[usize]) -> RepairJob {
+        RepairJob {
+            key: Key {
+                db: 0,
+                bytes: Bytes::new(),
+            },
+            write_id: WriteId {
+                epoch: Epoch(1),
+                counter,
+            },
+            missing: missing.to_vec(),
+        }
+    }
+
+    #[test]
+    fn the_lately_used_go_first_and_each_object_once() {
+        let mut q = Inner::default();
+        assert!(q.add(job(1, &[3]), 50) && q.add(job(2, &[0]), 10) && q.add(job(3, &[0]), 50));
+        assert!(!q.add(job(1, &[1, 3]), 0), "waits already");
+        let order: Vec<u64> = std::iter::from_fn(|| q.next())
+            .map(|job| job.write_id.counter)
+            .collect();
+        assert_eq!(order, [2, 1, 3]);
+        assert!(!q.add(job(1, &[2]), 0), "under repair");
+        q.running.clear();
+        assert!(q.add(job(1, &[2]), 0));
+        assert_eq!(q.next(), Some(job(1, &[2])));
+    }
+
+    #[test]
+    fn losses_of_one_object_come_together_and_the_queue_is_bounded() {
+        let mut q = Inner::default();
+        q.add(job(0, &[3]), 0);
+        q.add(job(0, &[1, 3]), 0);
+        for counter in 1..=MOST as u64 + 5 {
+            q.add(job(counter, &[0]), 7);
+        }
+        assert_eq!((q.turns.len(), q.jobs.len()), (MOST, MOST));
+        assert_eq!(q.next(), Some(job(0, &[1, 3])));
+    }
+}

@@ -1,0 +1,226 @@
+//! Rounds, from the index's point of view: what should be on a node is brought
+//! onto both of its instances, what should not be there is freed, and what
+//! neither has is repaired.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use scatterhoard_wire::{ChunkDescriptor, ChunkId, NodeId, WriteId};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Key, RepairJob, Store};
+use crate::{
+    keyspace::{Expected, StockCursor},
+    pool::{
+        NodeError,
+        link::Link,
+        node::Node,
+        rounds::{CopyError, Round},
+    },
+};
+
+/// Rounds at a time: two links and a few windows of cells each.
+const ROUNDS_AT_ONCE: usize = 8;
+/// Chunks of a round that travel at a time.
+const COPIES_AT_ONCE: usize = 2;
+/// How often it is looked whether a round is due.
+const LOOK: Duration = Duration::from_millis(250);
+/// Slots that are looked at under one hold of the index's lock.
+const STOCK_BATCH: usize = 4096;
+
+/// What a round came upon.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    copied: u64,
+    copied_bytes: u64,
+    garbage: usize,
+    lost: usize,
+}
+
+impl Store {
+    /// Makes the rounds that are due, until stopped.
+    pub async fn make_rounds(self: Arc<Self>, stop: CancellationToken) {
+        let mut rounds = JoinSet::new();
+        while !stop.is_cancelled() {
+            let room = ROUNDS_AT_ONCE - rounds.len();
+            for node in self.pool.due_rounds(room) {
+                rounds.spawn(self.clone().round(node));
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(_) = rounds.join_next(), if !rounds.is_empty() => {}
+                () = self.pool.round_may_be_due(LOOK) => {}
+            }
+        }
+        // each of them lets go of its instances when it is dropped
+        rounds.shutdown().await;
+    }
+
+    async fn round(self: Arc<Self>, node: Arc<Node>) {
+        let id = node.id;
+        let round = match self.pool.open_round(node, self.settings.patience).await {
+            Ok(round) => round,
+            Err(error) => {
+                tracing::info!(node = %id, %error, "no round");
+                return;
+            }
+        };
+        match round.awake(self.bring_together(&round)).await {
+            Ok(tally) => {
+                metrics::counter!("scatterhoard_backup_chunks_total").increment(tally.copied);
+                metrics::counter!("scatterhoard_backup_bytes_total").increment(tally.copied_bytes);
+                tracing::debug!(node = %id, ?tally, second = round.second.is_some(), "round");
+                round.succeed();
+            }
+            Err(error) => tracing::info!(node = %id, %error, "round broken off"),
+        }
+    }
+
+    async fn bring_together(&self, round: &Round) -> Result<Tally, NodeError> {
+        let patience = self.settings.patience;
+        // before anything is listed: what is stored and named later is no loss
+        let expected = self.expected_on(round.node.id).await;
+        let on_main = self.pool.list_on(&round.main, patience).await?;
+        let on_second = match &round.second {
+            Some(second) => self.pool.list_on(&second.link, patience).await?,
+            None => Vec::new(),
+        };
+        let mut tally = Tally::default();
+        let garbage = self.garbage_among(&on_main);
+        tally.garbage = garbage.len();
+        garbage.into_iter().for_each(|id| round.node.discard(id));
+        self.pool.tell_garbage(&round.node, &round.main);
+        let (main, second) = (ids(&on_main), ids(&on_second));
+        let missing = |e: &&Expected| !main.contains(&e.chunk.id);
+        let lost = expected
+            .iter()
+            .filter(missing)
+            .filter(|e| !second.contains(&e.chunk.id));
+        let lost: Vec<Expected> = lost.copied().collect();
+        tally.lost = lost.len();
+        self.note_lost(round, &lost);
+        let Some(other) = &round.second else {
+            return Ok(tally);
+        };
+        self.pool.free_on(&other.link, &self.garbage_among(&on_second));
+        let there = |e: &&Expected| second.contains(&e.chunk.id);
+        let to_main = expected.iter().filter(missing).filter(there);
+        self.copy(round, &other.link, &round.main, to_main, &mut tally)
+            .await?;
+        let to_second = expected
+            .iter()
+            .filter(|e| main.contains(&e.chunk.id) && !second.contains(&e.chunk.id));
+        self.copy(round, &round.main, &other.link, to_second, &mut tally)
+            .await?;
+        Ok(tally)
+    }
+
+    /// Copies chunks in this order, as fast as backups may.
+    async fn copy(
+        &self,
+        round: &Round,
+        from: &Arc<Link>,
+        to: &Arc<Link>,
+        chunks: impl Iterator<Item = &Expected>,
+        tally: &mut Tally,
+    ) -> Result<(), NodeError> {
+        let to_main = Arc::ptr_eq(to, &round.main);
+        let copy = |expected: &Expected| {
+            let expected = *expected;
+            async move {
+                let bytes = expected.chunk.layout.accounted_bytes();
+                self.backup_rate.take(bytes).await;
+                // others store on it at the same time
+                let room = to_main.then(|| round.node.reserve(bytes));
+                if room.as_ref().is_some_and(Option::is_none) {
+                    return (expected, Err(CopyError::Full));
+                }
+                let patience = self.settings.patience;
+                let copy = self.pool.copy_chunk(from, to, &expected.chunk, patience);
+                (expected, copy.await)
+            }
+        };
+        let jobs: Vec<_> = chunks.map(copy).collect();
+        let mut copies = stream::iter(jobs).buffered(COPIES_AT_ONCE);
+        while let Some((expected, result)) = copies.next().await {
+            match result {
+                Ok(()) => {
+                    tally.copied += 1;
+                    tally.copied_bytes += expected.chunk.layout.accounted_bytes();
+                }
+                Err(CopyError::Interrupted) => return Err(NodeError::Interrupted),
+                Err(CopyError::Full) => {
+                    tracing::info!(node = %round.node.id, "no room for all of the backup");
+                    return Ok(());
+                }
+                Err(CopyError::Unsound) => {
+                    tracing::warn!(node = %round.node.id, chunk = ?expected.chunk.id, "chunk is not sound");
+                    self.note_lost(round, &[expected]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a node should hold, the lately used first.
+    async fn expected_on(&self, node: NodeId) -> Vec<Expected> {
+        let (mut expected, mut cursor) = (Vec::new(), Some(StockCursor::default()));
+        while let Some(at) = cursor {
+            cursor = self
+                .index()
+                .expected_on(node, at, STOCK_BATCH, &mut expected);
+            if cursor.is_some() {
+                tokio::task::yield_now().await;
+            }
+        }
+        expected.sort_unstable_by_key(|e| e.idleness);
+        expected
+    }
+
+    /// Write ids of chunks that no key names and no reader holds.
+    fn garbage_among(&self, chunks: &[ChunkDescriptor]) -> Vec<WriteId> {
+        let mut garbage: Vec<WriteId> = chunks.iter().map(|c| c.id.write_id).collect();
+        garbage.sort_unstable();
+        garbage.dedup();
+        if garbage.is_empty() {
+            return garbage;
+        }
+        let index = self.index();
+        let (live, under_way) = (index.live_write_ids(), self.under_way.lock());
+        garbage.retain(|id| !live.contains(id) && !under_way.contains(id));
+        garbage
+    }
+
+    /// Chunks that neither instance has are made anew, unless there may be yet
+    /// another that has them: the next round finds it, or gives it up.
+    fn note_lost(&self, round: &Round, lost: &[Expected]) {
+        let second = round.second.as_ref().map(|s| s.instance);
+        if lost.is_empty() || round.node.absent_instances_but(second) > 0 {
+            return;
+        }
+        tracing::info!(node = %round.node.id, chunks = lost.len(), "chunks are lost");
+        let index = self.index();
+        for expected in lost {
+            let Some((key, write_id)) = index.key_of(expected) else {
+                continue;
+            };
+            let key = Key {
+                db: key.db,
+                bytes: Bytes::copy_from_slice(key.key),
+            };
+            let missing = vec![usize::from(expected.chunk.id.index)];
+            let job = RepairJob {
+                key,
+                write_id,
+                missing,
+            };
+            self.repairs.add(job, expected.idleness);
+        }
+    }
+}
+
+fn ids(chunks: &[ChunkDescriptor]) -> HashSet<ChunkId> {
+    chunks.iter().map(|c| c.id).collect()
+}
