@@ -233,11 +233,11 @@ impl Config {
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6379)));
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let linger_least = millis(options.linger_ms.unwrap_or(10));
-        // processes on this machine cost nothing while they wait
-        let linger_most = if functions == Functions::Local {
-            2_000
-        } else {
-            200
+        // processes on this machine cost nothing while they wait, but share its
+        // processors with us
+        let (linger_most, backup_mb_s) = match functions {
+            Functions::Local => (2_000, 50),
+            _ => (200, 100),
         };
         let link_listen = options.link_listen.unwrap_or(local(0));
         let advertised = options.link_advertise.map(|address| address.ip());
@@ -279,9 +279,9 @@ impl Config {
             backup: backup::Settings {
                 standby: options.standby.unwrap_or(true),
                 interval: seconds(options.backup_interval_s.unwrap_or(60).max(1)),
-                after_bytes: options.backup_after_mb.unwrap_or(64).clamp(1, 1 << 30) << 20,
+                after_bytes: options.backup_after_mb.unwrap_or(256).clamp(1, 1 << 30) << 20,
             },
-            backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(100)),
+            backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(backup_mb_s)),
             warm_interval: seconds(options.warm_interval_s.unwrap_or(60).max(1)),
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),

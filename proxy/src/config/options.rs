@@ -133,10 +133,10 @@ options! {
     /// Longest time before a node's standby is brought up to date, in s [default: 60]
     #[arg(long, env = "SCATTERHOARD_BACKUP_INTERVAL_S", value_name = "S")]
     backup_interval_s: u64,
-    /// It is brought up to date earlier when so many MB were stored [default: 64]
+    /// It is brought up to date earlier when so many MB were stored [default: 256]
     #[arg(long, env = "SCATTERHOARD_BACKUP_AFTER_MB", value_name = "M")]
     backup_after_mb: u64,
-    /// How much is copied to standbys a second, in MB; 0: no limit [default: 100]
+    /// How much is copied to standbys a second, in MB; 0: no limit [default: 100; 50 for local ones]
     #[arg(long, env = "SCATTERHOARD_BACKUP_MB_S", value_name = "M")]
     backup_mb_s: u32,
     /// How long before its deadline a node returns, in ms [default: 10000]

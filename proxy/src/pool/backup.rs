@@ -24,6 +24,8 @@ pub struct Settings {
 /// much after each further failure.
 const RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(30);
+/// So many failures in a row: the platform gives no second instance.
+const HOPELESS: u32 = 5;
 /// Rounds that search for an absent instance follow each other at this pace.
 const SEARCH: Duration = Duration::from_millis(200);
 
@@ -40,6 +42,8 @@ pub struct Backup {
     running: bool,
     ended: u64,
     not_before: Instant,
+    /// When the latest round ended.
+    attempted: Instant,
 }
 
 impl Backup {
@@ -55,6 +59,7 @@ impl Backup {
             running: false,
             ended: 0,
             not_before: last,
+            attempted: last,
         }
     }
 
@@ -71,6 +76,7 @@ impl Backup {
     /// Another instance than before answers, or may have to be found.
     pub fn urge(&mut self) {
         self.is_urgent = true;
+        self.not_before = self.not_before.min(self.attempted + SEARCH);
     }
 
     /// Whether a round is due; it is under way then, until [`Self::ended`].
@@ -92,11 +98,18 @@ impl Backup {
         self.ended
     }
 
+    /// Whether instances that did not answer may still be found: not after
+    /// several rounds in a row in which no second one was to be had.
+    pub fn can_search(&self) -> bool {
+        self.failures < HOPELESS
+    }
+
     /// The round is over. `searching`: an instance is absent that may hold what
     /// is missing.
     pub fn ended(&mut self, succeeded: bool, searching: bool, now: Instant) {
         self.running = false;
         self.ended += 1;
+        self.attempted = now;
         if succeeded {
             self.last = now;
             self.failures = 0;
@@ -163,5 +176,7 @@ mod tests {
         }
         assert_eq!(pauses[0], RETRY);
         assert_eq!(pauses[7], MAX_RETRY);
+        b.urge();
+        assert!(!b.begin(at) && b.begin(at + SEARCH), "a new reason");
     }
 }

@@ -240,7 +240,7 @@ impl Node {
     /// Instances that did not answer lately, may come back, and may then hold what
     /// the present one does not.
     pub fn absent_instances(&self) -> usize {
-        self.inner.lock().instances.absent()
+        self.absent_instances_but(None)
     }
 
     pub(super) fn met(&self, instance: InstanceId, held: Held) -> Meeting {

@@ -64,6 +64,11 @@ impl Round {
         }
     }
 
+    /// Whether there is a second instance, if there ought to be.
+    pub fn is_complete(&self) -> bool {
+        self.second.is_some() || !self.pool.has_standbys()
+    }
+
     /// All that was to be done is done.
     pub fn succeed(mut self) {
         self.succeeded = true;

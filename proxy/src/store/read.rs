@@ -517,7 +517,10 @@ impl ObjectReader {
     /// Whether d chunks can still bring the stripe that is due.
     fn check_enough(&self) -> Result<(), ReadError> {
         let d = self.object.layout.geometry().data();
-        let usable = |(i, c): &(usize, &Chunk)| !c.is_failed() || self.gather.has(*i);
+        // before the header, cells of a chunk that is gone by now do not count
+        let is_confirmed = self.is_confirmed();
+        let usable =
+            |(i, c): &(usize, &Chunk)| !c.is_failed() || is_confirmed && self.gather.has(*i);
         if self.chunks.iter().enumerate().filter(usable).count() >= d {
             return Ok(());
         }

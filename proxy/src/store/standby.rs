@@ -72,7 +72,9 @@ impl Store {
                 metrics::counter!("scatterhoard_backup_chunks_total").increment(tally.copied);
                 metrics::counter!("scatterhoard_backup_bytes_total").increment(tally.copied_bytes);
                 tracing::debug!(node = %id, ?tally, second = round.second.is_some(), "round");
-                round.succeed();
+                if round.is_complete() {
+                    round.succeed();
+                }
             }
             Err(error) => tracing::info!(node = %id, %error, "round broken off"),
         }

@@ -33,6 +33,7 @@ mod races;
 mod ranges;
 mod settings;
 mod shutdown;
+mod standby;
 mod strangers;
 mod streams;
 mod timeouts;

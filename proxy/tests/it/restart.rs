@@ -323,7 +323,7 @@ fn a_full_disk_refuses_writes_and_serves_reads() {
 fn what_is_lost_after_a_restart_is_repaired() {
     let platform = Platform::start(NODES);
     let folder = tempfile::tempdir().unwrap();
-    let server = proxy(&platform, folder.path(), &[]);
+    let server = proxy(&platform, folder.path(), &["--standby", "false"]);
     let (mut redis, mut random) = (server.client(), Random::new(5));
     let mut stored = BTreeMap::new();
     for i in 0..10 {
@@ -340,7 +340,7 @@ fn what_is_lost_after_a_restart_is_repaired() {
     }
     let () = pipe.query(&mut redis).unwrap();
     kill(server);
-    let server = proxy(&platform, folder.path(), &[]);
+    let server = proxy(&platform, folder.path(), &["--standby", "false"]);
     let mut redis = server.client();
     // a read notices a loss among the chunks that it asks
     for round in 0..2 {

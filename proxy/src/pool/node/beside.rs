@@ -145,7 +145,12 @@ impl Node {
 
     /// Instances that may hold what neither the one that serves does, nor this.
     pub fn absent_instances_but(&self, second: Option<InstanceId>) -> usize {
-        self.inner.lock().instances.absent_but(second)
+        let inner = self.inner.lock();
+        if inner.backup.can_search() {
+            inner.instances.absent_but(second)
+        } else {
+            0
+        }
     }
 
     /// A predecessor's index is served: there may be instances nobody has met.
