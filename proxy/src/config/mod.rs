@@ -23,6 +23,9 @@ use crate::{
 };
 pub use options::{LogFormat, Options};
 
+/// How many times as much a saved wait is worth with a pool on this machine.
+const LOCAL_WAITS: f64 = 10.0;
+
 /// Where functions run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Functions {
@@ -167,7 +170,7 @@ fn seconds(s: u64) -> Duration {
 impl Config {
     /// Fills in defaults and checks what belongs together.
     pub fn from_options(options: Options) -> Result<Self, ConfigError> {
-        let full = options.data_parity.unwrap_or_else(|| "10+2".into());
+        let full = options.data_parity.as_deref().unwrap_or("10+2");
         let full: Geometry = full
             .parse()
             .map_err(|e| bad("data_parity", format!("{e}")))?;
@@ -223,13 +226,7 @@ impl Config {
             .listen
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6379)));
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let linger_least = millis(options.linger_ms.unwrap_or(10));
-        // processes on this machine cost nothing while they wait
-        let linger_most = if functions == Functions::Local {
-            2_000
-        } else {
-            200
-        };
+        let linger = linger_settings(&options, node_memory_mb, &functions)?;
         let link_listen = options.link_listen.unwrap_or(local(0));
         let advertised = options.link_advertise.map(|address| address.ip());
         let link_tls = options.link_tls.unwrap_or_default();
@@ -262,10 +259,7 @@ impl Config {
             dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
             data_dir: options.data_dir,
             appendfsync: options.appendfsync.unwrap_or_default(),
-            linger: linger::Settings {
-                least: linger_least,
-                most: linger_least.max(millis(options.linger_max_ms.unwrap_or(linger_most))),
-            },
+            linger,
             repair_bytes_per_s: NonZeroU64::new(
                 u64::from(options.repair_mb_s.unwrap_or(100)) * 1_000_000,
             ),
@@ -321,6 +315,43 @@ impl Config {
             ("timeout", "0".into()),
         ]
     }
+}
+
+/// Break-even by the prices and what a saved wait is worth, and the bounds that
+/// were set on it.
+fn linger_settings(
+    options: &Options,
+    node_memory_mb: u32,
+    functions: &Functions,
+) -> Result<linger::Settings, ConfigError> {
+    let per_million = match (options.invoke_wait_usd_per_million, functions) {
+        (Some(usd), _) if !usd.is_finite() || usd < 0.0 => {
+            let why = "must be an amount of US dollars, or 0";
+            return Err(bad("invoke_wait_usd_per_million", why));
+        }
+        (Some(usd), _) => usd,
+        // processes on this machine cost nothing while they are held
+        (None, Functions::Local) => LOCAL_WAITS * linger::USD_PER_WAIT * 1e6,
+        (None, _) => linger::USD_PER_WAIT * 1e6,
+    };
+    let costs = linger::Costs {
+        memory_gb: f64::from(node_memory_mb) / 1024.0,
+        usd_per_gb_s: linger::X86_USD_PER_GB_S,
+        usd_per_request: linger::USD_PER_REQUEST,
+        usd_per_wait: per_million / 1e6,
+    };
+    let break_even = match options.linger_max_ms {
+        Some(most) => costs.break_even().min(millis(most)),
+        None => costs.break_even(),
+    };
+    let least = match options.linger_ms {
+        Some(least) => millis(least),
+        None => millis(10).min(break_even),
+    };
+    Ok(linger::Settings {
+        least,
+        break_even: break_even.max(least),
+    })
 }
 
 /// Enough for every chunk on its own node, and two to step in.

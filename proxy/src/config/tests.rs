@@ -78,6 +78,28 @@ fn nearer_sources_win() {
 }
 
 #[test]
+fn an_invocation_is_held_for_what_an_invoke_costs() {
+    let held = |text: &str| {
+        let linger = from_toml(text).unwrap().linger;
+        (linger.least.as_millis(), linger.break_even.as_millis())
+    };
+    let aws = |text: &str| held(&format!("lambda_endpoint = \"aws\"\n{text}"));
+    assert_eq!(aws(""), (10, 204));
+    assert_eq!(aws("node_memory_mb = 1536"), (10, 68));
+    assert_eq!(
+        aws("invoke_wait_usd_per_million = 0\nnode_memory_mb = 1536"),
+        (8, 8)
+    );
+    assert_eq!(aws("linger_max_ms = 100"), (10, 100));
+    assert_eq!(aws("linger_ms = 300"), (300, 300));
+    // a pool on this machine is patient
+    assert_eq!(held(""), (10, 1_824));
+    assert!(
+        error("invoke_wait_usd_per_million = -1").starts_with("invoke_wait_usd_per_million: must")
+    );
+}
+
+#[test]
 fn the_example_file_is_true() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scatterhoard.example.toml");
     let text = std::fs::read_to_string(&path).unwrap();
