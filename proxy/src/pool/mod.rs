@@ -5,6 +5,7 @@
 //! `listener` and `requests` act on their decisions.
 
 pub mod account;
+pub mod bucket;
 pub mod instances;
 pub mod latency;
 pub mod lifecycle;
