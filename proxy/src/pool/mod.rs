@@ -18,6 +18,7 @@ pub mod placement;
 pub mod platform;
 pub mod requests;
 mod strangers;
+pub mod warmth;
 
 use std::{
     collections::HashMap,
