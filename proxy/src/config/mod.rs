@@ -23,9 +23,6 @@ use crate::{
 };
 pub use options::{LogFormat, Options};
 
-/// How many times as much a saved wait is worth with a pool on this machine.
-const LOCAL_WAITS: f64 = 10.0;
-
 /// Where functions run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Functions {
@@ -226,7 +223,7 @@ impl Config {
             .listen
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6379)));
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let linger = linger_settings(&options, node_memory_mb, &functions)?;
+        let linger = linger_settings(&options, node_memory_mb)?;
         let link_listen = options.link_listen.unwrap_or(local(0));
         let advertised = options.link_advertise.map(|address| address.ip());
         let link_tls = options.link_tls.unwrap_or_default();
@@ -322,18 +319,13 @@ impl Config {
 fn linger_settings(
     options: &Options,
     node_memory_mb: u32,
-    functions: &Functions,
 ) -> Result<linger::Settings, ConfigError> {
-    let per_million = match (options.invoke_wait_usd_per_million, functions) {
-        (Some(usd), _) if !usd.is_finite() || usd < 0.0 => {
-            let why = "must be an amount of US dollars, or 0";
-            return Err(bad("invoke_wait_usd_per_million", why));
-        }
-        (Some(usd), _) => usd,
-        // processes on this machine cost nothing while they are held
-        (None, Functions::Local) => LOCAL_WAITS * linger::USD_PER_WAIT * 1e6,
-        (None, _) => linger::USD_PER_WAIT * 1e6,
-    };
+    let default = linger::USD_PER_WAIT * 1e6;
+    let per_million = options.invoke_wait_usd_per_million.unwrap_or(default);
+    if !per_million.is_finite() || per_million < 0.0 {
+        let why = "must be an amount of US dollars, or 0";
+        return Err(bad("invoke_wait_usd_per_million", why));
+    }
     let costs = linger::Costs {
         memory_gb: f64::from(node_memory_mb) / 1024.0,
         usd_per_gb_s: linger::X86_USD_PER_GB_S,

@@ -121,7 +121,7 @@ options! {
     #[arg(long, env = "SCATTERHOARD_LINGER_MS", value_name = "MS")]
     linger_ms: u64,
     /// What sparing a million requests the wait for an invoke is worth, in US dollars; an idle
-    /// invocation is held for what that and the request price buy [default: 1.5; 15 for local ones]
+    /// invocation is held for what that and the request price buy [default: 1.5]
     #[arg(long, env = "SCATTERHOARD_INVOKE_WAIT_USD_PER_MILLION", value_name = "USD")]
     invoke_wait_usd_per_million: f64,
     /// At most, whatever invokes cost, in ms [default: no limit]

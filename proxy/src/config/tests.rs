@@ -83,17 +83,14 @@ fn an_invocation_is_held_for_what_an_invoke_costs() {
         let linger = from_toml(text).unwrap().linger;
         (linger.least.as_millis(), linger.break_even.as_millis())
     };
-    let aws = |text: &str| held(&format!("lambda_endpoint = \"aws\"\n{text}"));
-    assert_eq!(aws(""), (10, 204));
-    assert_eq!(aws("node_memory_mb = 1536"), (10, 68));
+    assert_eq!(held(""), (10, 204));
+    assert_eq!(held("node_memory_mb = 1536"), (10, 68));
     assert_eq!(
-        aws("invoke_wait_usd_per_million = 0\nnode_memory_mb = 1536"),
+        held("invoke_wait_usd_per_million = 0\nnode_memory_mb = 1536"),
         (8, 8)
     );
-    assert_eq!(aws("linger_max_ms = 100"), (10, 100));
-    assert_eq!(aws("linger_ms = 300"), (300, 300));
-    // a pool on this machine is patient
-    assert_eq!(held(""), (10, 1_824));
+    assert_eq!(held("linger_max_ms = 100"), (10, 100));
+    assert_eq!(held("linger_ms = 300"), (300, 300));
     assert!(
         error("invoke_wait_usd_per_million = -1").starts_with("invoke_wait_usd_per_million: must")
     );

@@ -42,8 +42,7 @@ const STEPS: usize = 24;
 /// So many of the latest gaps decide.
 const MEMORY: f64 = 32.0;
 /// Weight, in gaps, of the guess that a gap may have any length, which every
-/// step gets: gaps scatter beyond those seen, and nothing else speaks before
-/// the first one.
+/// step gets: gaps scatter beyond those seen.
 const GUESS: f64 = 0.02;
 /// Credit beyond so many B is forgotten. So for any stretch of the sequence,
 /// too, the cost is at most twice its optimum plus this many B.
@@ -104,17 +103,16 @@ impl Linger {
         let least = billed(settings.least);
         let break_even = billed(settings.break_even).max(least);
         let break_even_ms = ms(break_even);
-        let mut linger = Self {
+        Self {
             least,
             least_ms: ms(least),
             break_even_ms,
             last_request: None,
-            hold_ms: break_even_ms,
+            // most nodes are asked rarely; the credit allows one mistake
+            hold_ms: ms(least),
             credit_ms: break_even_ms,
             gaps: Gaps::default(),
-        };
-        linger.hold_ms = linger.choose();
-        linger
+        }
     }
 
     /// A request for the node.

@@ -94,12 +94,11 @@ fn the_request_price_buys_a_few_milliseconds() {
 }
 
 #[test]
-fn without_knowledge_it_holds_to_break_even() {
-    assert_eq!(Run::of([]).linger.hold(), Duration::from_millis(204));
-    assert_eq!(
-        Run::of([0.1, 0.9, 5.0, 10.0]).linger.hold(),
-        Duration::from_millis(204)
-    );
+fn without_knowledge_it_holds_for_the_least() {
+    for gaps in [&[][..], &[0.1, 0.9, 5.0, 10.0]] {
+        let hold = Run::of(gaps.iter().copied()).linger.hold();
+        assert_eq!(hold, Duration::from_millis(10));
+    }
 }
 
 #[test]
@@ -120,7 +119,7 @@ fn a_busy_node_is_held_and_not_invoked() {
         assert!(run.ratio() < 1.02, "{mean_ms}: {}", run.ratio());
         assert!(run.linger.hold() >= Duration::from_millis(100));
     }
-    assert_eq!(Run::of(std::iter::repeat_n(20.0, 3_000)).invokes, 0);
+    assert_eq!(Run::of(std::iter::repeat_n(20.0, 3_000)).invokes, 1);
 }
 
 #[test]
@@ -138,7 +137,7 @@ fn a_burst_says_nothing_of_the_gaps_between_bursts() {
     let run = Run::of((0..50).flat_map(|_| round()));
     assert_eq!(run.linger.hold(), Duration::from_millis(10));
     let run = Run::of((0..50).flat_map(|_| std::iter::repeat_n(0.2, 1_000).chain([20.0])));
-    assert!(run.invokes == 0 && run.linger.hold() >= Duration::from_millis(100));
+    assert!(run.invokes == 1 && run.linger.hold() >= Duration::from_millis(100));
 }
 
 #[test]
