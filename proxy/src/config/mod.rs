@@ -176,7 +176,7 @@ fn megabytes(mb: u32) -> Option<NonZeroU64> {
 impl Config {
     /// Fills in defaults and checks what belongs together.
     pub fn from_options(options: Options) -> Result<Self, ConfigError> {
-        let full = options.data_parity.unwrap_or_else(|| "10+2".into());
+        let full = options.data_parity.as_deref().unwrap_or("10+2");
         let full: Geometry = full
             .parse()
             .map_err(|e| bad("data_parity", format!("{e}")))?;
@@ -232,13 +232,13 @@ impl Config {
             .listen
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6379)));
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let linger_least = millis(options.linger_ms.unwrap_or(10));
         // processes on this machine cost nothing while they wait, but share its
         // processors with us
-        let (linger_most, backup_mb_s) = match functions {
-            Functions::Local => (2_000, 50),
-            _ => (200, 100),
+        let (wait_worth, backup_mb_s) = match functions {
+            Functions::Local => (10.0 * linger::USD_PER_WAIT, 50),
+            _ => (linger::USD_PER_WAIT, 100),
         };
+        let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
         let link_listen = options.link_listen.unwrap_or(local(0));
         let advertised = options.link_advertise.map(|address| address.ip());
         let link_tls = options.link_tls.unwrap_or_default();
@@ -271,10 +271,7 @@ impl Config {
             dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
             data_dir: options.data_dir,
             appendfsync: options.appendfsync.unwrap_or_default(),
-            linger: linger::Settings {
-                least: linger_least,
-                most: linger_least.max(millis(options.linger_max_ms.unwrap_or(linger_most))),
-            },
+            linger,
             repair_bytes_per_s: megabytes(options.repair_mb_s.unwrap_or(200)),
             backup: backup::Settings {
                 standby: options.standby.unwrap_or(true),
@@ -334,6 +331,39 @@ impl Config {
             ("timeout", "0".into()),
         ]
     }
+}
+
+/// Break-even by the prices and what a saved wait is worth, and the bounds that
+/// were set on it.
+fn linger_settings(
+    options: &Options,
+    node_memory_mb: u32,
+    usd_per_wait: f64,
+) -> Result<linger::Settings, ConfigError> {
+    let per_million = options.invoke_wait_usd_per_million;
+    let per_million = per_million.unwrap_or(usd_per_wait * 1e6);
+    if !per_million.is_finite() || per_million < 0.0 {
+        let why = "must be an amount of US dollars, or 0";
+        return Err(bad("invoke_wait_usd_per_million", why));
+    }
+    let costs = linger::Costs {
+        memory_gb: f64::from(node_memory_mb) / 1024.0,
+        usd_per_gb_s: linger::X86_USD_PER_GB_S,
+        usd_per_request: linger::USD_PER_REQUEST,
+        usd_per_wait: per_million / 1e6,
+    };
+    let break_even = match options.linger_max_ms {
+        Some(most) => costs.break_even().min(millis(most)),
+        None => costs.break_even(),
+    };
+    let least = match options.linger_ms {
+        Some(least) => millis(least),
+        None => millis(10).min(break_even),
+    };
+    Ok(linger::Settings {
+        least,
+        break_even: break_even.max(least),
+    })
 }
 
 /// Enough for every chunk on its own node, and two to step in.

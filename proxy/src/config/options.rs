@@ -120,7 +120,11 @@ options! {
     /// How long an idle invocation is held open at least, in ms [default: 10]
     #[arg(long, env = "SCATTERHOARD_LINGER_MS", value_name = "MS")]
     linger_ms: u64,
-    /// At most, for nodes that are asked again and again, in ms [default: 200; 2000 for local ones]
+    /// What sparing a million requests the wait for an invoke is worth, in US dollars; an idle
+    /// invocation is held for what that and the request price buy [default: 1.5; 15 for local ones]
+    #[arg(long, env = "SCATTERHOARD_INVOKE_WAIT_USD_PER_MILLION", value_name = "USD")]
+    invoke_wait_usd_per_million: f64,
+    /// At most, whatever invokes cost, in ms [default: no limit]
     #[arg(long, env = "SCATTERHOARD_LINGER_MAX_MS", value_name = "MS")]
     linger_max_ms: u64,
     /// Longest silence before a node is pinged, in s [default: 60]

@@ -78,6 +78,27 @@ fn nearer_sources_win() {
 }
 
 #[test]
+fn an_invocation_is_held_for_what_an_invoke_costs() {
+    let held = |text: &str| {
+        let linger = from_toml(text).unwrap().linger;
+        (linger.least.as_millis(), linger.break_even.as_millis())
+    };
+    let aws = "lambda_endpoint = \"aws\"\n";
+    assert_eq!(held(aws), (10, 204));
+    assert_eq!(held(&format!("{aws}node_memory_mb = 1536")), (10, 68));
+    assert_eq!(held(""), (10, 1824), "a pool on this machine costs nothing");
+    assert_eq!(
+        held("invoke_wait_usd_per_million = 0\nnode_memory_mb = 1536"),
+        (8, 8)
+    );
+    assert_eq!(held("linger_max_ms = 100"), (10, 100));
+    assert_eq!(held("linger_ms = 300"), (300, 300));
+    assert!(
+        error("invoke_wait_usd_per_million = -1").starts_with("invoke_wait_usd_per_million: must")
+    );
+}
+
+#[test]
 fn the_example_file_is_true() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scatterhoard.example.toml");
     let text = std::fs::read_to_string(&path).unwrap();

@@ -1,49 +1,117 @@
-//! How long an idle invocation is held open, from how long nodes of late were
-//! left alone. Pure.
+//! How long an idle invocation is held open, by cost. Pure.
 //!
-//! Holding costs money by the millisecond; letting go costs another invoke when
-//! the next request comes, and its time. Without knowledge the best is to hold
-//! for as long as an invoke would cost. A node that is asked again soon after
-//! that, time after time, is held until most such requests have come.
+//! Holding costs by the millisecond; letting go costs an invoke, and its wait,
+//! when the next request comes. The *break-even* B is the time whose price is
+//! that of an invoke, so all sums here are in milliseconds of holding, and an
+//! invoke counts B. Who knew the gap g before the next request would pay
+//! min(g, B): hold until it comes, or let go at once. Who knows nothing and
+//! holds for B never pays more than twice that (ski rental: Karlin et al.,
+//! "Competitive snoopy caching", Algorithmica 3, 1988).
+//!
+//! A node that was watched knows more: the hold is the one that would have cost
+//! least over its gaps of late. What that must not break: **over any sequence
+//! of gaps the cost is at most twice the optimum in hindsight plus one B.** A
+//! tally of both gives what is left of that bound, the *credit*; a hold h can
+//! lose at most B - h of it in one gap, so no hold below B - credit is chosen.
+//! Long gaps, after which nothing was held in vain, earn credit.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Weight of the latest gap among the remembered ones.
-const WEIGHT: f64 = 0.3;
-/// Held for so many typical gaps, since gaps scatter: of gaps as they come by
-/// chance one in a hundred is longer, and an object asks many nodes at once.
-const GAPS_HELD: f64 = 8.0;
-/// Not held at all, beyond the least, if fewer than so many could be.
-const FEWEST_GAPS: f64 = 4.0;
+/// Price of a GB-second on x86 in US dollars: first tier, us-east-1, from the
+/// AWS Lambda pricing page and price-list API, read in October 2026.
+pub const X86_USD_PER_GB_S: f64 = 1.666_67e-5;
+/// The same on arm.
+pub const ARM_USD_PER_GB_S: f64 = 1.333_34e-5;
+/// Price of a request in US dollars, from the same source.
+pub const USD_PER_REQUEST: f64 = 2.0e-7;
+/// What sparing a request the wait for an invoke is worth unless set, in US
+/// dollars. With the request price it buys about 200 ms of a node of 512 MB:
+/// what served requests every 10 to 25 ms well (docs/performance.md). An
+/// invoke takes about 13 ms (FAST 2020), so an hour of waiting is taken to
+/// be worth 40 cents.
+pub const USD_PER_WAIT: f64 = 1.5e-6;
 
-/// Bounds of the holding time.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// As long as another invoke would cost, by the prices of both.
-    pub least: Duration,
-    /// What sparing a client the wait for an invoke may cost.
-    pub most: Duration,
+/// Invocations are billed by whole milliseconds, one at least.
+const BILLED: Duration = Duration::from_millis(1);
+/// Gaps up to this long are within one burst, whatever `least` is.
+const BURST: Duration = Duration::from_millis(1);
+/// Holds to choose from: so many steps between the least and B.
+const STEPS: usize = 24;
+/// So many of the latest gaps decide.
+const MEMORY: f64 = 32.0;
+/// Weight, in gaps, of the guess that a gap may have any length, which every
+/// step gets: gaps scatter beyond those seen.
+const GUESS: f64 = 0.02;
+/// Credit beyond so many B is forgotten. So for any stretch of the sequence,
+/// too, the cost is at most twice its optimum plus this many B.
+const MOST_CREDIT: f64 = 4.0;
+
+/// What holding and invoking cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Costs {
+    /// Memory of the function in GB.
+    pub memory_gb: f64,
+    /// Price of a GB-second in US dollars.
+    pub usd_per_gb_s: f64,
+    /// Price of a request in US dollars.
+    pub usd_per_request: f64,
+    /// What sparing a request the wait for an invoke is worth, in US dollars.
+    pub usd_per_wait: f64,
 }
 
-/// The gaps between the requests to one node.
-#[derive(Clone, Copy, Debug)]
+impl Costs {
+    /// The time of holding that costs as much as an invoke, in whole billed
+    /// milliseconds, at least one and at most a day.
+    pub fn break_even(&self) -> Duration {
+        let usd_per_ms = self.memory_gb * self.usd_per_gb_s / 1e3;
+        let ms = (self.usd_per_request + self.usd_per_wait) / usd_per_ms;
+        // not a number if all is free: then as short as can be
+        let ms = if ms.is_nan() { 1.0 } else { ms };
+        Duration::from_millis(ms.round().clamp(1.0, 86_400_000.0) as u64)
+    }
+}
+
+/// Bounds of the holding time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Held for so long in any case.
+    pub least: Duration,
+    /// The longest hold, and what an invoke counts.
+    pub break_even: Duration,
+}
+
+/// The gaps between the requests to one node, and what its holds cost.
+///
+/// A request after a gap longer than the hold begins an invocation, and chooses
+/// the hold for it: a running invocation keeps the one that it was given.
+#[derive(Clone, Debug)]
 pub struct Linger {
-    settings: Settings,
+    least: Duration,
+    least_ms: f64,
+    break_even_ms: f64,
     last_request: Option<Instant>,
-    /// Typical gap among those longer than `least`, as the logarithm of
-    /// milliseconds: one long night must not hide a busy day.
-    typical_ln_ms: Option<f64>,
+    hold_ms: f64,
+    credit_ms: f64,
+    gaps: Gaps,
 }
 
 impl Linger {
     /// Nothing is known yet.
     pub fn new(settings: Settings) -> Self {
+        let least = billed(settings.least);
+        let break_even = billed(settings.break_even).max(least);
+        let break_even_ms = ms(break_even);
         Self {
-            settings,
+            least,
+            least_ms: ms(least),
+            break_even_ms,
             last_request: None,
-            typical_ln_ms: None,
+            // most nodes are asked rarely; the credit allows one mistake
+            hold_ms: ms(least),
+            credit_ms: break_even_ms,
+            gaps: Gaps::default(),
         }
     }
 
@@ -53,78 +121,109 @@ impl Linger {
             return;
         };
         let gap = now.saturating_duration_since(last);
-        if gap <= self.settings.least {
-            return;
+        let gap_ms = ms(gap);
+        self.settle(gap_ms);
+        // every hold outlasts the gaps of a burst: they tell nothing of the
+        // gaps between bursts, and must not make those forgotten
+        if gap > self.least.max(BURST) {
+            let step = self.step_of(gap_ms);
+            self.gaps.add(step, gap_ms);
         }
-        let ln_ms = (gap.as_secs_f64() * 1e3).ln();
-        let typical = self
-            .typical_ln_ms
-            .map_or(ln_ms, |old| old + WEIGHT * (ln_ms - old));
-        self.typical_ln_ms = Some(typical);
+        if gap_ms > self.hold_ms {
+            self.hold_ms = self.choose();
+        }
     }
 
-    /// How long the next invocation is held open after its last request.
+    /// How long an invocation that begins now is held open after its last
+    /// request, in whole milliseconds.
     pub fn hold(&self) -> Duration {
-        let Settings { least, most } = self.settings;
-        let typical = self.typical_ln_ms.map(|ln_ms| ln_ms.exp() / 1e3);
-        match typical {
-            Some(gap) if gap * FEWEST_GAPS <= most.as_secs_f64() => {
-                Duration::from_secs_f64(gap * GAPS_HELD).clamp(least, most)
+        Duration::from_millis(self.hold_ms as u64)
+    }
+
+    /// Books a gap under the hold in force.
+    fn settle(&mut self, gap_ms: f64) {
+        let paid = cost(gap_ms, self.hold_ms, self.break_even_ms);
+        let optimum = gap_ms.min(self.break_even_ms);
+        let most = MOST_CREDIT * self.break_even_ms;
+        self.credit_ms = (self.credit_ms + 2.0 * optimum - paid).min(most);
+    }
+
+    /// The hold with the least expected cost among those that the credit allows.
+    fn choose(&self) -> f64 {
+        let allowed = self.break_even_ms - self.credit_ms;
+        let (mut best_ms, mut best_cost) = (self.break_even_ms, f64::INFINITY);
+        // of the gaps that the hold outlasts: their length; of the others: how many
+        let (mut held_ms, mut longer) = (0.0, self.gaps.count() + GUESS * (STEPS + 1) as f64);
+        for step in 0..=STEPS {
+            let hold_ms = self.hold_of(step);
+            if step > 0 {
+                held_ms += self.gaps.sum_ms[step] + GUESS * hold_ms;
+                longer -= self.gaps.weight[step] + GUESS;
             }
-            // it would mostly be held in vain
-            _ => least,
+            let expected = held_ms + longer * (hold_ms + self.break_even_ms);
+            if hold_ms >= allowed && expected < best_cost {
+                (best_ms, best_cost) = (hold_ms, expected);
+            }
         }
+        best_ms
+    }
+
+    /// The holds that are tried: from the least to B, spaced evenly by their
+    /// logarithm, in whole milliseconds.
+    fn hold_of(&self, step: usize) -> f64 {
+        let ratio = self.break_even_ms / self.least_ms;
+        let exact = self.least_ms * ratio.powf(step as f64 / STEPS as f64);
+        // a step that is whole already must not go up for the sake of rounding
+        (exact - 1e-6).ceil().min(self.break_even_ms)
+    }
+
+    /// The first step whose hold outlasts the gap, or one more than all.
+    fn step_of(&self, gap_ms: f64) -> usize {
+        (1..=STEPS)
+            .find(|step| gap_ms <= self.hold_of(*step))
+            .unwrap_or(STEPS + 1)
+    }
+}
+
+/// What a gap costs under a hold, in milliseconds of holding.
+fn cost(gap_ms: f64, hold_ms: f64, break_even_ms: f64) -> f64 {
+    if gap_ms <= hold_ms {
+        gap_ms
+    } else {
+        hold_ms + break_even_ms
+    }
+}
+
+/// Whole milliseconds come out whole, unlike from seconds.
+fn ms(d: Duration) -> f64 {
+    d.as_nanos() as f64 / 1e6
+}
+
+/// As it is billed.
+fn billed(d: Duration) -> Duration {
+    Duration::from_millis(ms(d).ceil() as u64).max(BILLED)
+}
+
+/// How often gaps ended in each step, later ones weighing more.
+#[derive(Clone, Debug, Default)]
+struct Gaps {
+    weight: [f64; STEPS + 2],
+    sum_ms: [f64; STEPS + 2],
+}
+
+impl Gaps {
+    fn add(&mut self, step: usize, gap_ms: f64) {
+        for value in self.weight.iter_mut().chain(&mut self.sum_ms) {
+            *value *= 1.0 - 1.0 / MEMORY;
+        }
+        self.weight[step] += 1.0;
+        self.sum_ms[step] += gap_ms;
+    }
+
+    fn count(&self) -> f64 {
+        self.weight.iter().sum()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const LEAST: Duration = Duration::from_millis(10);
-    const MOST: Duration = Duration::from_millis(200);
-
-    fn after(gaps_ms: &[u64]) -> Duration {
-        let settings = Settings {
-            least: LEAST,
-            most: MOST,
-        };
-        let (mut linger, mut now) = (Linger::new(settings), Instant::now());
-        linger.requested(now);
-        for gap in gaps_ms {
-            now += Duration::from_millis(*gap);
-            linger.requested(now);
-        }
-        linger.hold()
-    }
-
-    #[test]
-    fn unknown_and_rare_requests_cost_one_invoke_of_waiting() {
-        assert_eq!(after(&[]), LEAST);
-        assert_eq!(after(&[1, 2, 3, 9]), LEAST);
-        assert_eq!(after(&[60_000, 30_000]), LEAST);
-    }
-
-    #[test]
-    fn steady_requests_hold_the_node() {
-        assert!(after(&[20, 20, 20]) >= Duration::from_millis(79));
-        // requests in one burst say nothing about the gaps between bursts
-        assert_eq!(after(&[20, 1, 1, 1]), after(&[20]));
-    }
-
-    #[test]
-    fn it_learns_both_ways_within_a_few_gaps() {
-        assert!(after(&[60_000, 15, 15, 15, 15, 15, 15, 15]) > LEAST);
-        assert_eq!(after(&[15, 15, 15, 60_000, 60_000]), LEAST);
-    }
-
-    proptest! {
-        #[test]
-        fn it_stays_within_its_bounds(gaps in prop::collection::vec(0u64..100_000_000, 0..30)) {
-            let hold = after(&gaps);
-            prop_assert!((LEAST..=MOST).contains(&hold));
-        }
-    }
-}
+mod tests;

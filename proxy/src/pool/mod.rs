@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod backup;
+pub mod bucket;
 pub mod instances;
 pub mod latency;
 pub mod lifecycle;
@@ -19,6 +20,7 @@ pub mod platform;
 pub mod requests;
 pub mod rounds;
 mod strangers;
+pub mod warmth;
 
 use std::{
     collections::HashMap,

@@ -81,8 +81,7 @@ impl Drop for Round {
             second.link.send(&Message::Release);
         }
         let second = self.second.as_ref().map(|s| s.instance);
-        self.node
-            .end_round(self.succeeded, second, Instant::now());
+        self.node.end_round(self.succeeded, second, Instant::now());
         self.pool.rounds.notify_one();
     }
 }

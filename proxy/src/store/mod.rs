@@ -317,10 +317,7 @@ impl Store {
             backup_rate: Rate::new(settings.backup_bytes_per_s),
             behind: writes_behind.then_some(behind),
         };
-        let chores = Chores {
-            small,
-            dirty,
-        };
+        let chores = Chores { small, dirty };
         Ok((Arc::new(store), chores))
     }
 

@@ -547,7 +547,9 @@ impl ObjectReader {
             .collect();
         let pool = self.store.pool.clone();
         let deadline = Instant::now() + self.store.settings.patience;
-        let rounds = sought.iter().map(|(_, node)| pool.await_round(node, deadline));
+        let rounds = sought
+            .iter()
+            .map(|(_, node)| pool.await_round(node, deadline));
         join_all(rounds).await;
         let sought: Vec<usize> = sought.into_iter().map(|(i, _)| i).collect();
         for &i in &sought {

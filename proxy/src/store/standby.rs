@@ -106,7 +106,8 @@ impl Store {
         let Some(other) = &round.second else {
             return Ok(tally);
         };
-        self.pool.free_on(&other.link, &self.garbage_among(&on_second));
+        self.pool
+            .free_on(&other.link, &self.garbage_among(&on_second));
         let there = |e: &&Expected| second.contains(&e.chunk.id);
         let to_main = expected.iter().filter(missing).filter(there);
         self.copy(round, &other.link, &round.main, to_main, &mut tally)

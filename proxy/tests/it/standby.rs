@@ -102,7 +102,9 @@ impl World {
             let before = figures();
             std::thread::sleep(Duration::from_millis(2500));
             let standbys = self.instances().iter().all(|own| own.len() >= 2);
-            standbys && before == figures() && self.server.metric("scatterhoard_repairs_waiting") == 0.0
+            standbys
+                && before == figures()
+                && self.server.metric("scatterhoard_repairs_waiting") == 0.0
         });
     }
 
@@ -128,13 +130,26 @@ fn every_node_may_lose_one_of_its_instances_at_the_same_time() {
     let world = World::start(None);
     world.until_backed_up();
     // those that serve, with everything they have
-    take_away(world.instances().into_iter().filter_map(|own| own.last().copied()));
+    take_away(
+        world
+            .instances()
+            .into_iter()
+            .filter_map(|own| own.last().copied()),
+    );
     world.check();
     world.until_backed_up();
     // those that were standbys before, and now serve: there are new ones
-    take_away(world.instances().into_iter().filter_map(|own| own.first().copied()));
+    take_away(
+        world
+            .instances()
+            .into_iter()
+            .filter_map(|own| own.first().copied()),
+    );
     world.check();
-    assert_eq!(world.server.metric("scatterhoard_repaired_chunks_total"), 0.0);
+    assert_eq!(
+        world.server.metric("scatterhoard_repaired_chunks_total"),
+        0.0
+    );
     world.server.stop();
 }
 

@@ -174,12 +174,19 @@ fn a_companion_comes_only_beside_a_node_that_is_busy() {
     // the first may return before the second says hello
     m.step(Event::Goodbye(id(1)), now);
     m.step(Event::Returned(id(1), Outcome::Ok), now);
-    assert_eq!(m.step(Event::Hello(id(2)), now), Some(Action::AdmitCompanion));
+    assert_eq!(
+        m.step(Event::Hello(id(2)), now),
+        Some(Action::AdmitCompanion)
+    );
     let again = m.step(Event::Wanted, now);
     assert_eq!(again, Some(Action::Invoke(id(3), Purpose::Serve)));
     m.step(Event::LinkLost(id(2)), now);
     assert_eq!(m.step(Event::Hello(id(3)), now), Some(Action::Admit));
-    assert_eq!(m.step(Event::CompanionWanted, now), None, "it returns first");
+    assert_eq!(
+        m.step(Event::CompanionWanted, now),
+        None,
+        "it returns first"
+    );
     m.step(Event::Returned(id(2), Outcome::Failed), now);
     assert!(m.step(Event::CompanionWanted, now).is_some() && m.is_active());
 }
