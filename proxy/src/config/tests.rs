@@ -92,7 +92,7 @@ fn an_invocation_is_held_for_what_an_invoke_costs() {
         (8, 8)
     );
     assert_eq!(held("linger_max_ms = 100"), (10, 100));
-    assert_eq!(held("linger_ms = 300"), (300, 300));
+    assert_eq!(held(&format!("{aws}linger_ms = 300")), (300, 300));
     assert!(
         error("invoke_wait_usd_per_million = -1").starts_with("invoke_wait_usd_per_million: must")
     );
