@@ -51,6 +51,16 @@ fn has_argument(pid: u32, argument: &str) -> bool {
     })
 }
 
+/// A variable in the environment that a process was started with.
+pub(crate) fn variable(pid: u32, name: &str) -> Option<String> {
+    let all = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = |entry: &[u8]| {
+        let (found, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
+        (found == name).then(|| value.to_owned())
+    };
+    all.split(|byte| *byte == 0).find_map(value)
+}
+
 /// Resident memory of each descendant of `root` (not `root` itself), in KiB.
 pub(crate) fn descendants_rss_kib(root: u32) -> Vec<u64> {
     let stats = all_stats();
@@ -183,7 +193,19 @@ mod tests {
 
     #[test]
     fn children_are_found_by_a_whole_argument() -> std::io::Result<()> {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn()?;
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .env("FOUND", "a=b")
+            .spawn()?;
+        // until it is exec'ed it has our own
+        while variable(child.id(), "FOUND").is_none() {
+            std::thread::yield_now();
+        }
+        let named = variable(child.id(), "FOUND");
+        assert_eq!(
+            (named.as_deref(), variable(child.id(), "FOUN")),
+            (Some("a=b"), None)
+        );
         let find = |argument| children_with_argument(std::process::id(), argument);
         let found = (find("60"), find("6"), find("sleep"));
         child.kill()?;

@@ -1,5 +1,6 @@
 //! A server that the comparison starts and ends: own free port, own folder, own log.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -25,6 +26,8 @@ use crate::target::Target;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
+/// What the runtime of a function calls it, in its environment.
+const FUNCTION_NAME: &str = "AWS_LAMBDA_FUNCTION_NAME";
 
 /// A child process with its port and folder. Dropped without [`Server::stop`], it is killed.
 pub(crate) struct Server {
@@ -177,15 +180,22 @@ impl Server {
         pids
     }
 
-    /// Kills `count` node processes, at random and without warning.
+    /// Kills every process of `count` nodes, at random and without warning: the instance
+    /// that serves, and the standby.
     pub(crate) fn kill_nodes(&self, count: usize, rng: &mut impl Rng) -> Result<()> {
-        let mut pids = self.node_processes();
+        let mut by_function = BTreeMap::<String, Vec<u32>>::new();
+        for pid in self.node_processes() {
+            if let Some(function) = procfs::variable(pid, FUNCTION_NAME) {
+                by_function.entry(function).or_default().push(pid);
+            }
+        }
+        let mut nodes: Vec<Vec<u32>> = by_function.into_values().collect();
         ensure!(
-            pids.len() >= count,
-            "{} node processes run, {count} were to be killed",
-            pids.len()
+            nodes.len() >= count,
+            "{} nodes run, {count} were to be killed",
+            nodes.len()
         );
-        for &mut pid in pids.partial_shuffle(rng, count).0 {
+        for &pid in nodes.partial_shuffle(rng, count).0.iter().flatten() {
             signal(pid, Signal::SIGKILL)?;
         }
         Ok(())

@@ -466,7 +466,12 @@ impl ObjectReader {
                 self.keep(index, stripe, payload);
             }
             Answer::Missing => self.fail(index, Failure::Missing),
-            Answer::Refused(Refusal::Returning | Refusal::Busy) | Answer::LinkLost => {
+            Answer::Refused(Refusal::Returning | Refusal::Busy) => self.interrupted(index),
+            Answer::LinkLost => {
+                // perhaps with all it had: nobody need wait until that is known
+                if self.chunks[index].interruptions == 0 && !self.narrow {
+                    self.enlist();
+                }
                 self.interrupted(index);
             }
             _ => self.fail(index, Failure::Unreachable),
