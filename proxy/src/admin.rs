@@ -96,6 +96,9 @@ fn gauges(context: &Context) {
     metrics::counter!("scatterhoard_expired_keys_total").absolute(index.expired_total());
     drop(index);
     metrics::gauge!("scatterhoard_hot_tier_bytes").set(store.hot_bytes() as f64);
+    let (warm_interval, hazard) = store.pool().warmth();
+    metrics::gauge!("scatterhoard_warm_interval_seconds").set(warm_interval.as_secs_f64());
+    metrics::gauge!("scatterhoard_instance_losses_per_second").set(hazard);
     metrics::gauge!("scatterhoard_repairs_waiting").set(store.repairs_waiting() as f64);
     metrics::gauge!("scatterhoard_dirty_values").set(store.dirty_values() as f64);
     metrics::gauge!("scatterhoard_clients").set(context.clients.len() as f64);

@@ -187,9 +187,10 @@ async fn start(
         lost_after: LOST_AFTER,
         backup: config.backup,
         lifecycle: lifecycle::Settings {
-            warm_interval: config.warm_interval,
+            warm_interval: config.warmth.least,
             ..Default::default()
         },
+        warmth: config.warmth,
     };
     let pool = Pool::new(settings, platform);
     let survey = pool.survey(SURVEY_LIMIT).await;

@@ -18,7 +18,7 @@ use crate::{
     codec::Backend,
     journal::Fsync,
     keyspace::EvictionPolicy,
-    pool::{backup, linger, link_tls::leaves_the_machine},
+    pool::{backup, linger, link_tls::leaves_the_machine, warmth},
     store::Ack,
 };
 pub use options::{LogFormat, Options};
@@ -124,8 +124,8 @@ pub struct Config {
     pub backup: backup::Settings,
     /// Bytes copied between instances a second; none: no limit.
     pub backup_bytes_per_s: Option<NonZeroU64>,
-    /// Longest silence before a ping.
-    pub warm_interval: Duration,
+    /// Longest silence before a ping: its bounds.
+    pub warmth: warmth::Settings,
     /// How long before its deadline an instance returns.
     pub deadline_margin: Duration,
     /// Longest wait for a node.
@@ -239,6 +239,7 @@ impl Config {
             _ => (linger::USD_PER_WAIT, 100),
         };
         let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
+        let warmth = warmth_settings(&options);
         let link_listen = options.link_listen.unwrap_or(local(0));
         let advertised = options.link_advertise.map(|address| address.ip());
         let link_tls = options.link_tls.unwrap_or_default();
@@ -279,7 +280,7 @@ impl Config {
                 after_bytes: options.backup_after_mb.unwrap_or(256).clamp(1, 1 << 30) << 20,
             },
             backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(backup_mb_s)),
-            warm_interval: seconds(options.warm_interval_s.unwrap_or(60).max(1)),
+            warmth,
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),
             hedge_after: millis(options.hedge_after_ms.unwrap_or(50).max(1)),
@@ -364,6 +365,17 @@ fn linger_settings(
         least,
         break_even: break_even.max(least),
     })
+}
+
+/// What is asked for at least counts, if bounds contradict each other.
+fn warmth_settings(options: &Options) -> warmth::Settings {
+    let least = seconds(options.warm_interval_s.unwrap_or(60).max(1));
+    let most = seconds(options.warm_interval_max_s.unwrap_or(240));
+    warmth::Settings {
+        least,
+        most: most.max(least),
+        ..warmth::Settings::default()
+    }
 }
 
 /// Enough for every chunk on its own node, and two to step in.

@@ -127,9 +127,13 @@ options! {
     /// At most, whatever invokes cost, in ms [default: no limit]
     #[arg(long, env = "SCATTERHOARD_LINGER_MAX_MS", value_name = "MS")]
     linger_max_ms: u64,
-    /// Longest silence before a node is pinged, in s [default: 60]
+    /// Longest silence before a node is pinged, in s, until the pool knows better
+    /// [default: 60]
     #[arg(long, env = "SCATTERHOARD_WARM_INTERVAL_S", value_name = "S")]
     warm_interval_s: u64,
+    /// The same once instances have proved to live through it [default: 240]
+    #[arg(long, env = "SCATTERHOARD_WARM_INTERVAL_MAX_S", value_name = "S")]
+    warm_interval_max_s: u64,
     /// Whether each node has a standby: a second instance that holds the same
     /// [default: true]
     #[arg(long, env = "SCATTERHOARD_STANDBY", value_name = "BOOL")]

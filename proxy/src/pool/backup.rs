@@ -80,9 +80,19 @@ impl Backup {
     }
 
     /// Whether a round is due; it is under way then, until [`Self::ended`].
-    pub fn begin(&mut self, now: Instant) -> bool {
-        let regular = self.fresh_bytes >= self.settings.after_bytes
-            || now >= self.last + self.settings.interval;
+    /// `silence`: how long instances may be left alone; without anything new to
+    /// be copied, a round only keeps them warm.
+    pub fn begin(&mut self, silence: Duration, now: Instant) -> bool {
+        let Settings {
+            interval,
+            after_bytes,
+            ..
+        } = self.settings;
+        let interval = match self.fresh_bytes {
+            0 => interval.max(silence),
+            _ => interval,
+        };
+        let regular = self.fresh_bytes >= after_bytes || now >= self.last + interval;
         let due = self.is_urgent || self.settings.standby && regular;
         if !due || self.running || now < self.not_before {
             return false;
@@ -143,16 +153,18 @@ mod tests {
     fn rounds_come_with_time_with_bytes_and_when_urged() {
         let now = Instant::now();
         let mut b = backup(now);
-        assert!(!b.begin(now + 59 * S) && b.begin(now + 60 * S));
-        assert!(!b.begin(now + 90 * S), "one at a time");
-        b.stored(999);
-        b.ended(true, false, now + 90 * S);
-        assert!(!b.begin(now + 100 * S));
+        assert!(!b.begin(S, now + 59 * S) && !b.begin(90 * S, now + 60 * S));
         b.stored(1);
-        assert!(b.begin(now + 101 * S), "also what came during the round");
+        assert!(b.begin(90 * S, now + 60 * S));
+        assert!(!b.begin(S, now + 90 * S), "one at a time");
+        b.stored(998);
+        b.ended(true, false, now + 90 * S);
+        assert!(!b.begin(S, now + 100 * S));
+        b.stored(2);
+        assert!(b.begin(S, now + 101 * S), "also what came during the round");
         b.ended(true, false, now + 101 * S);
         b.urge();
-        assert!(!b.begin(now + 101 * S) && b.begin(now + 102 * S));
+        assert!(!b.begin(S, now + 101 * S) && b.begin(S, now + 102 * S));
     }
 
     #[test]
@@ -160,15 +172,15 @@ mod tests {
         let now = Instant::now();
         let mut b = backup(now);
         b.urge();
-        assert!(b.begin(now));
+        assert!(b.begin(S, now));
         b.ended(true, true, now);
-        assert!(b.begin(now + SEARCH));
+        assert!(b.begin(S, now + SEARCH));
         b.ended(false, false, now + SEARCH);
         let mut at = now + SEARCH;
         let mut pauses = Vec::new();
         for _ in 0..8 {
             let from = at;
-            while !b.begin(at) {
+            while !b.begin(S, at) {
                 at += Duration::from_millis(100);
             }
             pauses.push(at - from);
@@ -177,6 +189,6 @@ mod tests {
         assert_eq!(pauses[0], RETRY);
         assert_eq!(pauses[7], MAX_RETRY);
         b.urge();
-        assert!(!b.begin(at) && b.begin(at + SEARCH), "a new reason");
+        assert!(!b.begin(S, at) && b.begin(S, at + SEARCH), "a new reason");
     }
 }

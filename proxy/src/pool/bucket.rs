@@ -45,6 +45,18 @@ impl Bucket {
         }
     }
 
+    /// Whether more than half of the tokens are gone.
+    pub fn is_low(&self, now: Instant) -> bool {
+        let Settings { every, burst } = self.settings;
+        let missing = self.full_at.map(|at| at.saturating_duration_since(now));
+        missing.is_some_and(|missing| missing * 2 > every * burst.get())
+    }
+
+    /// The time in which a token comes back.
+    pub fn every(&self) -> Duration {
+        self.settings.every
+    }
+
     /// Takes a token, or says when there will be one if nobody takes it before.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
         let Settings { every, burst } = self.settings;

@@ -27,7 +27,8 @@ pub use companion::Companion;
 /// Times that steer the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Longest silence before a ping keeps the instance warm (T_warm).
+    /// Longest silence before a ping keeps the instance warm (T_warm), at first:
+    /// see [`Lifecycle::leave_alone`].
     pub warm_interval: Duration,
     /// From invoke to hello, cold start included.
     pub wake_timeout: Duration,
@@ -138,6 +139,10 @@ pub struct Lifecycle {
     wanted: bool,
     failures: u32,
     last_contact: Instant,
+    /// How long it is left alone.
+    silence: Duration,
+    /// How long it had been left alone when it was invoked last.
+    woken_after: Duration,
     last_invocation: InvocationId,
 }
 
@@ -152,6 +157,8 @@ impl Lifecycle {
             wanted: false,
             failures: 0,
             last_contact,
+            silence: settings.warm_interval,
+            woken_after: Duration::ZERO,
             last_invocation: InvocationId(0),
         }
     }
@@ -179,9 +186,31 @@ impl Lifecycle {
 
     /// Makes a ping due: nothing is known of the node.
     pub fn overdue(&mut self, now: Instant) {
-        self.last_contact = now
-            .checked_sub(self.settings.warm_interval)
-            .unwrap_or(self.last_contact);
+        self.last_contact = now.checked_sub(self.silence).unwrap_or(self.last_contact);
+    }
+
+    /// The longest silence before a ping from now on (T_warm).
+    pub fn leave_alone(&mut self, silence: Duration) {
+        self.silence = silence;
+    }
+
+    /// The longest silence before a ping.
+    pub fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// How long it had been left alone when it was invoked last.
+    pub fn woken_after(&self) -> Duration {
+        self.woken_after
+    }
+
+    /// Whether somebody who wants the link would have it invoked now.
+    pub fn would_invoke(&self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Asleep => true,
+            Phase::Unreachable { retry_at } => now >= retry_at,
+            _ => false,
+        }
     }
 
     /// Whether requests should rather go elsewhere.
@@ -250,11 +279,11 @@ impl Lifecycle {
     fn tick(&mut self, now: Instant) -> Option<Action> {
         self.companion.tick(now);
         match self.phase {
-            Phase::Asleep if now >= self.last_contact + self.settings.warm_interval => {
+            Phase::Asleep if now >= self.last_contact + self.silence => {
                 Some(self.invoke(Purpose::Warm, now))
             }
             Phase::Unreachable { retry_at }
-                if now >= retry_at && now >= self.last_contact + self.settings.warm_interval =>
+                if now >= retry_at && now >= self.last_contact + self.silence =>
             {
                 Some(self.invoke(Purpose::Warm, now))
             }
@@ -347,6 +376,7 @@ impl Lifecycle {
         self.last_invocation.0 += 1;
         let invocation = self.last_invocation;
         let deadline = now + self.settings.wake_timeout;
+        self.woken_after = now.saturating_duration_since(self.last_contact);
         self.phase = match purpose {
             Purpose::Serve | Purpose::Backup => {
                 self.wanted = false;

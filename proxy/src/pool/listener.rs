@@ -20,7 +20,7 @@ use super::{
     instances::Meeting,
     lifecycle::{Action, Event},
     link::{self, Link, Notice},
-    node::{Node, Second},
+    node::{About, Node, Second},
 };
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -145,8 +145,12 @@ fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<(Arc<Node>, Place), &'static
 }
 
 async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
-    let meeting = node.met(hello.instance, hello.held);
-    pool.met(node, hello.instance, meeting);
+    let contact = node.met(About {
+        instance: hello.instance,
+        birth_unix_ms: hello.birth_unix_ms,
+        held: hello.held,
+    });
+    pool.met(node, hello.instance, contact);
     let link = Link::new(hello.invocation, guest.writer);
     // first in the queue, before anybody can see the link
     link.send(&Message::Welcome);

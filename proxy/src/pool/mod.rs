@@ -50,10 +50,11 @@ use backup::Backup;
 use instances::Meeting;
 use lifecycle::{Action, Event, Lifecycle, Outcome};
 use link::Link;
-use node::{Access, Node};
+use node::{About, Access, Contact, Node};
 use placement::Candidate;
 use platform::{InvokeFailure, Platform};
 use strangers::Strangers;
+use warmth::Warmth;
 
 /// How the pool is set up.
 #[derive(Clone, Debug)]
@@ -76,6 +77,8 @@ pub struct Settings {
     pub backup: backup::Settings,
     /// Times of the lifecycle.
     pub lifecycle: lifecycle::Settings,
+    /// Bounds of the longest silence before a ping, and what it costs.
+    pub warmth: warmth::Settings,
 }
 
 /// What a survey of the pool found.
@@ -116,6 +119,8 @@ pub struct Pool {
     tokens: Mutex<HashMap<Token, (NodeId, InvocationId)>>,
     /// Everything below is garbage, on whatever instance it turns up.
     floor: Mutex<WriteId>,
+    /// What is known of how instances die.
+    warmth: Mutex<Warmth>,
     /// Rung when a round may be due before the next tick.
     rounds: Notify,
     superseded: watch::Sender<Option<Epoch>>,
@@ -152,6 +157,7 @@ impl Pool {
         let nodes = settings.functions.iter().enumerate().map(node).collect();
         let pool = Self {
             nodes,
+            warmth: Mutex::new(Warmth::new(settings.warmth)),
             settings,
             platform,
             epoch: AtomicU64::new(0),
@@ -193,7 +199,7 @@ impl Pool {
                     limit.as_secs()
                 )))
             })?;
-            node.met(report.instance, held(&report));
+            node.met(about(&report));
             Ok(report.highest_epoch)
         });
         let answers = futures_util::future::join_all(asked).await;
@@ -244,6 +250,14 @@ impl Pool {
     /// All nodes, by id.
     pub fn nodes(&self) -> &[Arc<Node>] {
         &self.nodes
+    }
+
+    /// The longest silence before a ping at present, and instances lost per second
+    /// of their life.
+    pub fn warmth(&self) -> (Duration, f64) {
+        let warmth = self.warmth.lock();
+        let interval = warmth.interval().min(warmth.longest(Instant::now()));
+        (interval, warmth.hazard_per_s())
     }
 
     fn has_standbys(&self) -> bool {
@@ -301,8 +315,16 @@ impl Pool {
                     let text = why.map_or_else(|| "no answer".into(), |w| w.to_string());
                     return Err(NodeError::Unreachable(text));
                 }
-                Access::Wait(_) if self.stop.is_cancelled() => return Err(NodeError::Stopping),
+                Access::Wait(_) | Access::Later(_) if self.stop.is_cancelled() => {
+                    return Err(NodeError::Stopping);
+                }
                 Access::Wait(action) => self.act(node, action),
+                Access::Later(when) if when < deadline => {
+                    // somebody else may have it invoked before
+                    let _ = tokio::time::timeout_at(when, changed).await;
+                    continue;
+                }
+                Access::Later(_) => return Err(NodeError::Deadline),
             }
             tokio::time::timeout_at(deadline, changed)
                 .await
@@ -331,7 +353,9 @@ impl Pool {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let longest = self.warmth.lock().longest(Instant::now());
             for node in &self.nodes {
+                node.leave_alone_at_most(longest);
                 node.give_up_mute(self.settings.patience);
                 self.drive(node, Event::Tick);
             }
@@ -368,7 +392,7 @@ impl Pool {
             node: node.id,
             invocation,
             epoch: Epoch(self.epoch.load(Ordering::Acquire)),
-            linger_ms: millis(node.hold()),
+            linger_ms: millis(node.hold(Instant::now())),
             deadline_margin_ms: millis(self.settings.deadline_margin),
         }
     }
@@ -407,6 +431,9 @@ impl Pool {
                 Outcome::Failed
             }
         };
+        let now = Instant::now();
+        let silence = self.warmth.lock().plan(now);
+        node.leave_alone(silence);
         self.drive(node, Event::Returned(id, outcome));
     }
 
@@ -417,8 +444,8 @@ impl Pool {
         purpose: Purpose,
         report: &Report,
     ) -> Outcome {
-        if let Some(meeting) = node.reported(id, report.instance, held(report)) {
-            self.met(node, report.instance, meeting);
+        if let Some(contact) = node.reported(id, about(report)) {
+            self.met(node, report.instance, contact);
         }
         let failure = match report.ending {
             Ending::Pinged | Ending::Idle | Ending::Deadline | Ending::Released => None,
@@ -445,7 +472,18 @@ impl Pool {
         }
     }
 
-    fn met(&self, node: &Node, instance: InstanceId, meeting: Meeting) {
+    fn met(&self, node: &Node, instance: InstanceId, contact: Contact) {
+        let Contact {
+            meeting,
+            silence,
+            age,
+        } = contact;
+        if let Meeting::Same | Meeting::Stranger = meeting {
+            // of one that is back nobody knows what became of the other
+            let survived = meeting == Meeting::Same;
+            let now = Instant::now();
+            self.warmth.lock().contact(silence, age, survived, now);
+        }
         match meeting {
             Meeting::First | Meeting::Same => return,
             Meeting::Stranger => {
@@ -461,11 +499,15 @@ impl Pool {
     }
 }
 
-fn held(report: &Report) -> Held {
-    Held {
-        bytes: report.held_bytes,
-        budget_bytes: report.budget_bytes,
-        chunks: report.chunks,
+fn about(report: &Report) -> About {
+    About {
+        instance: report.instance,
+        birth_unix_ms: report.birth_unix_ms,
+        held: Held {
+            bytes: report.held_bytes,
+            budget_bytes: report.budget_bytes,
+            chunks: report.chunks,
+        },
     }
 }
 

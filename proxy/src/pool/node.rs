@@ -20,9 +20,12 @@ use scatterhoard_wire::{
 };
 use tokio::{sync::Notify, time::Instant};
 
+use crate::clock;
+
 use super::{
     account::Account,
     backup::Backup,
+    bucket::{self, Bucket},
     instances::{Instances, Meeting},
     latency::Latency,
     lifecycle::{Action, Event, Lifecycle, Phase},
@@ -52,6 +55,11 @@ struct Inner {
     link: Option<Arc<Link>>,
     second: Option<Second>,
     backup: Backup,
+    /// Invokes that the function may have.
+    bucket: Bucket,
+    /// When the present instance was started, by its own clock, in milliseconds
+    /// since 1970; 0: unknown.
+    birth_unix_ms: u64,
     account: Account,
     garbage: Garbage,
     last_failure: Option<InvokeFailure>,
@@ -80,6 +88,24 @@ impl Garbage {
     }
 }
 
+/// What an instance says of itself when it is met.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct About {
+    pub(super) instance: InstanceId,
+    pub(super) birth_unix_ms: u64,
+    pub(super) held: Held,
+}
+
+/// An instance of the node was met.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contact {
+    pub(super) meeting: Meeting,
+    /// How long the node had been left alone before.
+    pub(super) silence: Duration,
+    /// How old the instance of the last time is, or would be.
+    pub(super) age: Option<Duration>,
+}
+
 /// A look at a node, for metrics and the admin port.
 #[derive(Clone, Debug)]
 pub struct NodeView {
@@ -101,6 +127,8 @@ pub(super) enum Access {
     Open(Arc<Link>),
     /// Wait for [`Node::changed`]; carry out the action first.
     Wait(Option<Action>),
+    /// The function has had as many invokes as it may: not before then.
+    Later(Instant),
     /// Not before the back-off is over.
     Unreachable(Option<InvokeFailure>),
 }
@@ -122,6 +150,8 @@ impl Node {
             link: None,
             second: None,
             backup,
+            bucket: Bucket::new(bucket::Settings::default()),
+            birth_unix_ms: 0,
             account: Account::default(),
             garbage: Garbage::default(),
             last_failure: None,
@@ -139,6 +169,11 @@ impl Node {
         let mut inner = self.inner.lock();
         if let Some(link) = inner.link.as_ref().filter(|l| !l.is_closed()) {
             return Access::Open(link.clone());
+        }
+        if inner.life.would_invoke(now)
+            && let Err(when) = inner.bucket.take(now)
+        {
+            return Access::Later(when);
         }
         let action = inner.life.step(wanted, now);
         if inner.life.is_unreachable(now) {
@@ -162,9 +197,16 @@ impl Node {
         self.inner.lock().latency.ordinary()
     }
 
-    /// How long an invocation that begins now is held open when idle.
-    pub(super) fn hold(&self) -> Duration {
-        self.inner.lock().linger.hold()
+    /// How long an invocation that begins now is held open when idle; long
+    /// enough for another token, when there are few left.
+    pub(super) fn hold(&self, now: Instant) -> Duration {
+        let inner = self.inner.lock();
+        let hold = inner.linger.hold();
+        if inner.bucket.is_low(now) {
+            hold.max(inner.bucket.every())
+        } else {
+            hold
+        }
     }
 
     /// The open link, if there is one: no invoke, no waiting.
@@ -175,6 +217,10 @@ impl Node {
     pub(super) fn step(&self, event: Event, now: Instant) -> Option<Action> {
         let mut inner = self.inner.lock();
         let action = inner.life.step(event, now);
+        if let Some(Action::Invoke(..)) = action {
+            // one that cannot wait counts all the same
+            let _ = inner.bucket.take(now);
+        }
         inner.step_beside(event);
         match event {
             Event::Goodbye(id) | Event::LinkLost(id) if inner.is_linked(id) => inner.link = None,
@@ -213,23 +259,15 @@ impl Node {
     }
 
     /// Notes what an invocation's report says, unless it is too late to matter.
-    pub(super) fn reported(
-        &self,
-        invocation: InvocationId,
-        instance: InstanceId,
-        held: Held,
-    ) -> Option<Meeting> {
+    pub(super) fn reported(&self, invocation: InvocationId, about: About) -> Option<Contact> {
         let mut inner = self.inner.lock();
         let is_current = inner.life.invocation() == Some(invocation);
-        if is_current && inner.instances.current() == Some(instance) {
-            inner.account.report(held);
+        if is_current && inner.instances.current() == Some(about.instance) {
+            inner.account.report(about.held);
         }
         // who serves was met at the hello; pings have none
         let pinged = matches!(inner.life.phase(), Phase::Pinging { .. });
-        (is_current && pinged).then(|| {
-            inner.account.report(held);
-            inner.meet(instance)
-        })
+        (is_current && pinged).then(|| inner.meet(about))
     }
 
     /// Nothing is known of the node: ask it soon.
@@ -243,10 +281,21 @@ impl Node {
         self.absent_instances_but(None)
     }
 
-    pub(super) fn met(&self, instance: InstanceId, held: Held) -> Meeting {
+    pub(super) fn met(&self, about: About) -> Contact {
+        self.inner.lock().meet(about)
+    }
+
+    /// The node is left alone for so long from now on, if it sleeps.
+    pub(super) fn leave_alone(&self, silence: Duration) {
+        self.inner.lock().life.leave_alone(silence);
+    }
+
+    /// The same, if it was to be left alone for longer.
+    pub(super) fn leave_alone_at_most(&self, longest: Duration) {
         let mut inner = self.inner.lock();
-        inner.account.report(held);
-        inner.meet(instance)
+        if inner.life.silence() > longest {
+            inner.life.leave_alone(longest);
+        }
     }
 
     pub(super) fn failed(&self, failure: InvokeFailure) {
@@ -316,14 +365,21 @@ impl Node {
 
 impl Inner {
     /// Whatever another instance than the last one lacks has to be found out.
-    fn meet(&mut self, instance: InstanceId) -> Meeting {
+    fn meet(&mut self, about: About) -> Contact {
+        self.account.report(about.held);
         let before = self.instances.lost();
-        let meeting = self.instances.meet(instance);
+        let meeting = self.instances.meet(about.instance);
         self.count_lost(before);
         if matches!(meeting, Meeting::Stranger | Meeting::Back) {
             self.backup.urge();
         }
-        meeting
+        let birth = std::mem::replace(&mut self.birth_unix_ms, about.birth_unix_ms);
+        let age_ms = clock::unix_ms().checked_sub(birth).filter(|_| birth > 0);
+        Contact {
+            meeting,
+            silence: self.life.woken_after(),
+            age: age_ms.map(Duration::from_millis),
+        }
     }
 
     fn count_lost(&self, before: u64) {

@@ -74,6 +74,9 @@ pub struct Settings {
     pub memory: Duration,
     /// Mean lifetime to expect while nothing is known.
     pub lifetime: Duration,
+    /// Share of the instances that may be lost without anybody knowing: losses
+    /// show only when a silence ends.
+    pub unfound: f64,
 }
 
 impl Default for Settings {
@@ -88,6 +91,7 @@ impl Default for Settings {
             loss_usd: 3.3e-3,
             memory: Duration::from_secs(3_600),
             lifetime: Duration::from_secs(7_200),
+            unfound: 0.02,
         }
     }
 }
@@ -184,7 +188,21 @@ impl Warmth {
 
     /// No node should be left alone for longer than that.
     pub fn longest(&self, now: Instant) -> Duration {
-        self.trial(now).unwrap_or_else(|| self.interval())
+        let longest = self.trial(now).unwrap_or_else(|| self.interval());
+        longest.min(self.soon_enough())
+    }
+
+    /// With such silences no more than [`Settings::unfound`] of the instances are
+    /// lost without anybody knowing, whatever takes them.
+    fn soon_enough(&self) -> Duration {
+        let Settings {
+            least,
+            most,
+            unfound,
+            ..
+        } = self.settings;
+        let silence = Duration::try_from_secs_f64(unfound / self.hazard_per_s());
+        silence.unwrap_or(most).clamp(least, most)
     }
 
     /// An invoke after `silence` met the same instance, or not. `age` is how old

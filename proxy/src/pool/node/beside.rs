@@ -111,7 +111,8 @@ impl Node {
         if inner.life.is_unreachable(now) {
             return false;
         }
-        inner.backup.begin(now)
+        let silence = inner.life.silence();
+        inner.backup.begin(silence, now)
     }
 
     /// The round is over; if it succeeded, both instances hold the same.

@@ -8,6 +8,14 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// How often the pool looks who is due.
 const TICK: Duration = Duration::from_secs(5);
 
+/// Losses need not be found.
+fn idleness_alone() -> Settings {
+    Settings {
+        unfound: f64::MAX,
+        ..Settings::default()
+    }
+}
+
 /// How a platform takes instances.
 #[derive(Clone, Copy, Debug)]
 struct Platform {
@@ -65,7 +73,7 @@ struct World {
 impl World {
     fn new(nodes: usize, platform: Platform, seed: u64) -> Self {
         let now = Instant::now() + HOUR * 24;
-        let settings = Settings::default();
+        let settings = idleness_alone();
         let mut world = Self {
             warmth: Warmth::new(settings),
             platform,
@@ -280,12 +288,12 @@ fn a_hazard_that_rises_with_silence_is_held_low() {
 fn the_costs_decide() {
     let settings = Settings {
         loss_usd: 0.0,
-        ..Settings::default()
+        ..idleness_alone()
     };
     assert_eq!(Warmth::new(settings).interval(), settings.most);
     let mut fixed = Warmth::new(Settings {
         most: MINUTE,
-        ..Settings::default()
+        ..idleness_alone()
     });
     let now = Instant::now();
     assert_eq!((fixed.interval(), fixed.plan(now)), (MINUTE, MINUTE));
@@ -300,7 +308,7 @@ proptest! {
             0..300,
         ),
     ) {
-        let settings = Settings::default();
+        let settings = idleness_alone();
         let (mut warmth, mut now) = (Warmth::new(settings), Instant::now());
         let bounds = settings.least..=settings.most;
         for (silence, age, survived, later) in contacts {
@@ -316,4 +324,17 @@ proptest! {
             warmth.typical_age();
         }
     }
+}
+
+#[test]
+fn losses_are_found_before_there_are_many() {
+    let mut warmth = Warmth::new(Settings::default());
+    let mut now = Instant::now();
+    // one in an hour of their life: 2 % of them in 72 s
+    for i in 0..20_000 {
+        now += Duration::from_millis(300);
+        warmth.contact(MINUTE, None, i % 60 != 0, now);
+    }
+    let longest = warmth.longest(now).as_secs();
+    assert!((65..80).contains(&longest), "{longest}");
 }
