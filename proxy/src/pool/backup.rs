@@ -111,7 +111,7 @@ impl Backup {
     /// Whether instances that did not answer may still be found: not after
     /// several rounds in a row in which no second one was to be had.
     pub fn can_search(&self) -> bool {
-        self.failures < HOPELESS
+        self.settings.standby && self.failures < HOPELESS
     }
 
     /// The round is over. `searching`: an instance is absent that may hold what

@@ -137,6 +137,8 @@ pub struct Link {
 struct Out {
     queue: SendQueue,
     socket: Option<Arc<Writer>>,
+    /// Goodbye-ok is in the queue: nothing may follow it.
+    is_last: bool,
 }
 
 impl Out {
@@ -211,6 +213,7 @@ impl Link {
             out: Mutex::new(Out {
                 queue: SendQueue::default(),
                 socket: Some(Arc::new(socket)),
+                is_last: false,
             }),
             unsent: Notify::new(),
             room: Notify::new(),
@@ -258,9 +261,10 @@ impl Link {
     /// false if the link has ended. For control frames: others ask for room first.
     fn push(&self, request: u32, message: &Message, payload: Bytes, pace: Pace) -> bool {
         let mut out = self.out.lock();
-        if out.socket.is_none() {
+        if out.socket.is_none() || out.is_last {
             return false;
         }
+        out.is_last = *message == Message::GoodbyeOk;
         let was_written = out.is_written();
         out.queue.push(request, message, payload);
         // behind others it is the task's turn; an error shows there, too

@@ -278,7 +278,7 @@ impl Node {
     /// Instances that did not answer lately, may come back, and may then hold what
     /// the present one does not.
     pub fn absent_instances(&self) -> usize {
-        self.absent_instances_but(None)
+        self.inner.lock().instances.absent()
     }
 
     pub(super) fn met(&self, about: About) -> Contact {

@@ -548,7 +548,7 @@ impl ObjectReader {
         let sought: Vec<(usize, &Arc<Node>)> = missing
             .into_iter()
             .filter_map(|i| Some((i, self.node(i)?)))
-            .filter(|(_, node)| node.absent_instances() > 0)
+            .filter(|(_, node)| node.sought_instances(None) > 0)
             .collect();
         let pool = self.store.pool.clone();
         let deadline = Instant::now() + self.store.settings.patience;
@@ -573,7 +573,7 @@ impl ObjectReader {
     /// All was read: what was found missing on the way is repaired, unless it may
     /// be on an instance that did not answer: then a round finds out.
     fn finish(&mut self) {
-        let is_lost = |i: &usize| self.node(*i).is_none_or(|n| n.absent_instances() == 0);
+        let is_lost = |i: &usize| self.node(*i).is_none_or(|n| n.sought_instances(None) == 0);
         let missing: Vec<usize> = self.failed(Failure::Missing).filter(is_lost).collect();
         if missing.is_empty() {
             return;

@@ -200,7 +200,7 @@ impl Store {
     /// another that has them: the next round finds it, or gives it up.
     fn note_lost(&self, round: &Round, lost: &[Expected]) {
         let second = round.second.as_ref().map(|s| s.instance);
-        if lost.is_empty() || round.node.absent_instances_but(second) > 0 {
+        if lost.is_empty() || round.node.sought_instances(second) > 0 {
             return;
         }
         tracing::info!(node = %round.node.id, chunks = lost.len(), "chunks are lost");

@@ -144,8 +144,9 @@ impl Node {
         self.inner.lock().backup.rounds()
     }
 
-    /// Instances that may hold what neither the one that serves does, nor this.
-    pub fn absent_instances_but(&self, second: Option<InstanceId>) -> usize {
+    /// Instances that rounds may yet find, and that may hold what neither the one
+    /// that serves does, nor this one.
+    pub fn sought_instances(&self, second: Option<InstanceId>) -> usize {
         let inner = self.inner.lock();
         if inner.backup.can_search() {
             inner.instances.absent_but(second)
