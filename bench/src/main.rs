@@ -16,6 +16,7 @@ mod load;
 mod measure;
 mod pool;
 mod procfs;
+mod recover;
 mod reply;
 mod report;
 mod server;
@@ -48,6 +49,8 @@ enum Command {
     Compare(compare::Args),
     /// Do harm to scatterhoard under load, and check every byte that it answers.
     Chaos(chaos::Args),
+    /// Fill scatterhoard with small objects, kill it, and tell how soon it is ready again.
+    Recover(recover::Args),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +68,7 @@ fn run(command: Command) -> Result<()> {
         Command::Load(args) => client_runtime(args.plan.threads)?.block_on(load::run(args)),
         Command::Compare(args) => client_runtime(args.threads)?.block_on(compare::run(args)),
         Command::Chaos(args) => client_runtime(1)?.block_on(chaos::run(args)),
+        Command::Recover(args) => client_runtime(1)?.block_on(recover::run(args)),
     }
 }
 

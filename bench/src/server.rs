@@ -265,3 +265,14 @@ fn log_path(folder: &TempDir) -> PathBuf {
 pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
+
+/// A program of this project, as named or the one that was built beside this one.
+pub(crate) fn program(named: Option<&Path>, name: &str) -> Result<PathBuf> {
+    match named {
+        // It runs in a folder of its own: a relative path would miss.
+        Some(path) => path
+            .canonicalize()
+            .with_context(|| format!("{} is not there", path.display())),
+        None => Ok(std::env::current_exe()?.with_file_name(name)),
+    }
+}

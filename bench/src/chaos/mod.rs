@@ -8,7 +8,7 @@ mod burst;
 mod client;
 mod losses;
 mod model;
-mod platform;
+pub(crate) mod platform;
 mod report;
 mod schedule;
 mod tally;
@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::pool::{Ack, Pool};
+use crate::server;
 use client::{Client, Shared, lock};
 use platform::Platform;
 use report::Report;
@@ -245,8 +246,8 @@ impl Args {
             );
             return Ok(World::of_others(platform, parity, rng));
         }
-        let program = beside(self.scatterhoard.as_deref(), "scatterhoard")?;
-        let lambda = beside(self.local_lambda.as_deref(), "local-lambda")?;
+        let program = server::program(self.scatterhoard.as_deref(), "scatterhoard")?;
+        let lambda = server::program(self.local_lambda.as_deref(), "local-lambda")?;
         let platform = Platform::start(&lambda, &program, &self.pool)?;
         let mut pool = self.pool.clone();
         if self.quick {
@@ -283,16 +284,5 @@ impl Args {
             fault: ms(3000),
             recovery: ms(1500),
         }
-    }
-}
-
-/// A program of this project, as named or the one that was built beside this one.
-fn beside(named: Option<&std::path::Path>, name: &str) -> Result<PathBuf> {
-    match named {
-        // It runs in a folder of its own: a relative path would miss.
-        Some(path) => path
-            .canonicalize()
-            .with_context(|| format!("{} is not there", path.display())),
-        None => Ok(std::env::current_exe()?.with_file_name(name)),
     }
 }

@@ -19,10 +19,10 @@ use crate::pool::Pool;
 
 /// Short, so that nodes return and are invoked again within a run.
 const FUNCTION_TIMEOUT: Duration = Duration::from_secs(60);
-pub(super) const NO_FAULTS: &str = "{}";
+pub(crate) const NO_FAULTS: &str = "{}";
 
 /// A running local-lambda; killed when dropped, if it is ours.
-pub(super) struct Platform {
+pub(crate) struct Platform {
     address: String,
     /// Only to end with this.
     _process: Option<Process>,
@@ -35,16 +35,16 @@ struct Process {
 
 /// A process of the platform's.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Instance {
-    pub(super) function: String,
-    pub(super) pid: Option<u32>,
-    pub(super) state: String,
-    pub(super) frozen: bool,
+pub(crate) struct Instance {
+    pub(crate) function: String,
+    pub(crate) pid: Option<u32>,
+    pub(crate) state: String,
+    pub(crate) frozen: bool,
 }
 
 impl Platform {
     /// Starts `program` with functions that run `node_program` as nodes.
-    pub(super) fn start(program: &Path, node_program: &Path, pool: &Pool) -> Result<Self> {
+    pub(crate) fn start(program: &Path, node_program: &Path, pool: &Pool) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("local-lambda.toml");
         fs::write(&config, configuration(node_program, pool))?;
@@ -79,26 +79,26 @@ impl Platform {
     }
 
     /// One that runs already, by its URL.
-    pub(super) fn at(url: &str) -> Result<Self> {
+    pub(crate) fn at(url: &str) -> Result<Self> {
         Ok(Self {
             address: host_and_port(url)?,
             _process: None,
         })
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// The instances that have a process.
-    pub(super) async fn instances(&self) -> Result<Vec<Instance>> {
+    pub(crate) async fn instances(&self) -> Result<Vec<Instance>> {
         let text = admin::request(&self.address, "GET", "/_local/instances", "").await?;
         let all: Vec<Instance> = serde_json::from_str(&text)?;
         Ok(all.into_iter().filter(|i| i.pid.is_some()).collect())
     }
 
     /// What goes wrong from now on: JSON as in local-lambda's README.
-    pub(super) async fn set_faults(&self, faults: &str) -> Result<()> {
+    pub(crate) async fn set_faults(&self, faults: &str) -> Result<()> {
         admin::request(&self.address, "PUT", "/_local/faults", faults).await?;
         Ok(())
     }
@@ -106,12 +106,12 @@ impl Platform {
 
 impl Instance {
     /// Whether it works for an invocation at the moment.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.state == "busy" && !self.frozen
     }
 
     /// False if it has ended already.
-    pub(super) fn signal(&self, signal: Signal) -> Result<bool> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<bool> {
         let pid = self.pid.context("it has no process")?;
         match kill(Pid::from_raw(i32::try_from(pid)?), signal) {
             Ok(()) => Ok(true),

@@ -21,6 +21,8 @@ use crate::server::{Proxy, Server};
 /// Share of the nodes that a burst kills.
 const BURST: f64 = 0.3;
 const EVICTED: &str = "scatterhoard_evicted_objects_total";
+/// Longest time that a proxy goes on to wait for a node that stopped.
+const GIVEN_UP_WITHIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How to start a proxy again.
@@ -169,7 +171,7 @@ impl World {
         first.signal(Signal::SIGSTOP)?;
         let began = Instant::now();
         // As long as it takes, within reason: the proxy must give the first one up.
-        let limit = strike.lasts.max(Duration::from_secs(8));
+        let limit = strike.lasts.max(GIVEN_UP_WITHIN);
         let mut twins = vec![first.clone()];
         while twins.len() < 2 && began.elapsed() < limit {
             sleep(LOOK_EVERY).await;
