@@ -21,6 +21,8 @@ pub(super) const LARGEST: usize = 10_000_000;
 /// An operation that takes longer has hung.
 const PATIENCE: Duration = Duration::from_secs(60);
 const RECONNECT_EVERY: Duration = Duration::from_millis(20);
+/// Who is refused does not ask again at once.
+const AFTER_REFUSAL: Duration = Duration::from_millis(5);
 
 /// What clients and faults share.
 pub(super) struct Shared {
@@ -31,6 +33,8 @@ pub(super) struct Shared {
     pub(super) tally: Mutex<Tally>,
     pub(super) phase: Mutex<String>,
     pub(super) stopped: AtomicBool,
+    /// Clients wait: nodes fall asleep.
+    pub(super) paused: AtomicBool,
     started: Instant,
     prefix: String,
 }
@@ -50,6 +54,7 @@ impl Shared {
             tally: Mutex::default(),
             phase: Mutex::new("quiet".to_owned()),
             stopped: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             started: Instant::now(),
             prefix: format!("chaos:{seed}"),
         }
@@ -73,6 +78,7 @@ impl Shared {
 pub(super) struct Client<'a> {
     shared: &'a Shared,
     connection: Option<Connection>,
+    was_refused: bool,
 }
 
 /// Why an operation brought no answer to judge.
@@ -88,6 +94,7 @@ impl<'a> Client<'a> {
         Self {
             shared,
             connection: None,
+            was_refused: false,
         }
     }
 
@@ -100,6 +107,13 @@ impl<'a> Client<'a> {
     ) -> Result<()> {
         let count = self.shared.keys.len();
         while !self.shared.stopped.load(Ordering::Relaxed) {
+            if self.shared.paused.load(Ordering::Relaxed) {
+                sleep(RECONNECT_EVERY).await;
+                continue;
+            }
+            if std::mem::take(&mut self.was_refused) {
+                sleep(AFTER_REFUSAL).await;
+            }
             let own = rng.random_range(0..count / clients) * clients + index;
             match rng.random_range(0..100) {
                 0..58 => self.get(rng.random_range(0..count)).await?,
@@ -240,6 +254,7 @@ impl<'a> Client<'a> {
         match failure {
             Failure::Refused(kind) => {
                 self.connection = connection;
+                self.was_refused = true;
                 tally.failed(phase, op, &kind)
             }
             Failure::Broken(how) => tally.failed(phase, op, how),

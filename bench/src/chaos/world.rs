@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -23,6 +24,8 @@ const BURST: f64 = 0.3;
 const EVICTED: &str = "scatterhoard_evicted_objects_total";
 /// Longest time that a proxy goes on to wait for a node that stopped.
 const GIVEN_UP_WITHIN: Duration = Duration::from_secs(20);
+/// Several times as long as idle nodes are held by default.
+const FALL_ASLEEP_WITHIN: Duration = Duration::from_millis(800);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How to start a proxy again.
@@ -98,14 +101,14 @@ impl World {
                 } else {
                     "close-connection"
                 };
-                self.with_faults(&format!(r#"{{"down":"{how}"}}"#), strike)
-                    .await?;
-                Ok(how.to_owned())
+                let faults = format!(r#"{{"down":"{how}"}}"#);
+                let nodes = self.with_faults(&faults, strike, shared).await?;
+                Ok(format!("{how}, nodes {nodes}"))
             }
             Fault::Throttle => {
                 let rules = r#"{"rules":[{"kind":"throttle","when":{"fraction":0.9}}]}"#;
-                self.with_faults(rules, strike).await?;
-                Ok("90 % of invokes".to_owned())
+                let nodes = self.with_faults(rules, strike, shared).await?;
+                Ok(format!("90 % of invokes, nodes {nodes}"))
             }
             Fault::Proxy => self.restart_proxy(strike, shared).await,
         }
@@ -188,11 +191,24 @@ impl World {
         Ok(format!("{} of {}", twins.len(), first.function))
     }
 
-    async fn with_faults(&self, faults: &str, strike: &Strike) -> Result<()> {
+    /// Half of the times nodes have fallen asleep before clients need them.
+    async fn with_faults(
+        &self,
+        faults: &str,
+        strike: &Strike,
+        shared: &Shared,
+    ) -> Result<&'static str> {
         let platform = self.platform()?;
+        let asleep = ((strike.dose * 4.0) as u32).is_multiple_of(2);
         platform.set_faults(faults).await?;
+        if asleep {
+            shared.paused.store(true, Ordering::Relaxed);
+            sleep(FALL_ASLEEP_WITHIN).await;
+            shared.paused.store(false, Ordering::Relaxed);
+        }
         sleep(strike.lasts).await;
-        platform.set_faults(NO_FAULTS).await
+        platform.set_faults(NO_FAULTS).await?;
+        Ok(if asleep { "asleep" } else { "awake" })
     }
 
     async fn restart_proxy(&mut self, strike: &Strike, shared: &Shared) -> Result<String> {
