@@ -76,7 +76,7 @@ impl Report {
 
     fn text(&self) -> String {
         let mut lines = vec![format!(
-            "{:<12} {:>7} {:>7} {:>8} {:>8} {:>6} {:>11} {:>7} {:>6}  {:>17}  {:>17}  {:>17}",
+            "{:<12} {:>7} {:>7} {:>8} {:>8} {:>6} {:>11} {:>7} {:>6}  {:>22}  {:>22}  {:>22}",
             "phase",
             "strikes",
             "s",
@@ -86,9 +86,9 @@ impl Report {
             "unexplained",
             "stale",
             "wrong",
-            "GET p50, p99 ms",
-            "SET p50, p99 ms",
-            "DEL p50, p99 ms"
+            "GET p50, p99, max ms",
+            "SET p50, p99, max ms",
+            "DEL p50, p99, max ms"
         )];
         let all = self
             .phases
@@ -148,7 +148,7 @@ impl Report {
 
 fn line(name: &str, counts: &Counts) -> String {
     let latency = |op| match counts.latency_ms.get(&op) {
-        Some([p50, p99]) => format!("{p50:>8.1} {p99:>8.1}"),
+        Some([p50, p99, longest]) => format!("{p50:>6.1} {p99:>7.1} {longest:>7.0}"),
         None => String::new(),
     };
     format!(

@@ -72,7 +72,8 @@ pub(super) struct Counts {
     pub(super) wrong_bytes: u64,
     pub(super) stale_values: u64,
     pub(super) errors: BTreeMap<String, u64>,
-    pub(super) latency_ms: BTreeMap<Op, [f64; 2]>,
+    /// p50, p99 and the longest: what hangs hides others, and shows in no quantile.
+    pub(super) latency_ms: BTreeMap<Op, [f64; 3]>,
 }
 
 impl Phase {
@@ -115,7 +116,7 @@ impl Phase {
 
     pub(super) fn counts(&self) -> Counts {
         let quantiles = |histogram: &Histogram<u64>| {
-            [0.5, 0.99].map(|q| histogram.value_at_quantile(q) as f64 / 1e6)
+            [0.5, 0.99, 1.0].map(|q| histogram.value_at_quantile(q) as f64 / 1e6)
         };
         Counts {
             strikes: self.strikes,
