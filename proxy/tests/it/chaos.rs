@@ -29,8 +29,8 @@ pub(crate) const NODE_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) const READ_BOUND: Duration = Duration::from_millis(1500);
 /// A write waits once for a node that it was about to use.
 pub(crate) const WRITE_BOUND: Duration = Duration::from_millis(2 * 2000 + 2000);
-/// How long no invocation is taken: longer than a node is waited for. A minute
-/// makes no difference but that to who runs the tests.
+/// How long no invocation is taken: longer than a node is waited for. 40 s pass,
+/// too; nobody stays awake beyond 50 s, when functions here have to return.
 const DOWN_FOR: Duration = Duration::from_secs(6);
 pub(crate) const RECOVERS_WITHIN: Duration = Duration::from_secs(30);
 
