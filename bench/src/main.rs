@@ -7,6 +7,7 @@
 
 mod admin;
 mod bodies;
+mod chaos;
 mod client;
 mod compare;
 mod goals;
@@ -15,6 +16,7 @@ mod load;
 mod measure;
 mod pool;
 mod procfs;
+mod recover;
 mod reply;
 mod report;
 mod server;
@@ -45,6 +47,10 @@ enum Command {
     /// Start scatterhoard on free loopback ports and compare it: with redis-server, or with
     /// itself in other circumstances.
     Compare(compare::Args),
+    /// Do harm to scatterhoard under load, and check every byte that it answers.
+    Chaos(chaos::Args),
+    /// Fill scatterhoard with small objects, kill it, and tell how soon it is ready again.
+    Recover(recover::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +67,8 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Load(args) => client_runtime(args.plan.threads)?.block_on(load::run(args)),
         Command::Compare(args) => client_runtime(args.threads)?.block_on(compare::run(args)),
+        Command::Chaos(args) => client_runtime(1)?.block_on(chaos::run(args)),
+        Command::Recover(args) => client_runtime(1)?.block_on(recover::run(args)),
     }
 }
 

@@ -70,32 +70,56 @@ pub(crate) async fn start_scatterhoard(
     hot_tier_mb: u32,
     ack: Ack,
 ) -> Result<Server> {
-    let folder = tempfile::tempdir()?;
-    let (port, admin_port) = (free_port()?, free_port()?);
-    let mut arguments: Vec<OsString> = vec!["serve".into()];
-    let mut option = |name: &str, value: String| {
-        arguments.extend([OsString::from(name), OsString::from(value)]);
-    };
-    option("--listen", format!("127.0.0.1:{port}"));
-    option("--admin", format!("127.0.0.1:{admin_port}"));
-    option("--nodes", pool.nodes.to_string());
-    option("--node-memory-mb", pool.node_memory_mb.to_string());
-    option("--data-parity", pool.data_parity.to_string());
-    option("--hot-tier-mb", hot_tier_mb.to_string());
-    option("--ack", ack.name().to_owned());
-    arguments.extend(pool.extra.iter().cloned());
-    let name = match ack {
-        Ack::Quorum => "scatterhoard",
-        Ack::Proxy => "scatterhoard ack=proxy",
-    };
-    let mut server = start(name, program, &arguments, port, folder)
-        .await
-        .with_context(|| {
-            "cannot start scatterhoard: build it with `cargo build --release`, \
-         or name it with --scatterhoard PATH"
-        })?;
-    server.admin = Some(format!("127.0.0.1:{admin_port}"));
-    Ok(server)
+    Proxy::new(pool, hot_tier_mb, ack)?.start(program).await
+}
+
+/// How scatterhoard is to be started, on ports that stay the same from one start to the next.
+pub(crate) struct Proxy {
+    name: &'static str,
+    port: u16,
+    admin_port: u16,
+    pub(crate) arguments: Vec<OsString>,
+}
+
+impl Proxy {
+    pub(crate) fn new(pool: &Pool, hot_tier_mb: u32, ack: Ack) -> Result<Self> {
+        let (port, admin_port) = (free_port()?, free_port()?);
+        let mut arguments: Vec<OsString> = vec!["serve".into()];
+        let mut option = |name: &str, value: String| {
+            arguments.extend([OsString::from(name), OsString::from(value)]);
+        };
+        option("--listen", format!("127.0.0.1:{port}"));
+        option("--admin", format!("127.0.0.1:{admin_port}"));
+        option("--nodes", pool.nodes.to_string());
+        option("--node-memory-mb", pool.node_memory_mb.to_string());
+        option("--data-parity", pool.data_parity.to_string());
+        option("--hot-tier-mb", hot_tier_mb.to_string());
+        option("--ack", ack.name().to_owned());
+        arguments.extend(pool.extra.iter().cloned());
+        let name = match ack {
+            Ack::Quorum => "scatterhoard",
+            Ack::Proxy => "scatterhoard ack=proxy",
+        };
+        Ok(Self {
+            name,
+            port,
+            admin_port,
+            arguments,
+        })
+    }
+
+    /// Starts it; ready when this returns.
+    pub(crate) async fn start(&self, program: &Path) -> Result<Server> {
+        let folder = tempfile::tempdir()?;
+        let mut server = start(self.name, program, &self.arguments, self.port, folder)
+            .await
+            .with_context(|| {
+                "cannot start scatterhoard: build it with `cargo build --release`, \
+                 or name it with --scatterhoard PATH"
+            })?;
+        server.admin = Some(format!("127.0.0.1:{}", self.admin_port));
+        Ok(server)
+    }
 }
 
 async fn start(
@@ -250,4 +274,15 @@ fn log_path(folder: &TempDir) -> PathBuf {
 /// start alike. Whoever takes it in between makes the start fail, visibly.
 pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// A program of this project, as named or the one that was built beside this one.
+pub(crate) fn program(named: Option<&Path>, name: &str) -> Result<PathBuf> {
+    match named {
+        // It runs in a folder of its own: a relative path would miss.
+        Some(path) => path
+            .canonicalize()
+            .with_context(|| format!("{} is not there", path.display())),
+        None => Ok(std::env::current_exe()?.with_file_name(name)),
+    }
 }

@@ -10,7 +10,7 @@ mod tls;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -19,6 +19,7 @@ use crate::keys::Verify;
 use crate::load::{Output, Plan};
 use crate::pool::Pool;
 use crate::report::{Report, Row};
+use crate::server;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -120,14 +121,7 @@ impl Args {
     }
 
     fn program(&self) -> Result<PathBuf> {
-        if let Some(path) = &self.scatterhoard {
-            // The server runs in a folder of its own: a relative path would miss.
-            return path
-                .canonicalize()
-                .with_context(|| format!("--scatterhoard {}", path.display()));
-        }
-        let own = std::env::current_exe()?;
-        Ok(own.with_file_name("scatterhoard"))
+        server::program(self.scatterhoard.as_deref(), "scatterhoard")
     }
 
     fn plan(&self, clients: usize) -> Plan {

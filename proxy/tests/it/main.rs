@@ -23,6 +23,8 @@ mod server;
 
 mod bad_clients;
 mod bad_nodes;
+mod chaos;
+mod cut;
 mod endpoint;
 mod handover;
 mod memory;

@@ -132,14 +132,20 @@ struct Belief {
     in_doubt: Option<Option<Vec<u8>>>,
 }
 
+/// How often the proxy is killed, unless the variable of this name says another
+/// number.
+const KILLS: usize = 6;
+const KILLS_VARIABLE: &str = "SCATTERHOARD_TEST_KILLS";
+
 #[test]
 fn killed_again_and_again_under_load_it_forgets_nothing() {
     const WRITERS: usize = 4;
     const KEYS: usize = 12;
+    let kills = std::env::var(KILLS_VARIABLE).map_or(KILLS, |text| text.parse().unwrap());
     let platform = Platform::start(NODES);
     let folder = tempfile::tempdir().unwrap();
     let mut beliefs = vec![vec![Belief::default(); KEYS]; WRITERS];
-    for round in 0..6 {
+    for round in 0..kills {
         let ack = if round % 2 == 0 { "quorum" } else { "proxy" };
         let server = proxy(
             &platform,
@@ -193,7 +199,7 @@ fn killed_again_and_again_under_load_it_forgets_nothing() {
                     }
                 });
             }
-            std::thread::sleep(Duration::from_millis(400 + 137 * round as u64));
+            std::thread::sleep(Duration::from_millis(400 + 137 * (round % 6) as u64));
             kill(server);
             stopped.store(true, Ordering::Relaxed);
         });

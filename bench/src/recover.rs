@@ -1,0 +1,217 @@
+//! How soon a proxy that was killed serves again, and how much memory it takes: with its
+//! journal, and as many small objects as are wanted.
+//!
+//! The objects share segments, as small ones do. The platform with its nodes is a process of
+//! its own and goes on. Ready is when PING is answered; the clock starts with the process.
+//! Then the number of keys is compared, and some of the values.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::bodies::Bodies;
+use crate::chaos::platform::Platform;
+use crate::client::Connection;
+use crate::keys::check_stored;
+use crate::pool::{Ack, Pool};
+use crate::procfs;
+use crate::reply::Reply;
+use crate::server::{self, Proxy, Server};
+
+const SEED: u64 = 0x4ec0_7e4d;
+/// Commands sent before their replies are read.
+const PIPELINE: usize = 1000;
+/// One of so many values is read back.
+const READ_ONE_OF: usize = 50;
+/// The journal is forced to the disk every second: that much later all of it is there.
+const SYNCED_AFTER: Duration = Duration::from_secs(2);
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The scatterhoard program [default: the one beside this program].
+    #[arg(long, value_name = "PATH")]
+    scatterhoard: Option<PathBuf>,
+    /// The local-lambda program [default: the one beside this program].
+    #[arg(long, value_name = "PATH")]
+    local_lambda: Option<PathBuf>,
+    #[arg(long, default_value_t = 1_000_000)]
+    objects: usize,
+    /// Length of each value.
+    #[arg(long, default_value_t = 100)]
+    value_bytes: usize,
+    /// How often it is killed and started again.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// More seconds than this until it is ready are a failure.
+    #[arg(long, default_value_t = 10.0)]
+    within_s: f64,
+    #[command(flatten)]
+    pool: Pool,
+    /// Also write all figures to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Figures {
+    objects: usize,
+    value_bytes: usize,
+    fill_s: f64,
+    journal_mb: f64,
+    /// Resident memory of the proxy that wrote it all.
+    filled_rss_mb: f64,
+    ready_s: Vec<f64>,
+    /// Of the last one that was started again: when it was ready, and its largest until then.
+    ready_rss_mb: f64,
+    ready_peak_rss_mb: f64,
+}
+
+pub(crate) async fn run(args: Args) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = recover(&args) => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+async fn recover(args: &Args) -> Result<()> {
+    let program = server::program(args.scatterhoard.as_deref(), "scatterhoard")?;
+    let lambda = server::program(args.local_lambda.as_deref(), "local-lambda")?;
+    let platform = Platform::start(&lambda, &program, &args.pool)?;
+    let data = tempfile::tempdir()?;
+    let mut proxy = Proxy::new(&args.pool, 0, Ack::Quorum)?;
+    proxy.arguments.extend([
+        "--lambda-endpoint".into(),
+        platform.url().into(),
+        "--data-dir".into(),
+        data.path().into(),
+    ]);
+    let bodies = Bodies::new(args.value_bytes, SEED);
+    let mut figures = Figures {
+        objects: args.objects,
+        value_bytes: args.value_bytes,
+        ..Figures::default()
+    };
+    let mut server = proxy.start(&program).await?;
+    let filled = fill(args, &server, &bodies).await;
+    figures.fill_s = server.explain(filled)?.as_secs_f64();
+    tokio::time::sleep(SYNCED_AFTER).await;
+    figures.filled_rss_mb = rss_mb(procfs::rss_kib(server.pid()));
+    figures.journal_mb = folder_bytes(data.path())? as f64 / 1e6;
+    for _ in 0..args.rounds {
+        // Dropped, it is killed.
+        drop(server);
+        let began = Instant::now();
+        server = proxy.start(&program).await?;
+        figures.ready_s.push(began.elapsed().as_secs_f64());
+        figures.ready_rss_mb = rss_mb(procfs::rss_kib(server.pid()));
+        figures.ready_peak_rss_mb = rss_mb(procfs::peak_rss_kib(server.pid()));
+        let checked = check(args, &server, &bodies).await;
+        server.explain(checked)?;
+    }
+    server.stop().await?;
+    figures.publish(args)
+}
+
+fn key(number: usize) -> Vec<u8> {
+    format!("recover:{number:09}").into_bytes()
+}
+
+async fn fill(args: &Args, server: &Server, bodies: &Bodies) -> Result<Duration> {
+    let began = Instant::now();
+    let mut connection = Connection::open(&server.target.address, PIPELINE, 0).await?;
+    let all: Vec<usize> = (0..args.objects).collect();
+    for batch in all.chunks(PIPELINE) {
+        for &number in batch {
+            let body = bodies.body(number, 0, args.value_bytes);
+            connection.push(&[b"SET", &key(number), body])?;
+        }
+        connection.exchange(batch.len()).await?;
+        (0..batch.len()).try_for_each(|i| check_stored(connection.reply(i)))?;
+    }
+    Ok(began.elapsed())
+}
+
+/// All keys are there, and some values as they were.
+async fn check(args: &Args, server: &Server, bodies: &Bodies) -> Result<()> {
+    let mut connection = Connection::open(&server.target.address, PIPELINE, 0).await?;
+    connection.push(&[b"DBSIZE"])?;
+    connection.exchange(1).await?;
+    let objects = args.objects.to_string();
+    let counted = connection.reply(0);
+    ensure!(
+        counted == Some(Reply::Line(objects.as_bytes())),
+        "DBSIZE: {counted:?} instead of {objects}"
+    );
+    let some: Vec<usize> = (0..args.objects).step_by(READ_ONE_OF).collect();
+    for batch in some.chunks(PIPELINE) {
+        for &number in batch {
+            connection.push(&[b"GET", &key(number)])?;
+        }
+        connection.exchange(batch.len()).await?;
+        for (i, &number) in batch.iter().enumerate() {
+            let body = bodies.body(number, 0, args.value_bytes);
+            let read = connection.reply(i);
+            ensure!(
+                read == Some(Reply::Bulk(body)),
+                "GET of object {number}: WRONG BYTES or none: {read:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn rss_mb(kib: Option<u64>) -> f64 {
+    kib.unwrap_or(0) as f64 * 1024.0 / 1e6
+}
+
+/// What all files in it take on the disk.
+fn folder_bytes(folder: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt;
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() {
+            folder_bytes(&entry.path())?
+        } else {
+            metadata.blocks() * 512
+        };
+    }
+    Ok(bytes)
+}
+
+impl Figures {
+    fn publish(&self, args: &Args) -> Result<()> {
+        let longest = self.ready_s.iter().copied().fold(0.0, f64::max);
+        let all: Vec<String> = self.ready_s.iter().map(|s| format!("{s:.2}")).collect();
+        println!(
+            "{} objects of {} bytes, written in {:.1} s; journal {:.0} MB, proxy {:.0} MB\n\
+             killed {} times: ready after {} s; then {:.0} MB, {:.0} MB at most",
+            self.objects,
+            self.value_bytes,
+            self.fill_s,
+            self.journal_mb,
+            self.filled_rss_mb,
+            self.ready_s.len(),
+            all.join(", "),
+            self.ready_rss_mb,
+            self.ready_peak_rss_mb,
+        );
+        if let Some(path) = &args.json {
+            fs::write(path, serde_json::to_vec_pretty(self)?)
+                .with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        ensure!(
+            longest <= args.within_s,
+            "{longest:.1} s until it was ready; {} s are allowed",
+            args.within_s
+        );
+        Ok(())
+    }
+}
