@@ -334,6 +334,9 @@ impl Config {
     }
 }
 
+/// A link on which nothing is asked for longer looks like one whose node is mute.
+const LONGEST_LINGER: Duration = Duration::from_secs(2);
+
 /// Break-even by the prices and what a saved wait is worth, and the bounds that
 /// were set on it.
 fn linger_settings(
@@ -353,10 +356,8 @@ fn linger_settings(
         usd_per_request: linger::USD_PER_REQUEST,
         usd_per_wait: per_million / 1e6,
     };
-    let break_even = match options.linger_max_ms {
-        Some(most) => costs.break_even().min(millis(most)),
-        None => costs.break_even(),
-    };
+    let most = options.linger_max_ms.map_or(LONGEST_LINGER, millis);
+    let break_even = costs.break_even().min(most);
     let least = match options.linger_ms {
         Some(least) => millis(least),
         None => millis(10).min(break_even),

@@ -124,7 +124,7 @@ options! {
     /// invocation is held for what that and the request price buy [default: 1.5; 15 for local ones]
     #[arg(long, env = "SCATTERHOARD_INVOKE_WAIT_USD_PER_MILLION", value_name = "USD")]
     invoke_wait_usd_per_million: f64,
-    /// At most, whatever invokes cost, in ms [default: no limit]
+    /// At most, whatever invokes cost, in ms [default: 2000]
     #[arg(long, env = "SCATTERHOARD_LINGER_MAX_MS", value_name = "MS")]
     linger_max_ms: u64,
     /// Longest silence before a node is pinged, in s, until the pool knows better

@@ -47,7 +47,8 @@ fn values_of_all_sizes_survive_two_lost_nodes() {
     });
     verify();
     // none but those of the killed nodes
-    assert!(server.metric("scatterhoard_links_lost_total") <= 2.0);
+    let lost = server.metric("scatterhoard_links_lost_total");
+    assert!(lost <= 2.0, "{lost}: {}", server.log());
     server.stop();
 }
 
