@@ -1,5 +1,7 @@
 //! What a node should hold, by the index.
 
+use std::collections::HashSet;
+
 use scatterhoard_wire::{ChunkDescriptor, NodeId, WriteId};
 
 use super::{KeyRef, Keyspace};
@@ -51,11 +53,31 @@ impl Keyspace {
             let held = (0..object.chunks()).filter(|i| object.node(*i) == Some(node));
             expected.extend(held.map(|index| Expected {
                 chunk: object.descriptor(index),
-                idleness: self.recency.idleness(slot).max(1),
+                idleness: self.recency.idleness(slot).saturating_add(1),
                 slot: u32::try_from(i).ok(),
             }));
         }
         (end < self.slots.len()).then_some(StockCursor(end))
+    }
+
+    /// Goes on with a walk that takes what keys name out of `suspects`.
+    pub fn unsuspect(
+        &self,
+        cursor: StockCursor,
+        count: usize,
+        suspects: &mut HashSet<WriteId>,
+    ) -> Option<StockCursor> {
+        let start = cursor.0.min(self.slots.len());
+        let end = start.saturating_add(count).min(self.slots.len());
+        for slot in self.slots[start..end].iter().flatten() {
+            suspects.remove(&slot.object.write_id);
+        }
+        (end < self.slots.len()).then_some(StockCursor(end))
+    }
+
+    /// Whether a reader holds this write, or it is a segment.
+    pub fn is_held(&self, write_id: WriteId) -> bool {
+        self.pins.contains_key(&write_id) || self.segments.object(write_id).is_some()
     }
 
     /// A key by which the chunk's object can be found, if it still is where it

@@ -66,7 +66,7 @@ fn a_pinned_object_is_freed_by_its_last_reader() {
     put(&mut k, b"a", 2);
     k.unpin(id);
     assert!(freed(&mut k).is_empty());
-    assert!(k.live_write_ids().contains(&id));
+    assert!(k.is_held(id));
     k.unpin(id);
     assert_eq!(freed(&mut k), [1]);
 }
@@ -251,7 +251,7 @@ fn a_segment_is_freed_with_its_last_value() {
     k.age_sparse();
     assert_eq!(k.take_sparse(), Some(object(10, 1).write_id));
     assert_eq!(k.members(a.place().unwrap().segment).len(), 1);
-    assert!(k.live_write_ids().contains(&object(10, 1).write_id));
+    assert!(k.is_held(object(10, 1).write_id));
     // a reader keeps all of it
     k.pin(source.write_id);
     k.remove(at(b"a"), 0);
@@ -324,4 +324,46 @@ fn a_segment_goes_when_half_of_its_values_would() {
     assert_eq!(evict(&mut k, &mut rng), 0);
     k.set_expiry(at(b"y"), Some(100), 0);
     assert_eq!(evict(&mut k, &mut rng), 2);
+}
+
+#[test]
+fn what_a_node_should_hold_is_found_and_nothing_that_is_named_is_suspect() {
+    let mut k = Keyspace::default();
+    for counter in 1..=50u64 {
+        put(&mut k, &counter.to_le_bytes(), counter);
+    }
+    k.remove(at(&7u64.to_le_bytes()), 0);
+    put(&mut k, &8u64.to_le_bytes(), 60);
+    k.get(at(&9u64.to_le_bytes()), 0);
+    let walk = |k: &Keyspace, node| {
+        let (mut expected, mut cursor) = (Vec::new(), Some(StockCursor::default()));
+        while let Some(at) = cursor {
+            cursor = k.expected_on(NodeId(node), at, 7, &mut expected);
+        }
+        expected.sort_unstable_by_key(|e| e.idleness);
+        expected
+    };
+    let expected = walk(&k, 2);
+    let ids: Vec<u64> = expected
+        .iter()
+        .map(|e| e.chunk.id.write_id.counter)
+        .collect();
+    assert_eq!(
+        (ids.len(), &ids[..3]),
+        (49, &[9, 60, 50][..]),
+        "the lately used first"
+    );
+    assert!(expected.iter().all(|e| e.chunk.id.index == 2));
+    assert!(walk(&k, 3).is_empty(), "whole copies on three nodes");
+    let (key, _) = k.key_of(&expected[0]).unwrap();
+    assert_eq!(key, at(&9u64.to_le_bytes()));
+    put(&mut k, &9u64.to_le_bytes(), 61);
+    assert!(k.key_of(&expected[0]).is_none(), "written anew");
+    let id = |counter| object(counter, 1).write_id;
+    let mut suspects = HashSet::from([7, 8, 9, 10, 60, 61, 99].map(id));
+    let mut cursor = Some(StockCursor::default());
+    while let Some(at) = cursor {
+        cursor = k.unsuspect(at, 7, &mut suspects);
+    }
+    assert_eq!(suspects, HashSet::from([7, 8, 9, 99].map(id)));
 }

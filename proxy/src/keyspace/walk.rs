@@ -1,9 +1,6 @@
-//! Walks over all slots: SCAN and KEYS, a random key, flushing, taking stock.
-
-use std::collections::HashSet;
+//! Walks over all slots: SCAN and KEYS, a random key, flushing.
 
 use rand::Rng;
-use scatterhoard_wire::WriteId;
 
 use super::{Keyspace, Object};
 
@@ -67,12 +64,5 @@ impl Keyspace {
     pub fn volatile(&self, db: u8) -> u64 {
         let of_db = |(_, i): &&(u64, u32)| self.slot(*i).is_some_and(|s| s.db == db);
         self.expiries.iter().filter(of_db).count() as u64
-    }
-
-    /// Every write id that is named or pinned: all others are garbage.
-    pub fn live_write_ids(&self) -> HashSet<WriteId> {
-        let named = self.slots.iter().flatten().map(|s| s.object.write_id);
-        let pinned = self.deferred.keys().copied();
-        named.chain(pinned).chain(self.segments.ids()).collect()
     }
 }

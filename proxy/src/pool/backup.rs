@@ -24,10 +24,21 @@ pub struct Settings {
 /// much after each further failure.
 const RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(30);
-/// So many failures in a row: the platform gives no second instance.
+/// After so many rounds alone it is clear that the platform gives no second instance.
 const HOPELESS: u32 = 5;
 /// Rounds that search for an absent instance follow each other at this pace.
 const SEARCH: Duration = Duration::from_millis(200);
+
+/// How a round ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// All that was to be done is done.
+    Done,
+    /// No second instance was to be had, although there ought to be one.
+    Alone,
+    /// Interrupted: the next one goes on.
+    BrokenOff,
+}
 
 /// The rounds of one node.
 #[derive(Clone, Debug)]
@@ -39,6 +50,10 @@ pub struct Backup {
     /// Something has to be looked at before the interval is over.
     is_urgent: bool,
     failures: u32,
+    /// Rounds in a row in which no second instance was to be had.
+    alone: u32,
+    /// Urged since the latest failure.
+    urged_anew: bool,
     running: bool,
     ended: u64,
     not_before: Instant,
@@ -56,6 +71,8 @@ impl Backup {
             fresh_bytes: 0,
             is_urgent: false,
             failures: 0,
+            alone: 0,
+            urged_anew: false,
             running: false,
             ended: 0,
             not_before: last,
@@ -76,7 +93,21 @@ impl Backup {
     /// Another instance than before answers, or may have to be found.
     pub fn urge(&mut self) {
         self.is_urgent = true;
-        self.not_before = self.not_before.min(self.attempted + SEARCH);
+        // a new reason shortens the wait after a failure, once
+        if self.failures == 0 || !self.urged_anew {
+            self.urged_anew = self.failures > 0;
+            self.not_before = self.not_before.min(self.attempted + SEARCH);
+        }
+    }
+
+    /// Whether a round is under way.
+    pub fn is_running(&self) -> bool {
+        self.running
+    }
+
+    /// When the latest good round ended.
+    pub fn last(&self) -> Instant {
+        self.last
     }
 
     /// Whether a round is due; it is under way then, until [`Self::ended`].
@@ -111,19 +142,26 @@ impl Backup {
     /// Whether instances that did not answer may still be found: not after
     /// several rounds in a row in which no second one was to be had.
     pub fn can_search(&self) -> bool {
-        self.settings.standby && self.failures < HOPELESS
+        self.settings.standby && self.alone < HOPELESS
     }
 
     /// The round is over. `searching`: an instance is absent that may hold what
     /// is missing.
-    pub fn ended(&mut self, succeeded: bool, searching: bool, now: Instant) {
+    pub fn ended(&mut self, how: Ending, searching: bool, now: Instant) {
         self.running = false;
         self.ended += 1;
         self.attempted = now;
-        if succeeded {
+        self.urged_anew = false;
+        self.alone = match how {
+            Ending::Alone => self.alone.saturating_add(1),
+            Ending::BrokenOff => self.alone,
+            Ending::Done => 0,
+        };
+        if how == Ending::Done {
             self.last = now;
             self.failures = 0;
-            self.is_urgent |= searching;
+            // without a standby there is nobody to be searched for
+            self.is_urgent |= searching && self.settings.standby;
             self.not_before = now + SEARCH;
             return;
         }
@@ -158,11 +196,11 @@ mod tests {
         assert!(b.begin(90 * S, now + 60 * S));
         assert!(!b.begin(S, now + 90 * S), "one at a time");
         b.stored(998);
-        b.ended(true, false, now + 90 * S);
+        b.ended(Ending::Done, false, now + 90 * S);
         assert!(!b.begin(S, now + 100 * S));
         b.stored(2);
         assert!(b.begin(S, now + 101 * S), "also what came during the round");
-        b.ended(true, false, now + 101 * S);
+        b.ended(Ending::Done, false, now + 101 * S);
         b.urge();
         assert!(!b.begin(S, now + 101 * S) && b.begin(S, now + 102 * S));
     }
@@ -173,9 +211,9 @@ mod tests {
         let mut b = backup(now);
         b.urge();
         assert!(b.begin(S, now));
-        b.ended(true, true, now);
+        b.ended(Ending::Done, true, now);
         assert!(b.begin(S, now + SEARCH));
-        b.ended(false, false, now + SEARCH);
+        b.ended(Ending::BrokenOff, false, now + SEARCH);
         let mut at = now + SEARCH;
         let mut pauses = Vec::new();
         for _ in 0..8 {
@@ -184,11 +222,21 @@ mod tests {
                 at += Duration::from_millis(100);
             }
             pauses.push(at - from);
-            b.ended(false, false, at);
+            b.ended(Ending::BrokenOff, false, at);
         }
         assert_eq!(pauses[0], RETRY);
         assert_eq!(pauses[7], MAX_RETRY);
         b.urge();
         assert!(!b.begin(S, at) && b.begin(S, at + SEARCH), "a new reason");
+        let at = at + SEARCH;
+        b.ended(Ending::BrokenOff, false, at);
+        (0..2).for_each(|_| b.urge());
+        assert!(b.begin(S, at + SEARCH));
+        b.ended(Ending::Done, false, at);
+        assert!(b.can_search());
+        for _ in 0..HOPELESS {
+            b.ended(Ending::Alone, true, at);
+        }
+        assert!(!b.can_search());
     }
 }

@@ -89,6 +89,11 @@ impl Instances {
         merged.for_each(|o| o.is_merged = true);
     }
 
+    /// Whether there are others than the current one, so far as is known.
+    pub fn has_others(&self) -> bool {
+        !self.others.is_empty()
+    }
+
     /// How many have been given up so far.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -116,13 +121,17 @@ impl Instances {
         }
     }
 
-    /// An instance answered an invocation beside the current one.
-    pub fn meet_beside(&mut self, id: InstanceId) -> Meeting {
+    /// An instance answered an invocation beside the current one. `all_idle`:
+    /// no other invocation of the function was under way, so any other instance
+    /// could have been chosen.
+    pub fn meet_beside(&mut self, id: InstanceId, all_idle: bool) -> Meeting {
         if self.current == Some(id) {
             return Meeting::Same;
         }
         let was_known = self.take(id);
-        self.miss();
+        if all_idle {
+            self.miss();
+        }
         self.leave_behind(id);
         if was_known {
             Meeting::Back
@@ -184,7 +193,7 @@ mod tests {
     fn what_was_merely_not_chosen_is_never_lost() {
         let mut met = Instances::new(3, true);
         met.meet(A);
-        assert_eq!(met.meet_beside(B), Meeting::Stranger);
+        assert_eq!(met.meet_beside(B, true), Meeting::Stranger);
         assert_eq!((met.absent(), met.absent_but(Some(B))), (1, 0));
         met.merged(B);
         assert_eq!(met.absent(), 0);
@@ -193,7 +202,7 @@ mod tests {
         }
         assert_eq!(met.meet(B), Meeting::Back);
         assert_eq!(met.absent(), 1, "A may hold what came after the round");
-        assert_eq!(met.meet_beside(A), Meeting::Back);
+        assert_eq!(met.meet_beside(A, true), Meeting::Back);
         met.merged(A);
         assert_eq!((met.absent(), met.lost()), (0, 0));
     }
@@ -202,10 +211,13 @@ mod tests {
     fn rounds_that_do_not_reach_it_lose_it() {
         let mut met = Instances::new(3, true);
         met.meet(A);
-        met.meet_beside(B);
+        met.meet_beside(B, true);
         assert_eq!(met.meet(B), Meeting::Back);
         for left in [1, 1, 0] {
-            met.meet_beside(C);
+            for _ in 0..10 {
+                met.meet_beside(C, false);
+            }
+            met.meet_beside(C, true);
             assert_eq!(met.absent_but(Some(C)), left, "A");
         }
         assert_eq!(met.lost(), 1);
@@ -216,8 +228,8 @@ mod tests {
         let mut met = Instances::new(2, true);
         met.assume_unknown();
         assert_eq!((met.meet(A), met.absent()), (Meeting::First, 1));
-        met.meet_beside(B);
-        met.meet_beside(B);
+        met.meet_beside(B, true);
+        met.meet_beside(B, true);
         assert_eq!(met.absent_but(Some(B)), 0);
     }
 

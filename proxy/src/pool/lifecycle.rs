@@ -143,6 +143,9 @@ pub struct Lifecycle {
     silence: Duration,
     /// How long it had been left alone when it was invoked last.
     woken_after: Duration,
+    woken_for: Purpose,
+    /// The latest that was no companion.
+    last_main: InvocationId,
     last_invocation: InvocationId,
 }
 
@@ -159,6 +162,8 @@ impl Lifecycle {
             last_contact,
             silence: settings.warm_interval,
             woken_after: Duration::ZERO,
+            woken_for: Purpose::Warm,
+            last_main: InvocationId(0),
             last_invocation: InvocationId(0),
         }
     }
@@ -202,6 +207,16 @@ impl Lifecycle {
     /// How long it had been left alone when it was invoked last.
     pub fn woken_after(&self) -> Duration {
         self.woken_after
+    }
+
+    /// The latest invocation that was no companion.
+    pub fn last_main(&self) -> InvocationId {
+        self.last_main
+    }
+
+    /// What it was invoked for last.
+    pub fn woken_for(&self) -> Purpose {
+        self.woken_for
     }
 
     /// Whether somebody who wants the link would have it invoked now.
@@ -376,6 +391,8 @@ impl Lifecycle {
         self.last_invocation.0 += 1;
         let invocation = self.last_invocation;
         let deadline = now + self.settings.wake_timeout;
+        self.woken_for = purpose;
+        self.last_main = invocation;
         self.woken_after = now.saturating_duration_since(self.last_contact);
         self.phase = match purpose {
             Purpose::Serve | Purpose::Backup => {

@@ -134,6 +134,11 @@ impl Linger {
         }
     }
 
+    /// When the node was asked last.
+    pub fn last_request(&self) -> Option<Instant> {
+        self.last_request
+    }
+
     /// How long an invocation that begins now is held open after its last
     /// request, in whole milliseconds.
     pub fn hold(&self) -> Duration {

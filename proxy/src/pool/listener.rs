@@ -169,12 +169,17 @@ async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
 
 /// The second instance of a round: nobody but the round asks it.
 async fn run_beside(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
-    let meeting = node.met_beside(hello.instance);
-    tracing::debug!(node = %node.id, instance = %hello.instance, ?meeting, "second instance");
+    let now = Instant::now();
+    let met = node.met_beside(hello.instance, now);
+    if let Some(survived) = met.survived {
+        let mut warmth = pool.warmth.lock();
+        warmth.contact(met.silence, None, survived, now);
+    }
+    tracing::debug!(node = %node.id, instance = %hello.instance, ?met, "second instance");
     let link = Link::new(hello.invocation, guest.writer);
     link.send(&Message::Welcome);
     link.send(&Message::DeleteBelow(pool.floor()));
-    if pool.stop.is_cancelled() || meeting == Meeting::Same {
+    if pool.stop.is_cancelled() || met.meeting == Meeting::Same {
         link.send(&Message::Release);
     }
     node.attach_beside(Second {

@@ -27,7 +27,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -123,6 +123,8 @@ pub struct Pool {
     warmth: Mutex<Warmth>,
     /// Rung when a round may be due before the next tick.
     rounds: Notify,
+    /// Whose turn it is when several are due.
+    next_round: AtomicUsize,
     superseded: watch::Sender<Option<Epoch>>,
     strangers: Strangers,
     tasks: TaskTracker,
@@ -167,6 +169,7 @@ impl Pool {
                 counter: 0,
             }),
             rounds: Notify::new(),
+            next_round: AtomicUsize::new(0),
             superseded: watch::Sender::new(None),
             strangers: Strangers::default(),
             tasks: TaskTracker::new(),
@@ -383,6 +386,11 @@ impl Pool {
         token: Token,
     ) -> Invocation {
         let millis = |d: Duration| u32::try_from(d.as_millis()).unwrap_or(u32::MAX);
+        let linger = match purpose {
+            // until the round lets it go
+            Purpose::Backup => node.hold(Instant::now()).max(rounds::PATIENCE),
+            Purpose::Serve | Purpose::Warm => node.hold(Instant::now()),
+        };
         Invocation {
             version: invoke::VERSION,
             purpose,
@@ -392,7 +400,7 @@ impl Pool {
             node: node.id,
             invocation,
             epoch: Epoch(self.epoch.load(Ordering::Acquire)),
-            linger_ms: millis(node.hold(Instant::now())),
+            linger_ms: millis(linger),
             deadline_margin_ms: millis(self.settings.deadline_margin),
         }
     }
@@ -407,9 +415,11 @@ impl Pool {
         }
         let invocation = self.invocation(&node, id, purpose, token);
         let pool = self.clone();
+        node.call_begins();
         self.tasks.spawn(async move {
             let call = pool.platform.invoke(&node.function, &invocation);
             let result = call.await;
+            node.call_ended();
             pool.tokens.lock().remove(&token);
             pool.returned(&node, id, purpose, result);
         });
@@ -431,10 +441,11 @@ impl Pool {
                 Outcome::Failed
             }
         };
-        let now = Instant::now();
-        let silence = self.warmth.lock().plan(now);
-        node.leave_alone(silence);
         self.drive(node, Event::Returned(id, outcome));
+        if node.sleeps_since(id) {
+            let silence = self.warmth.lock().plan(Instant::now());
+            node.leave_alone(silence);
+        }
     }
 
     fn reported(

@@ -60,6 +60,8 @@ struct Inner {
     /// When the present instance was started, by its own clock, in milliseconds
     /// since 1970; 0: unknown.
     birth_unix_ms: u64,
+    /// Invoke calls that have not returned.
+    calls: u32,
     account: Account,
     garbage: Garbage,
     last_failure: Option<InvokeFailure>,
@@ -152,6 +154,7 @@ impl Node {
             backup,
             bucket: Bucket::new(bucket::Settings::default()),
             birth_unix_ms: 0,
+            calls: 0,
             account: Account::default(),
             garbage: Garbage::default(),
             last_failure: None,
@@ -278,11 +281,31 @@ impl Node {
     /// Instances that did not answer lately, may come back, and may then hold what
     /// the present one does not.
     pub fn absent_instances(&self) -> usize {
-        self.inner.lock().instances.absent()
+        let inner = self.inner.lock();
+        if inner.backup.has_standby() && !inner.backup.can_search() {
+            return 0;
+        }
+        inner.instances.absent()
     }
 
     pub(super) fn met(&self, about: About) -> Contact {
         self.inner.lock().meet(about)
+    }
+
+    /// An invoke call begins.
+    pub(super) fn call_begins(&self) {
+        self.inner.lock().calls += 1;
+    }
+
+    /// It is over.
+    pub(super) fn call_ended(&self) {
+        self.inner.lock().calls -= 1;
+    }
+
+    /// Whether it fell asleep when this invocation returned.
+    pub(super) fn sleeps_since(&self, invocation: InvocationId) -> bool {
+        let inner = self.inner.lock();
+        inner.life.phase() == Phase::Asleep && inner.life.last_main() == invocation
     }
 
     /// The node is left alone for so long from now on, if it sleeps.

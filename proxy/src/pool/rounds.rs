@@ -1,7 +1,10 @@
 //! Rounds: the two instances of a node awake at the same time, so that chunks
 //! can be listed on both and copied from one to the other.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use scatterhoard_wire::{
@@ -14,15 +17,21 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{
     NodeError, Pool,
+    backup::Ending,
     lifecycle::Event,
     link::{Answer, Asker, Link, LinkLost, Pace},
     node::{Node, Second, SecondAccess},
 };
 
-/// A link of a round hears something this often; a node that hears nothing for
-/// its linger time returns.
+/// An instance that was invoked for a round returns when it hears nothing for so
+/// long.
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
+/// A link of a round hears something this often; a node that serves others, too,
+/// returns when it hears nothing for its linger time.
 const KEEP_AWAKE: Duration = Duration::from_millis(3);
 /// Cells of a chunk that are copied at a time.
 const COPY_CELLS: u32 = 4;
@@ -51,48 +60,54 @@ pub struct Round {
     /// The other instance, if the platform gave one.
     pub second: Option<Second>,
     pool: Arc<Pool>,
-    succeeded: bool,
+    began: Instant,
+    how: Ending,
+    is_merged: bool,
+    _awake: AbortOnDropHandle<()>,
 }
 
 impl Round {
-    /// Keeps both instances awake while `work` is done.
-    pub async fn awake<T>(&self, work: impl Future<Output = T>) -> T {
-        let second = self.second.as_ref().map(|s| &s.link);
-        tokio::select! {
-            done = work => done,
-            never = keep_awake([Some(&self.main), second]) => match never {},
-        }
-    }
-
-    /// Whether there is a second instance, if there ought to be.
-    pub fn is_complete(&self) -> bool {
-        self.second.is_some() || !self.pool.has_standbys()
-    }
-
-    /// All that was to be done is done.
-    pub fn succeed(mut self) {
-        self.succeeded = true;
+    /// All that was to be done is done. `is_merged`: the instance that serves has
+    /// all that the other one has.
+    pub fn done(mut self, is_merged: bool) {
+        self.how = match self.second {
+            None if self.pool.has_standbys() => Ending::Alone,
+            _ => Ending::Done,
+        };
+        self.is_merged = is_merged;
     }
 }
 
 impl Drop for Round {
     fn drop(&mut self) {
+        let main = self.main.invocation();
         if let Some(second) = &self.second {
             second.link.send(&Message::Release);
         }
-        let second = self.second.as_ref().map(|s| s.instance);
-        self.node.end_round(self.succeeded, second, Instant::now());
+        if self.node.woken_in_vain(main, self.began) {
+            self.main.send(&Message::Release);
+        }
+        let second = self.second.as_ref().map(|s| (main, s.instance));
+        let merged = second.filter(|_| self.is_merged);
+        self.node.end_round(self.how, merged, Instant::now());
         self.pool.rounds.notify_one();
     }
 }
 
 impl Pool {
-    /// Nodes whose round is due; each of them must be given to
+    /// Nodes whose round is due, in turn; each of them must be given to
     /// [`Self::open_round`].
     pub fn due_rounds(&self, at_most: usize) -> Vec<Arc<Node>> {
         let now = Instant::now();
-        let due = self.nodes.iter().filter(|node| node.begin_round(now));
-        due.take(at_most).cloned().collect()
+        let first = self.next_round.load(Ordering::Relaxed) % self.nodes.len().max(1);
+        let in_turn = self.nodes.iter().cycle().skip(first).take(self.nodes.len());
+        let due = in_turn.filter(|node| node.begin_round(now)).take(at_most);
+        let due: Vec<Arc<Node>> = due.cloned().collect();
+        if let Some(last) = due.last() {
+            let next = usize::from(last.id.0) + 1;
+            self.next_round.store(next, Ordering::Relaxed);
+        }
+        due
     }
 
     /// Returns when a round may be due that was not a moment ago; at the latest
@@ -107,28 +122,36 @@ impl Pool {
         node: Arc<Node>,
         patience: Duration,
     ) -> Result<Round, NodeError> {
-        let deadline = Instant::now() + patience;
+        let began = Instant::now();
+        let deadline = began + patience;
         let opened = async {
             let main = self.link_for(&node, Event::RoundWanted, deadline).await?;
+            let awake = AbortOnDropHandle::new(self.tasks.spawn(keep_awake(vec![main.clone()])));
             if !self.has_standbys() {
-                return Ok((main, None));
+                return Ok((main, None, awake));
             }
-            let second = tokio::select! {
-                second = self.second_link(&node, deadline) => second?,
-                never = keep_awake([Some(&main), None]) => match never {},
-            };
-            Ok((main, second))
+            let second = self.second_link(&node, deadline).await?;
+            let links = vec![Some(main.clone()), second.as_ref().map(|s| s.link.clone())];
+            let both = keep_awake(links.into_iter().flatten().collect());
+            let awake = AbortOnDropHandle::new(self.tasks.spawn(both));
+            Ok((main, second, awake))
         };
         match opened.await {
-            Ok((main, second)) => Ok(Round {
+            Ok((main, second, awake)) => Ok(Round {
                 node,
                 main,
                 second,
                 pool: self.clone(),
-                succeeded: false,
+                began,
+                how: Ending::BrokenOff,
+                is_merged: false,
+                _awake: awake,
             }),
             Err(error) => {
-                node.end_round(false, None, Instant::now());
+                if let Some(second) = node.open_second() {
+                    second.link.send(&Message::Release);
+                }
+                node.end_round(Ending::BrokenOff, None, Instant::now());
                 Err(error)
             }
         }
@@ -152,7 +175,8 @@ impl Pool {
                     return Err(NodeError::Stopping);
                 }
                 SecondAccess::Wait(action) => {
-                    asked = true;
+                    // the one of the last round may still be returning
+                    asked |= action.is_some();
                     self.act(node, action);
                 }
             }
@@ -238,12 +262,13 @@ impl Pool {
     }
 }
 
-async fn keep_awake(links: [Option<&Arc<Link>>; 2]) -> std::convert::Infallible {
+/// A task of its own: the round may be busy for longer than a node waits.
+async fn keep_awake(links: Vec<Arc<Link>>) {
     loop {
         sleep(KEEP_AWAKE).await;
-        for link in links.into_iter().flatten() {
+        links.iter().for_each(|link| {
             link.send(&Message::Ping);
-        }
+        });
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Chunk {
     pub(super) until: u32,
     /// Its node has said that it holds all of it.
     pub(super) confirmed: bool,
+    /// What its node has is not what was sent.
+    pub(super) damaged: bool,
     /// Requests in a row that came to nothing.
     pub(super) interruptions: u32,
     /// When its node was asked, until the first cell of the request comes.
@@ -77,6 +79,7 @@ impl Chunk {
             next: stripes.start,
             until: stripes.end,
             confirmed: false,
+            damaged: false,
             interruptions: 0,
             since: None,
             slow: false,

@@ -53,7 +53,9 @@ impl Store {
                 gone += u64::from(index.remove_if(member.key(), member.object.write_id));
             }
         }
-        gone += u64::from(index.remove_if(pinned.key.as_ref(), pinned.object.write_id));
+        if !self.hot.lock().has(pinned.object.write_id) {
+            gone += u64::from(index.remove_if(pinned.key.as_ref(), pinned.object.write_id));
+        }
         metrics::counter!("scatterhoard_lost_objects_total").increment(gone);
         tracing::warn!(write_id = %lost.write_id, bytes = lost.size_bytes(), keys = gone, "object lost");
         self.free(&mut index);

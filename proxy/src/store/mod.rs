@@ -420,6 +420,14 @@ impl Store {
         }
     }
 
+    /// Every write that was begun so far has this id or a lower one.
+    fn newest_write_id(&self) -> WriteId {
+        WriteId {
+            epoch: self.epoch,
+            counter: self.last_write.load(Ordering::Relaxed),
+        }
+    }
+
     /// The key's value, ready to be read. Counts as a use.
     pub fn look_up(self: &Arc<Self>, key: Key) -> Lookup {
         self.look_up_named(key)

@@ -461,6 +461,7 @@ impl ObjectReader {
                     metrics::counter!("scatterhoard_bad_cells_total").increment(1);
                     let node = self.object.node(index);
                     tracing::warn!(?node, stripe, is_due, "cell fails its checks");
+                    self.chunks[index].damaged = true;
                     return self.fail(index, Failure::Missing);
                 }
                 self.keep(index, stripe, payload);
@@ -557,10 +558,13 @@ impl ObjectReader {
             .map(|(_, node)| pool.await_round(node, deadline));
         join_all(rounds).await;
         let sought: Vec<usize> = sought.into_iter().map(|(i, _)| i).collect();
+        let rest = self.gather.rest();
         for &i in &sought {
-            let chunk = &mut self.chunks[i];
+            let (has_it, chunk) = (self.gather.has(i), &mut self.chunks[i]);
             chunk.state = State::Asked;
-            chunk.reset(chunk.next);
+            chunk.until = rest.end;
+            chunk.confirmed = false;
+            chunk.reset(if has_it { rest.start + 1 } else { rest.start });
         }
         self.top_up();
         !sought.is_empty()
@@ -573,7 +577,10 @@ impl ObjectReader {
     /// All was read: what was found missing on the way is repaired, unless it may
     /// be on an instance that did not answer: then a round finds out.
     fn finish(&mut self) {
-        let is_lost = |i: &usize| self.node(*i).is_none_or(|n| n.sought_instances(None) == 0);
+        let is_lost = |i: &usize| {
+            let node = self.node(*i);
+            self.chunks[*i].damaged || node.is_none_or(|n| n.sought_instances(None) == 0)
+        };
         let missing: Vec<usize> = self.failed(Failure::Missing).filter(is_lost).collect();
         if missing.is_empty() {
             return;
@@ -586,6 +593,11 @@ impl ObjectReader {
                 bytes,
             },
             write_id: self.object.write_id,
+            damaged: missing
+                .iter()
+                .copied()
+                .filter(|i| self.chunks[*i].damaged)
+                .collect(),
             missing,
         };
         self.store.repairs.add(job, 0);

@@ -33,6 +33,8 @@ pub struct RepairJob {
     pub write_id: WriteId,
     /// Indices of the chunks.
     pub missing: Vec<usize>,
+    /// Those of them that are there, but not as they were sent.
+    pub damaged: Vec<usize>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -104,9 +106,6 @@ impl Store {
             taken
         };
         let sending = join_all(rooms.iter().map(|(index, room)| {
-            // what it has under this name, if anything, is damaged; freed before
-            // the new cells come, since a link keeps its order
-            room.node().discard(object.write_id);
             let chunk = ChunkOf {
                 stripes: &stripes,
                 plan: &object,
@@ -156,6 +155,14 @@ impl Store {
         let (object, node) = (chunk.plan, chunk.room.node());
         let descriptor = object.descriptor(chunk.index);
         let patience = self.settings.patience;
+        if chunk.stripes.cell(0, chunk.index).await.is_none() {
+            // nothing came to be sent
+            return false;
+        }
+        if job.damaged.contains(&chunk.index) {
+            // freed before the new cells come, since a link keeps its order
+            node.discard(object.write_id);
+        }
         let put = self
             .pool
             .put_chunk(node, &descriptor, &chunk, patience, chunk.pace);

@@ -68,9 +68,14 @@ impl Inner {
             return false;
         }
         if let Some((_, waiting)) = self.jobs.get_mut(&write_id) {
-            waiting.missing.extend(job.missing);
-            waiting.missing.sort_unstable();
-            waiting.missing.dedup();
+            for (all, more) in [
+                (&mut waiting.missing, job.missing),
+                (&mut waiting.damaged, job.damaged),
+            ] {
+                all.extend(more);
+                all.sort_unstable();
+                all.dedup();
+            }
             return false;
         }
         self.last += 1;
@@ -112,6 +117,7 @@ mod tests {
                 counter,
             },
             missing: missing.to_vec(),
+            damaged: Vec::new(),
         }
     }
 

@@ -22,13 +22,15 @@ use crate::{
 };
 
 /// Rounds at a time: two links and a few windows of cells each.
-const ROUNDS_AT_ONCE: usize = 8;
+const ROUNDS_AT_ONCE: usize = 4;
 /// Chunks of a round that travel at a time.
 const COPIES_AT_ONCE: usize = 2;
 /// How often it is looked whether a round is due.
 const LOOK: Duration = Duration::from_millis(250);
 /// Slots that are looked at under one hold of the index's lock.
 const STOCK_BATCH: usize = 4096;
+/// Losses that are noted under one.
+const LOST_BATCH: usize = 256;
 
 /// What a round came upon.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +39,8 @@ struct Tally {
     copied_bytes: u64,
     garbage: usize,
     lost: usize,
+    /// Chunks that the one that serves has no room for.
+    left_out: usize,
 }
 
 impl Store {
@@ -67,14 +71,12 @@ impl Store {
                 return;
             }
         };
-        match round.awake(self.bring_together(&round)).await {
+        match self.bring_together(&round).await {
             Ok(tally) => {
                 metrics::counter!("scatterhoard_backup_chunks_total").increment(tally.copied);
                 metrics::counter!("scatterhoard_backup_bytes_total").increment(tally.copied_bytes);
                 tracing::debug!(node = %id, ?tally, second = round.second.is_some(), "round");
-                if round.is_complete() {
-                    round.succeed();
-                }
+                round.done(tally.left_out == 0);
             }
             Err(error) => tracing::info!(node = %id, %error, "round broken off"),
         }
@@ -82,7 +84,9 @@ impl Store {
 
     async fn bring_together(&self, round: &Round) -> Result<Tally, NodeError> {
         let patience = self.settings.patience;
-        // before anything is listed: what is stored and named later is no loss
+        // before anything is listed: what is stored and named later is no loss, and
+        // what is begun later is no garbage
+        let began = self.newest_write_id();
         let expected = self.expected_on(round.node.id).await;
         let on_main = self.pool.list_on(&round.main, patience).await?;
         let on_second = match &round.second {
@@ -90,10 +94,19 @@ impl Store {
             None => Vec::new(),
         };
         let mut tally = Tally::default();
-        let garbage = self.garbage_among(&on_main);
+        let named: HashSet<WriteId> = expected.iter().map(|e| e.chunk.id.write_id).collect();
+        let suspects = |chunks: &[ChunkDescriptor]| {
+            let ids = chunks.iter().map(|c| c.id.write_id);
+            let suspects = ids.filter(|id| *id <= began && !named.contains(id));
+            suspects.collect::<HashSet<WriteId>>()
+        };
+        let garbage = self.garbage_among(suspects(&on_main)).await;
         tally.garbage = garbage.len();
-        garbage.into_iter().for_each(|id| round.node.discard(id));
-        self.pool.tell_garbage(&round.node, &round.main);
+        if !garbage.is_empty() {
+            garbage.into_iter().for_each(|id| round.node.discard(id));
+            // until it has: what is copied to it needs the room
+            self.pool.purge(&round.node, patience).await?;
+        }
         let (main, second) = (ids(&on_main), ids(&on_second));
         let missing = |e: &&Expected| !main.contains(&e.chunk.id);
         let lost = expected
@@ -102,12 +115,12 @@ impl Store {
             .filter(|e| !second.contains(&e.chunk.id));
         let lost: Vec<Expected> = lost.copied().collect();
         tally.lost = lost.len();
-        self.note_lost(round, &lost);
+        self.note_lost(round, &lost).await;
         let Some(other) = &round.second else {
             return Ok(tally);
         };
-        self.pool
-            .free_on(&other.link, &self.garbage_among(&on_second));
+        let garbage = self.garbage_among(suspects(&on_second)).await;
+        self.pool.free_on(&other.link, &garbage);
         let there = |e: &&Expected| second.contains(&e.chunk.id);
         let to_main = expected.iter().filter(missing).filter(there);
         self.copy(round, &other.link, &round.main, to_main, &mut tally)
@@ -135,32 +148,42 @@ impl Store {
             async move {
                 let bytes = expected.chunk.layout.accounted_bytes();
                 self.backup_rate.take(bytes).await;
+                // that may have taken its time
+                if self.index().key_of(&expected).is_none() {
+                    return (expected, None);
+                }
                 // others store on it at the same time
                 let room = to_main.then(|| round.node.reserve(bytes));
                 if room.as_ref().is_some_and(Option::is_none) {
-                    return (expected, Err(CopyError::Full));
+                    return (expected, Some(Err(CopyError::Full)));
                 }
                 let patience = self.settings.patience;
                 let copy = self.pool.copy_chunk(from, to, &expected.chunk, patience);
-                (expected, copy.await)
+                (expected, Some(copy.await))
             }
         };
         let jobs: Vec<_> = chunks.map(copy).collect();
         let mut copies = stream::iter(jobs).buffered(COPIES_AT_ONCE);
         while let Some((expected, result)) = copies.next().await {
             match result {
-                Ok(()) => {
+                None => {}
+                Some(Ok(())) => {
                     tally.copied += 1;
                     tally.copied_bytes += expected.chunk.layout.accounted_bytes();
                 }
-                Err(CopyError::Interrupted) => return Err(NodeError::Interrupted),
-                Err(CopyError::Full) => {
+                Some(Err(CopyError::Interrupted)) => return Err(NodeError::Interrupted),
+                Some(Err(CopyError::Full)) if to_main => {
+                    // others may have room for it
+                    tally.left_out += 1;
+                    self.note_lost(round, &[expected]).await;
+                }
+                Some(Err(CopyError::Full)) => {
                     tracing::info!(node = %round.node.id, "no room for all of the backup");
                     return Ok(());
                 }
-                Err(CopyError::Unsound) => {
+                Some(Err(CopyError::Unsound)) => {
                     tracing::warn!(node = %round.node.id, chunk = ?expected.chunk.id, "chunk is not sound");
-                    self.note_lost(round, &[expected]);
+                    self.note_lost(round, &[expected]).await;
                 }
             }
         }
@@ -182,28 +205,49 @@ impl Store {
         expected
     }
 
-    /// Write ids of chunks that no key names and no reader holds.
-    fn garbage_among(&self, chunks: &[ChunkDescriptor]) -> Vec<WriteId> {
-        let mut garbage: Vec<WriteId> = chunks.iter().map(|c| c.id.write_id).collect();
-        garbage.sort_unstable();
-        garbage.dedup();
-        if garbage.is_empty() {
-            return garbage;
+    /// Those of the write ids, all of them begun some time ago, that no key names
+    /// and no reader holds. What is neither under way nor named never will be.
+    async fn garbage_among(&self, mut suspects: HashSet<WriteId>) -> Vec<WriteId> {
+        {
+            let under_way = self.under_way.lock();
+            suspects.retain(|id| !under_way.contains(id));
+        }
+        let mut cursor = Some(StockCursor::default());
+        while let Some(at) = cursor
+            && !suspects.is_empty()
+        {
+            cursor = self.index().unsuspect(at, STOCK_BATCH, &mut suspects);
+            if cursor.is_some() {
+                tokio::task::yield_now().await;
+            }
+        }
+        if suspects.is_empty() {
+            return Vec::new();
         }
         let index = self.index();
-        let (live, under_way) = (index.live_write_ids(), self.under_way.lock());
-        garbage.retain(|id| !live.contains(id) && !under_way.contains(id));
-        garbage
+        if index.has_changed() {
+            // the journal, which cannot be written, may name them still
+            return Vec::new();
+        }
+        suspects.retain(|id| !index.is_held(*id));
+        suspects.into_iter().collect()
     }
 
     /// Chunks that neither instance has are made anew, unless there may be yet
     /// another that has them: the next round finds it, or gives it up.
-    fn note_lost(&self, round: &Round, lost: &[Expected]) {
+    async fn note_lost(&self, round: &Round, lost: &[Expected]) {
         let second = round.second.as_ref().map(|s| s.instance);
         if lost.is_empty() || round.node.sought_instances(second) > 0 {
             return;
         }
         tracing::info!(node = %round.node.id, chunks = lost.len(), "chunks are lost");
+        for batch in lost.chunks(LOST_BATCH) {
+            self.note_batch(batch);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn note_batch(&self, lost: &[Expected]) {
         let index = self.index();
         for expected in lost {
             let Some((key, write_id)) = index.key_of(expected) else {
@@ -213,11 +257,11 @@ impl Store {
                 db: key.db,
                 bytes: Bytes::copy_from_slice(key.key),
             };
-            let missing = vec![usize::from(expected.chunk.id.index)];
             let job = RepairJob {
                 key,
                 write_id,
-                missing,
+                missing: vec![usize::from(expected.chunk.id.index)],
+                damaged: Vec::new(),
             };
             self.repairs.add(job, expected.idleness);
         }

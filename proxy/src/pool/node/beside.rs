@@ -4,12 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use scatterhoard_wire::{
     InstanceId, InvocationId,
+    invoke::Purpose,
     message::{Held, Message},
 };
 use tokio::time::Instant;
 
 use super::{Event, Inner, Link, Meeting, Node};
-use crate::pool::lifecycle::{Action, Companion};
+use crate::pool::{
+    backup::Ending,
+    lifecycle::{Action, Companion},
+};
 
 /// The second link, and who is at its other end.
 #[derive(Clone)]
@@ -20,6 +24,16 @@ pub struct Second {
     pub instance: InstanceId,
     /// What it holds, as it last said.
     pub held: Held,
+}
+
+/// A second instance was met.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::pool) struct Beside {
+    pub(in crate::pool) meeting: Meeting,
+    /// Whether the standby lived through the silence, if that can be said.
+    pub(in crate::pool) survived: Option<bool>,
+    /// How long it had been left alone.
+    pub(in crate::pool) silence: Duration,
 }
 
 /// What a round finds when it asks for the second link.
@@ -51,12 +65,24 @@ impl Node {
     }
 
     /// Another instance of the function answers, beside the one that serves.
-    pub(in crate::pool) fn met_beside(&self, instance: InstanceId) -> Meeting {
+    pub(in crate::pool) fn met_beside(&self, instance: InstanceId, now: Instant) -> Beside {
         let mut inner = self.inner.lock();
         let before = inner.instances.lost();
-        let meeting = inner.instances.meet_beside(instance);
+        let had_others = inner.instances.has_others();
+        // those of the one that serves, and of this one
+        let all_idle = inner.calls <= 2;
+        let meeting = inner.instances.meet_beside(instance, all_idle);
         inner.count_lost(before);
-        meeting
+        Beside {
+            meeting,
+            survived: match meeting {
+                Meeting::Back => Some(true),
+                // the platform would have chosen the standby
+                Meeting::Stranger => (had_others && all_idle).then_some(false),
+                Meeting::First | Meeting::Same => None,
+            },
+            silence: now.saturating_duration_since(inner.backup.last()),
+        }
     }
 
     /// Its link was admitted.
@@ -65,6 +91,10 @@ impl Node {
         if inner.life.companion().invocation() != Some(second.link.invocation()) {
             second.link.give_up();
             return;
+        }
+        if !inner.backup.is_running() {
+            // the round did not wait so long
+            second.link.send(&Message::Release);
         }
         inner.second = Some(second);
         drop(inner);
@@ -115,21 +145,34 @@ impl Node {
         inner.backup.begin(silence, now)
     }
 
-    /// The round is over; if it succeeded, both instances hold the same.
+    /// The round over this link is over. `merged`: the one that serves has all
+    /// that this instance has.
     pub(in crate::pool) fn end_round(
         &self,
-        succeeded: bool,
-        second: Option<InstanceId>,
+        how: Ending,
+        merged: Option<(InvocationId, InstanceId)>,
         now: Instant,
     ) {
         let mut inner = self.inner.lock();
-        if succeeded && let Some(second) = second {
+        if let Some((main, second)) = merged
+            && inner.life.invocation() == Some(main)
+        {
             inner.instances.merged(second);
         }
-        let searching = inner.instances.absent() > 0;
-        inner.backup.ended(succeeded, searching, now);
+        let second = inner.second.as_ref().map(|s| s.instance);
+        let searching = inner.instances.absent_but(second) > 0;
+        inner.backup.ended(how, searching, now);
         drop(inner);
         self.changed.notify_waiters();
+    }
+
+    /// Whether this invocation was for a round, and nobody else has used it
+    /// since.
+    pub(in crate::pool) fn woken_in_vain(&self, invocation: InvocationId, since: Instant) -> bool {
+        let inner = self.inner.lock();
+        inner.life.invocation() == Some(invocation)
+            && inner.life.woken_for() == Purpose::Backup
+            && inner.linger.last_request().is_none_or(|at| at < since)
     }
 
     /// A round is due now; how many have ended so far.
