@@ -85,7 +85,7 @@ impl World {
             own.push((idle, instance.pid.unwrap()));
         }
         let pids = |mut own: Vec<(Duration, u32)>| {
-            own.sort_by(|a, b| b.0.cmp(&a.0));
+            own.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));
             own.into_iter().map(|(_, pid)| pid).collect()
         };
         by_function.into_values().map(pids).collect()
