@@ -6,6 +6,7 @@
 //! is the same for all targets and allocates nothing per operation.
 
 mod admin;
+mod availability;
 mod bodies;
 mod client;
 mod compare;
@@ -45,6 +46,8 @@ enum Command {
     /// Start scatterhoard on free loopback ports and compare it: with redis-server, or with
     /// itself in other circumstances.
     Compare(compare::Args),
+    /// Play days of reclaims on a large pool, and tell what stays available at what cost.
+    Availability(availability::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Load(args) => client_runtime(args.plan.threads)?.block_on(load::run(args)),
         Command::Compare(args) => client_runtime(args.threads)?.block_on(compare::run(args)),
+        Command::Availability(args) => availability::run(args),
     }
 }
 

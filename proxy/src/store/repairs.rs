@@ -15,15 +15,16 @@ const MOST: usize = 1 << 16;
 /// Idleness, and a number that makes it unique.
 type Turn = (u32, u64);
 
-/// The queue. An object is in it once, or under repair.
+/// The queue, and those who wait for it.
 #[derive(Default)]
 pub(super) struct Repairs {
-    inner: Mutex<Inner>,
+    inner: Mutex<Queue>,
     more: Notify,
 }
 
+/// The queue itself; pure. An object is in it once, or under repair.
 #[derive(Default)]
-struct Inner {
+pub struct Queue {
     turns: BTreeMap<Turn, WriteId>,
     jobs: HashMap<WriteId, (Turn, RepairJob)>,
     running: HashSet<WriteId>,
@@ -51,7 +52,7 @@ impl Repairs {
 
     /// The repair of this object is over.
     pub(super) fn done(&self, write_id: WriteId) {
-        self.inner.lock().running.remove(&write_id);
+        self.inner.lock().done(write_id);
     }
 
     /// Objects that wait or are under repair.
@@ -61,8 +62,9 @@ impl Repairs {
     }
 }
 
-impl Inner {
-    fn add(&mut self, job: RepairJob, idleness: u32) -> bool {
+impl Queue {
+    /// Queues a repair, or adds to one that waits; whether there is one more.
+    pub fn add(&mut self, job: RepairJob, idleness: u32) -> bool {
         let write_id = job.write_id;
         if self.running.contains(&write_id) {
             return false;
@@ -85,11 +87,17 @@ impl Inner {
         true
     }
 
-    fn next(&mut self) -> Option<RepairJob> {
+    /// The one whose turn it is; under repair until [`Self::done`].
+    pub fn next(&mut self) -> Option<RepairJob> {
         let (_, write_id) = self.turns.pop_first()?;
         let (_, job) = self.jobs.remove(&write_id)?;
         self.running.insert(write_id);
         Some(job)
+    }
+
+    /// The repair of this object is over.
+    pub fn done(&mut self, write_id: WriteId) {
+        self.running.remove(&write_id);
     }
 }
 
@@ -117,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_lately_used_go_first_and_each_object_once() {
-        let mut q = Inner::default();
+        let mut q = Queue::default();
         assert!(q.add(job(1, &[3]), 50) && q.add(job(2, &[0]), 10) && q.add(job(3, &[0]), 50));
         assert!(!q.add(job(1, &[1, 3]), 0), "waits already");
         let order: Vec<u64> = std::iter::from_fn(|| q.next())
@@ -132,7 +140,7 @@ mod tests {
 
     #[test]
     fn losses_of_one_object_come_together_and_the_queue_is_bounded() {
-        let mut q = Inner::default();
+        let mut q = Queue::default();
         q.add(job(0, &[3]), 0);
         q.add(job(0, &[1, 3]), 0);
         for counter in 1..=MOST as u64 + 5 {
