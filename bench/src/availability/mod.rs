@@ -67,6 +67,9 @@ pub(crate) struct Args {
     /// Seconds between rounds of a node; 0: no standbys.
     #[arg(long, value_delimiter = ',', default_value = "60")]
     backup_interval_s: Vec<u64>,
+    /// Megabytes stored on a node after which its next round is due.
+    #[arg(long, value_delimiter = ',', default_value = "256")]
+    backup_after_mb: Vec<u64>,
     /// Most seconds without an invoke of a node.
     #[arg(long, value_delimiter = ',', default_value = "60")]
     warm_interval_s: Vec<u64>,
@@ -239,6 +242,9 @@ impl Args {
         vary(&mut all, &self.backup_interval_s, |s, seconds| {
             s.backup.standby = seconds > 0;
             s.backup.interval = Duration::from_secs(seconds.max(1));
+        });
+        vary(&mut all, &self.backup_after_mb, |s, mb| {
+            s.backup.after_bytes = mb.max(1) << 20;
         });
         vary(&mut all, &self.warm_interval_s, |s, seconds| {
             s.life.warm_interval = Duration::from_secs(seconds.max(1));

@@ -78,7 +78,7 @@ pub(crate) fn draw(outcomes: &[Outcome], prices: &Prices, folder: &Path, name: &
 /// What tells an outcome from the others.
 fn label(outcome: &Outcome, all: &[Outcome]) -> String {
     type Part = (fn(&Outcome) -> String, &'static str);
-    let parts: [Part; 8] = [
+    let parts: [Part; 10] = [
         (|o| o.name(), ""),
         (|o| o.geometry.clone(), ""),
         (
@@ -93,6 +93,8 @@ fn label(outcome: &Outcome, all: &[Outcome]) -> String {
         (|o| o.node_mb.to_string(), "MB/node "),
         (|o| o.correlation.to_string(), "corr. "),
         (|o| o.rounds_at_once.to_string(), "rounds "),
+        (|o| o.backup_after_mb.to_string(), "after MB "),
+        (|o| o.backup_mb_s.to_string(), "backup MB/s "),
     ];
     let differ = parts
         .iter()

@@ -32,6 +32,7 @@ pub(crate) struct Outcome {
     pub(crate) geometry: String,
     /// 0: no standby.
     pub(crate) backup_interval_s: u64,
+    pub(crate) backup_after_mb: u64,
     pub(crate) warm_interval_s: u64,
     pub(crate) rounds_at_once: usize,
     pub(crate) backup_mb_s: u64,
@@ -138,6 +139,7 @@ impl Outcome {
                 true => settings.backup.interval.as_secs(),
                 false => 0,
             },
+            backup_after_mb: settings.backup.after_bytes >> 20,
             warm_interval_s: settings.life.warm_interval.as_secs(),
             rounds_at_once: settings.rounds_at_once,
             backup_mb_s: settings.backup_bytes_per_s / 1_000_000,

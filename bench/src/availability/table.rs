@@ -7,10 +7,11 @@ use local_lambda::Prices;
 use super::bill::Hour;
 use super::study::Outcome;
 
-const HEADINGS: [&str; 16] = [
+const HEADINGS: [&str; 17] = [
     "pattern",
     "geometry",
     "backup",
+    "after MB",
     "warm",
     "rounds",
     "MB/s",
@@ -67,6 +68,7 @@ fn summary(o: &Outcome) -> Vec<String> {
             0 => "off".into(),
             s => format!("{s} s"),
         },
+        o.backup_after_mb.to_string(),
         format!("{} s", o.warm_interval_s),
         o.rounds_at_once.to_string(),
         limit(o.backup_mb_s),
