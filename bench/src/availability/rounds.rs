@@ -12,16 +12,29 @@ impl Sim<'_> {
     /// Begins the rounds that are due, in the order of the nodes, as many as there
     /// may be at once.
     pub(super) fn look(&mut self, now: Us) {
+        if self.first_round > now {
+            return;
+        }
         let at = self.clock.at(now);
-        for n in 0..self.nodes.len() {
+        let mut from = 0;
+        while let Some(next) = self.round_due[from..].iter().position(|due| *due <= now) {
             if self.rounds_running >= self.settings.rounds_at_once {
                 return;
             }
-            if self.round_due[n] <= now && self.nodes[n].backup.begin(at) {
+            let n = from + next;
+            if self.nodes[n].backup.begin(at) {
                 self.rounds_running += 1;
                 self.open_round(n, now);
             }
+            from = n + 1;
         }
+        self.first_round = self.round_due.iter().copied().fold(Us::MAX, Us::min);
+    }
+
+    /// A round of the node may be due then.
+    pub(super) fn expect_round(&mut self, n: usize, at: Us) {
+        self.round_due[n] = at;
+        self.first_round = self.first_round.min(at);
     }
 
     fn open_round(&mut self, n: usize, now: Us) {
@@ -184,14 +197,13 @@ impl Sim<'_> {
         let searching = node.met.absent() > 0;
         node.backup.ended(succeeded, searching, at);
         let soon = node.is_urgent || searching || !succeeded;
-        self.round_due[n] = match (soon, self.settings.backup.standby) {
+        let due = match (soon, self.settings.backup.standby) {
             (true, _) => now,
             (false, true) => now + micros(self.settings.backup.interval),
             (false, false) => Us::MAX,
         };
-        if node.fresh_bytes >= self.settings.backup.after_bytes {
-            self.round_due[n] = self.round_due[n].min(now);
-        }
+        let is_full = node.fresh_bytes >= self.settings.backup.after_bytes;
+        self.expect_round(n, if is_full { now } else { due });
         self.rounds_running -= 1;
         self.look_now(now);
     }

@@ -70,6 +70,8 @@ pub(super) struct Sim<'a> {
     /// When each node's next round may be due, and its next ping.
     pub(super) round_due: Vec<Us>,
     ping_due: Vec<Us>,
+    /// No round is due before.
+    pub(super) first_round: Us,
     next_look: Us,
     pub(super) rounds_running: usize,
     pub(super) objects: Vec<Object>,
@@ -125,6 +127,7 @@ impl<'a> Sim<'a> {
                 .map(|i| rest(micros(settings.life.warm_interval), i))
                 .collect(),
             next_look: 0,
+            first_round: 0,
             rounds_running: 0,
             objects: vec![Object::default(); script.sizes.len()],
             writes: 0,
@@ -353,7 +356,7 @@ impl<'a> Sim<'a> {
         if !self.nodes[n].meet(id) {
             return;
         }
-        self.round_due[n] = now;
+        self.expect_round(n, now);
         self.next_look = self.next_look.min(now);
         self.note_hurt(n, now);
     }
@@ -387,8 +390,14 @@ impl<'a> Sim<'a> {
     }
 
     fn tick(&mut self, now: Us) {
-        for n in 0..self.nodes.len() {
-            if self.ping_due[n] > now || self.nodes[n].round.is_some() {
+        let due = self
+            .ping_due
+            .iter()
+            .enumerate()
+            .filter(|(_, due)| **due <= now);
+        let due: Vec<usize> = due.map(|(n, _)| n).collect();
+        for n in due {
+            if self.nodes[n].round.is_some() {
                 continue;
             }
             let at = self.clock.at(now);
@@ -511,7 +520,7 @@ impl<'a> Sim<'a> {
         node.backup.stored(bytes);
         node.fresh_bytes += bytes;
         if self.settings.backup.standby && node.fresh_bytes >= self.settings.backup.after_bytes {
-            self.round_due[n] = self.round_due[n].min(now);
+            self.expect_round(n, now);
         }
     }
 
