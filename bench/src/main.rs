@@ -47,7 +47,7 @@ enum Command {
     /// itself in other circumstances.
     Compare(compare::Args),
     /// Play days of reclaims on a large pool, and tell what stays available at what cost.
-    Availability(availability::Args),
+    Availability(Box<availability::Args>),
 }
 
 fn main() -> ExitCode {
@@ -64,7 +64,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Load(args) => client_runtime(args.plan.threads)?.block_on(load::run(args)),
         Command::Compare(args) => client_runtime(args.threads)?.block_on(compare::run(args)),
-        Command::Availability(args) => availability::run(args),
+        Command::Availability(args) => availability::run(*args),
     }
 }
 

@@ -6,9 +6,11 @@
 
 mod bill;
 mod node;
+mod objects;
 mod patterns;
 mod plot;
 mod population;
+mod reclaims;
 mod repairs;
 mod rounds;
 mod settings;

@@ -51,7 +51,7 @@ impl Sim<'_> {
     /// Gives waiting repairs to idle workers, as fast as is allowed.
     fn hand_out(&mut self, now: Us) {
         while let Some(worker) = self.workers.iter().position(Option::is_none)
-            && let Some(job) = self.repairs.next()
+            && let Some(job) = self.repairs.begin_next()
         {
             let mut number = [0; 4];
             number.copy_from_slice(&job.key.bytes);

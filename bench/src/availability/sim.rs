@@ -5,38 +5,22 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU64;
 
-use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IteratorRandom};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 use scatterhoard_proxy::pool::TICK;
 use scatterhoard_proxy::pool::lifecycle::{Event, Outcome};
-use scatterhoard_proxy::pool::placement::{Candidate, place};
 use scatterhoard_proxy::store::{LOOK, rate::Rate, repairs::Queue};
-use scatterhoard_wire::{InstanceId, NodeId};
+use scatterhoard_wire::InstanceId;
 
 use super::bill::{Hour, Purpose};
 use super::node::{Answer, Chunk, Clock, Node, Us};
-use super::patterns::{OBSERVED, Pattern};
-use super::population::{Script, Step};
+use super::objects::Object;
+use super::patterns::Pattern;
+use super::population::Script;
 use super::repairs::Worker;
 use super::settings::{COLD, DIAL, PING, Settings, WARM, micros};
 
-const MINUTE: Us = 60_000_000;
-pub(crate) const HOUR: Us = 60 * MINUTE;
-const TWO_HOURS: Us = 2 * HOUR;
-
-/// What was stored under a key.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Object {
-    /// Which write of it is named; none if it is not stored.
-    pub(super) write: Option<u64>,
-    /// The LRU without losses would have it.
-    pub(super) is_expected: bool,
-    pub(super) is_lost: bool,
-    /// The node of each chunk.
-    pub(super) nodes: Vec<u16>,
-    /// Chunks that at least one instance has.
-    pub(super) there: usize,
-    last_use: u32,
-}
+pub(super) const MINUTE: Us = 60_000_000;
+pub(super) const HOUR: Us = 60 * MINUTE;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
@@ -60,34 +44,34 @@ pub(crate) struct Run {
 
 pub(super) struct Sim<'a> {
     pub(super) settings: &'a Settings,
-    pattern: &'a Pattern,
-    script: &'a Script,
+    pub(super) pattern: &'a Pattern,
+    pub(super) script: &'a Script,
     pub(super) clock: Clock,
-    rng: SmallRng,
-    due: BinaryHeap<Reverse<(Us, u64, Due)>>,
-    events: u64,
+    pub(super) rng: SmallRng,
+    pub(super) due: BinaryHeap<Reverse<(Us, u64, Due)>>,
+    pub(super) events: u64,
     pub(super) nodes: Vec<Node>,
     /// When each node's next round may be due, and its next ping.
     pub(super) round_due: Vec<Us>,
-    ping_due: Vec<Us>,
+    pub(super) ping_due: Vec<Us>,
     /// No round is due before.
     pub(super) first_round: Us,
-    next_look: Us,
+    pub(super) next_look: Us,
     pub(super) rounds_running: usize,
     pub(super) objects: Vec<Object>,
     pub(super) writes: u64,
-    uses: u32,
-    ids: u128,
+    pub(super) uses: u32,
+    pub(super) ids: u128,
     pub(super) repairs: Queue,
     pub(super) workers: Vec<Option<Worker>>,
     pub(super) backup_rate: Rate,
     pub(super) repair_rate: Rate,
-    hold: Us,
-    expected: usize,
-    lost: usize,
+    pub(super) hold: Us,
+    pub(super) expected: usize,
+    pub(super) lost: usize,
     /// Objects that could not be read at some moment of this minute.
-    bad: usize,
-    run: Run,
+    pub(super) bad: usize,
+    pub(super) run: Run,
 }
 
 /// Plays the day.
@@ -220,99 +204,6 @@ impl<'a> Sim<'a> {
         &mut self.run.hours[((now / HOUR) as usize).min(last)]
     }
 
-    /// Closes a minute, and draws the losses of the next.
-    fn minute(&mut self, now: Us) {
-        if now > 0 {
-            let (bad, expected) = (self.bad as f64, self.expected.max(1) as f64);
-            let hour = self.hour(now - 1);
-            hour.available += 1.0 - (bad / expected).min(1.0);
-            hour.minutes += 1.0;
-            hour.objects = expected;
-        }
-        self.bad = self.lost;
-        self.schedule(now + MINUTE, Due::Minute);
-        let minute = (now / MINUTE) as usize;
-        if matches!(self.pattern, Pattern::OneNode) && minute % 60 == 30 {
-            let n = self.rng.random_range(0..self.nodes.len());
-            (0..2).for_each(|slot| self.kill(n, slot, now));
-            self.hour(now).pairs += 1.0;
-        }
-        let observed = self.pattern.reclaims(minute, &mut self.rng);
-        let alive = self.nodes.iter().flat_map(|n| n.slots).flatten().count();
-        let events = f64::from(observed) * alive as f64 / OBSERVED / self.instances_per_event();
-        let events = events.floor() as usize + usize::from(self.rng.random_bool(events.fract()));
-        for _ in 0..events {
-            let at = now + self.rng.random_range(0..MINUTE);
-            self.schedule(at, Due::Reclaim);
-        }
-    }
-
-    fn instances_per_event(&self) -> f64 {
-        if self.settings.backup.standby {
-            1.0 + self.settings.correlation
-        } else {
-            1.0
-        }
-    }
-
-    /// Any instance may be the one.
-    fn reclaim(&mut self, now: Us) {
-        let nodes = self.nodes.iter().enumerate();
-        let alive = nodes.flat_map(|(n, node)| {
-            let slots = (0..2).filter(|s| node.slots[*s].is_some());
-            slots.map(move |slot| (n, slot))
-        });
-        if let Some((n, slot)) = alive.choose(&mut self.rng) {
-            self.take_away(n, slot, now);
-        }
-    }
-
-    fn die(&mut self, n: usize, id: InstanceId, now: Us) {
-        let is_it = |slot: &usize| self.nodes[n].slots[*slot].is_some_and(|i| i.id == id);
-        if let Some(slot) = (0..2).find(is_it) {
-            self.take_away(n, slot, now);
-        }
-    }
-
-    fn take_away(&mut self, n: usize, slot: usize, now: Us) {
-        self.kill(n, slot, now);
-        if self.rng.random_bool(self.settings.correlation) {
-            self.kill(n, 1 - slot, now);
-        }
-        if self.nodes[n].slots.iter().all(Option::is_none) {
-            self.hour(now).pairs += 1.0;
-        }
-    }
-
-    fn kill(&mut self, n: usize, slot: usize, now: Us) {
-        if self.nodes[n].slots[slot].take().is_none() {
-            return;
-        }
-        self.hour(now).reclaims += 1.0;
-        self.break_round(n, now);
-        let data = self.settings.data;
-        let mut lost = 0;
-        for chunk in &mut self.nodes[n].stock {
-            let had = chunk.on & 1 << slot != 0;
-            chunk.on &= !(1 << slot);
-            if had && chunk.on == 0 {
-                let object = &mut self.objects[chunk.object as usize];
-                object.there -= 1;
-                if object.there < data && !object.is_lost {
-                    object.is_lost = true;
-                    lost += 1;
-                }
-            }
-        }
-        self.lost += lost;
-        self.bad += lost;
-        self.hour(now).lost += lost as f64;
-    }
-
-    fn lifetime(&mut self) -> Us {
-        (TWO_HOURS as f64 * self.rng.random_range(0.75..1.25)) as Us
-    }
-
     /// Has an instance answer an invoke; when its hello comes.
     pub(super) fn route(&mut self, n: usize, busy: Option<usize>, now: Us) -> (Answer, Us) {
         self.ids += 1;
@@ -415,118 +306,6 @@ impl<'a> Sim<'a> {
             self.contact(n, answered);
             self.met(n, who.id, now);
         }
-    }
-
-    /// A GET of the trace: what is not there is stored.
-    fn get(&mut self, step: &Step, now: Us) {
-        self.hour(now).gets += 1.0;
-        self.uses += 1;
-        for &victim in &step.evicted {
-            self.evict(victim);
-        }
-        let object = &mut self.objects[step.object as usize];
-        object.last_use = self.uses;
-        let is_readable = object.write.is_some() && !object.is_lost;
-        if step.is_hit {
-            self.hour(now).hits += 1.0;
-        }
-        if step.is_hit && is_readable {
-            let nodes = self.objects[step.object as usize].nodes.clone();
-            for n in nodes.into_iter().take(self.settings.data) {
-                self.wake(usize::from(n), Purpose::Serve, 0, now);
-            }
-            return;
-        }
-        if step.is_hit {
-            self.hour(now).hits_lost += 1.0;
-        }
-        self.store(step.object, Some(now));
-    }
-
-    fn evict(&mut self, victim: u32) {
-        self.forget(victim);
-        let object = &mut self.objects[victim as usize];
-        self.expected -= usize::from(object.is_expected);
-        self.lost -= usize::from(object.is_lost);
-        *object = Object::default();
-    }
-
-    pub(super) fn chunk_bytes(&self, object: u32) -> u64 {
-        self.script.sizes[object as usize].div_ceil(self.settings.data as u64)
-    }
-
-    pub(super) fn size(&self, object: u32) -> u64 {
-        self.script.sizes[object as usize]
-    }
-
-    /// The index names it no longer; its nodes free its chunks.
-    pub(super) fn forget(&mut self, object: u32) {
-        let bytes = self.chunk_bytes(object);
-        let nodes = std::mem::take(&mut self.objects[object as usize].nodes);
-        for n in nodes {
-            let node = &mut self.nodes[usize::from(n)];
-            let found = node.stock.iter().position(|c| c.object == object);
-            if let Some(at) = found {
-                node.stock.swap_remove(at);
-                node.used_bytes -= bytes;
-            }
-        }
-        self.objects[object as usize].write = None;
-    }
-
-    /// Stores an object anew; none: before the day began.
-    fn store(&mut self, object: u32, now: Option<Us>) {
-        self.forget(object);
-        let bytes = self.chunk_bytes(object);
-        let budget = (self.settings.memory_gb * 1e9) as u64;
-        let candidate = |(i, node): (usize, &Node)| Candidate {
-            node: NodeId(i as u16),
-            free_bytes: budget.saturating_sub(node.used_bytes),
-            reachable: true,
-        };
-        let candidates: Vec<Candidate> = self.nodes.iter().enumerate().map(candidate).collect();
-        let (want, need) = (self.settings.chunks(), self.settings.data + 1);
-        let placed = place(&candidates, want, need, bytes, &mut self.rng);
-        let placed = placed.unwrap_or_default();
-        for (index, id) in placed.iter().enumerate() {
-            let n = usize::from(id.0);
-            if let Some(now) = now {
-                self.wake(n, Purpose::Serve, 0, now);
-            }
-            let on = 1 << self.nodes[n].main_slot().unwrap_or(0);
-            let (object, index) = (object, index as u8);
-            self.nodes[n].stock.push(Chunk { object, index, on });
-            self.nodes[n].used_bytes += bytes;
-            if let Some(now) = now {
-                self.stored(n, bytes, now);
-            }
-        }
-        self.writes += 1;
-        let known = &mut self.objects[object as usize];
-        self.expected += usize::from(!known.is_expected);
-        self.lost -= usize::from(known.is_lost);
-        *known = Object {
-            write: Some(self.writes),
-            is_expected: true,
-            is_lost: false,
-            there: placed.len(),
-            nodes: placed.iter().map(|id| id.0).collect(),
-            last_use: self.uses,
-        };
-    }
-
-    pub(super) fn stored(&mut self, n: usize, bytes: u64, now: Us) {
-        let node = &mut self.nodes[n];
-        node.backup.stored(bytes);
-        node.fresh_bytes += bytes;
-        if self.settings.backup.standby && node.fresh_bytes >= self.settings.backup.after_bytes {
-            self.expect_round(n, now);
-        }
-    }
-
-    /// How many uses of others ago it was last used.
-    pub(super) fn idleness(&self, object: u32) -> u32 {
-        self.uses - self.objects[object as usize].last_use
     }
 
     pub(super) fn hold(&self) -> Us {

@@ -43,7 +43,7 @@ impl Repairs {
     /// The next one; under repair until [`Self::done`].
     pub(super) async fn next(&self) -> RepairJob {
         loop {
-            if let Some(job) = self.inner.lock().next() {
+            if let Some(job) = self.inner.lock().begin_next() {
                 return job;
             }
             self.more.notified().await;
@@ -88,7 +88,7 @@ impl Queue {
     }
 
     /// The one whose turn it is; under repair until [`Self::done`].
-    pub fn next(&mut self) -> Option<RepairJob> {
+    pub fn begin_next(&mut self) -> Option<RepairJob> {
         let (_, write_id) = self.turns.pop_first()?;
         let (_, job) = self.jobs.remove(&write_id)?;
         self.running.insert(write_id);
@@ -128,14 +128,14 @@ mod tests {
         let mut q = Queue::default();
         assert!(q.add(job(1, &[3]), 50) && q.add(job(2, &[0]), 10) && q.add(job(3, &[0]), 50));
         assert!(!q.add(job(1, &[1, 3]), 0), "waits already");
-        let order: Vec<u64> = std::iter::from_fn(|| q.next())
+        let order: Vec<u64> = std::iter::from_fn(|| q.begin_next())
             .map(|job| job.write_id.counter)
             .collect();
         assert_eq!(order, [2, 1, 3]);
         assert!(!q.add(job(1, &[2]), 0), "under repair");
         q.running.clear();
         assert!(q.add(job(1, &[2]), 0));
-        assert_eq!(q.next(), Some(job(1, &[2])));
+        assert_eq!(q.begin_next(), Some(job(1, &[2])));
     }
 
     #[test]
@@ -147,6 +147,6 @@ mod tests {
             q.add(job(counter, &[0]), 7);
         }
         assert_eq!((q.turns.len(), q.jobs.len()), (MOST, MOST));
-        assert_eq!(q.next(), Some(job(0, &[1, 3])));
+        assert_eq!(q.begin_next(), Some(job(0, &[1, 3])));
     }
 }
