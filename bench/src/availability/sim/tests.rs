@@ -57,7 +57,7 @@ fn without_reclaims_nothing_is_lost_and_rounds_keep_all_warm() {
         "{made} of {rounds}"
     );
     assert!(
-        all.warm.invocations < 0.05 * rounds,
+        all.warm.invocations < 0.1 * rounds,
         "{}",
         all.warm.invocations
     );
@@ -110,5 +110,5 @@ fn all_instances_of_a_pool_at_once_lose_everything() {
     let script = script(&settings);
     let run = play(&settings, &Pattern::Timeline(minutes), &script, 1);
     let lost = run.hours[0].lost / run.hours[0].objects;
-    assert!(lost > 0.9, "{lost}");
+    assert!(lost > 0.7, "{lost}");
 }
