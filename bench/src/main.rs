@@ -6,6 +6,7 @@
 //! is the same for all targets and allocates nothing per operation.
 
 mod admin;
+mod availability;
 mod bodies;
 mod chaos;
 mod client;
@@ -51,6 +52,8 @@ enum Command {
     Chaos(chaos::Args),
     /// Fill scatterhoard with small objects, kill it, and tell how soon it is ready again.
     Recover(recover::Args),
+    /// Play days of reclaims on a large pool, and tell what stays available at what cost.
+    Availability(Box<availability::Args>),
 }
 
 fn main() -> ExitCode {
@@ -69,6 +72,7 @@ fn run(command: Command) -> Result<()> {
         Command::Compare(args) => client_runtime(args.threads)?.block_on(compare::run(args)),
         Command::Chaos(args) => client_runtime(1)?.block_on(chaos::run(args)),
         Command::Recover(args) => client_runtime(1)?.block_on(recover::run(args)),
+        Command::Availability(args) => availability::run(*args),
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// An absent instance is lost after so many invokes that met another.
-const LOST_AFTER: u32 = 3;
+pub const LOST_AFTER: u32 = 3;
 /// How long a start waits for the nodes' first answers.
 const SURVEY_LIMIT: Duration = Duration::from_secs(20);
 /// Nodes are given so long to say goodbye.

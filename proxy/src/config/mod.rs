@@ -371,7 +371,7 @@ fn linger_settings(
 /// What is asked for at least counts, if bounds contradict each other.
 fn warmth_settings(options: &Options) -> warmth::Settings {
     let least = seconds(options.warm_interval_s.unwrap_or(60).max(1));
-    let most = seconds(options.warm_interval_max_s.unwrap_or(240));
+    let most = seconds(options.warm_interval_max_s.unwrap_or(60));
     warmth::Settings {
         least,
         most: most.max(least),

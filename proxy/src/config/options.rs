@@ -131,7 +131,7 @@ options! {
     /// [default: 60]
     #[arg(long, env = "SCATTERHOARD_WARM_INTERVAL_S", value_name = "S")]
     warm_interval_s: u64,
-    /// The same once instances have proved to live through it [default: 240]
+    /// The same once instances have proved to live through it [default: 60]
     #[arg(long, env = "SCATTERHOARD_WARM_INTERVAL_MAX_S", value_name = "S")]
     warm_interval_max_s: u64,
     /// Whether each node has a standby: a second instance that holds the same

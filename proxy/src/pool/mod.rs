@@ -131,7 +131,8 @@ pub struct Pool {
     stop: CancellationToken,
 }
 
-const TICK: Duration = Duration::from_millis(250);
+/// How often the lives of all nodes are looked at.
+pub const TICK: Duration = Duration::from_millis(250);
 
 impl Pool {
     /// A pool whose nodes have not been invoked yet.

@@ -19,10 +19,10 @@ mod gather;
 mod hot;
 mod maintenance;
 mod pack;
-mod rate;
+pub mod rate;
 mod read;
 mod repair;
-mod repairs;
+pub mod repairs;
 mod standby;
 mod write;
 
@@ -64,8 +64,9 @@ use pack::Packer;
 pub use pack::SmallWrite;
 use rate::Rate;
 pub use read::{ObjectReader, ReadError};
-pub use repair::RepairJob;
+pub use repair::{REPAIRS_AT_ONCE, RepairJob};
 use repairs::Repairs;
+pub use standby::{LOOK, ROUNDS_AT_ONCE};
 use write::Cargo;
 pub use write::{Broken, WriteError, Written};
 

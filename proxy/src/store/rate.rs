@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 /// A bound on bytes per second, shared by all who work under it.
-pub(super) struct Rate {
+pub struct Rate {
     per_s: Option<NonZeroU64>,
     /// What was asked for before is done by then.
     free_at: Mutex<Option<Instant>>,
@@ -14,7 +14,7 @@ pub(super) struct Rate {
 
 impl Rate {
     /// At most so many bytes a second; none: no bound.
-    pub(super) fn new(per_s: Option<NonZeroU64>) -> Self {
+    pub fn new(per_s: Option<NonZeroU64>) -> Self {
         Self {
             per_s,
             free_at: Mutex::default(),
@@ -29,7 +29,7 @@ impl Rate {
     }
 
     /// When work on so many bytes may begin; none: now.
-    fn begin(&self, bytes: u64, now: Instant) -> Option<Instant> {
+    pub fn begin(&self, bytes: u64, now: Instant) -> Option<Instant> {
         let per_s = self.per_s?.get();
         let mut free_at = self.free_at.lock();
         let begin = free_at.map_or(now, |at| at.max(now));

@@ -22,7 +22,7 @@ use crate::{
 
 /// Objects under repair at a time. Each is read within the memory for values
 /// under way, and waits for nodes to wake.
-const REPAIRS_AT_ONCE: usize = 4;
+pub const REPAIRS_AT_ONCE: usize = 4;
 
 /// Chunks of an object that their nodes no longer have.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,15 +15,16 @@ const MOST: usize = 1 << 16;
 /// Idleness, and a number that makes it unique.
 type Turn = (u32, u64);
 
-/// The queue. An object is in it once, or under repair.
+/// The queue, and those who wait for it.
 #[derive(Default)]
 pub(super) struct Repairs {
-    inner: Mutex<Inner>,
+    inner: Mutex<Queue>,
     more: Notify,
 }
 
+/// The queue itself; pure. An object is in it once, or under repair.
 #[derive(Default)]
-struct Inner {
+pub struct Queue {
     turns: BTreeMap<Turn, WriteId>,
     jobs: HashMap<WriteId, (Turn, RepairJob)>,
     running: HashSet<WriteId>,
@@ -42,7 +43,7 @@ impl Repairs {
     /// The next one; under repair until [`Self::done`].
     pub(super) async fn next(&self) -> RepairJob {
         loop {
-            if let Some(job) = self.inner.lock().next() {
+            if let Some(job) = self.inner.lock().begin_next() {
                 return job;
             }
             self.more.notified().await;
@@ -51,7 +52,7 @@ impl Repairs {
 
     /// The repair of this object is over.
     pub(super) fn done(&self, write_id: WriteId) {
-        self.inner.lock().running.remove(&write_id);
+        self.inner.lock().done(write_id);
     }
 
     /// Objects that wait or are under repair.
@@ -61,8 +62,9 @@ impl Repairs {
     }
 }
 
-impl Inner {
-    fn add(&mut self, job: RepairJob, idleness: u32) -> bool {
+impl Queue {
+    /// Queues a repair, or adds to one that waits; whether there is one more.
+    pub fn add(&mut self, job: RepairJob, idleness: u32) -> bool {
         let write_id = job.write_id;
         if self.running.contains(&write_id) {
             return false;
@@ -90,11 +92,17 @@ impl Inner {
         true
     }
 
-    fn next(&mut self) -> Option<RepairJob> {
+    /// The one whose turn it is; under repair until [`Self::done`].
+    pub fn begin_next(&mut self) -> Option<RepairJob> {
         let (_, write_id) = self.turns.pop_first()?;
         let (_, job) = self.jobs.remove(&write_id)?;
         self.running.insert(write_id);
         Some(job)
+    }
+
+    /// The repair of this object is over.
+    pub fn done(&mut self, write_id: WriteId) {
+        self.running.remove(&write_id);
     }
 }
 
@@ -123,28 +131,28 @@ mod tests {
 
     #[test]
     fn the_lately_used_go_first_and_each_object_once() {
-        let mut q = Inner::default();
+        let mut q = Queue::default();
         assert!(q.add(job(1, &[3]), 50) && q.add(job(2, &[0]), 10) && q.add(job(3, &[0]), 50));
         assert!(!q.add(job(1, &[1, 3]), 0), "waits already");
-        let order: Vec<u64> = std::iter::from_fn(|| q.next())
+        let order: Vec<u64> = std::iter::from_fn(|| q.begin_next())
             .map(|job| job.write_id.counter)
             .collect();
         assert_eq!(order, [2, 1, 3]);
         assert!(!q.add(job(1, &[2]), 0), "under repair");
         q.running.clear();
         assert!(q.add(job(1, &[2]), 0));
-        assert_eq!(q.next(), Some(job(1, &[2])));
+        assert_eq!(q.begin_next(), Some(job(1, &[2])));
     }
 
     #[test]
     fn losses_of_one_object_come_together_and_the_queue_is_bounded() {
-        let mut q = Inner::default();
+        let mut q = Queue::default();
         q.add(job(0, &[3]), 0);
         q.add(job(0, &[1, 3]), 0);
         for counter in 1..=MOST as u64 + 5 {
             q.add(job(counter, &[0]), 7);
         }
         assert_eq!((q.turns.len(), q.jobs.len()), (MOST, MOST));
-        assert_eq!(q.next(), Some(job(0, &[1, 3])));
+        assert_eq!(q.begin_next(), Some(job(0, &[1, 3])));
     }
 }

@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// Rounds at a time: two links and a few windows of cells each.
-const ROUNDS_AT_ONCE: usize = 4;
+pub const ROUNDS_AT_ONCE: usize = 8;
 /// Chunks of a round that travel at a time.
 const COPIES_AT_ONCE: usize = 2;
 /// How often it is looked whether a round is due.
-const LOOK: Duration = Duration::from_millis(250);
+pub const LOOK: Duration = Duration::from_millis(250);
 /// Slots that are looked at under one hold of the index's lock.
 const STOCK_BATCH: usize = 4096;
 /// Losses that are noted under one.

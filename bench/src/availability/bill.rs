@@ -1,0 +1,144 @@
+//! What an hour of the pool costs and moves.
+
+use local_lambda::{Architecture, Prices};
+use serde::Serialize;
+
+/// What an invocation was for. Serving is counted, but is no cost of keeping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Serve,
+    Warm,
+    Backup,
+    Repair,
+}
+
+/// Invocations of one purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Bill {
+    pub(crate) invocations: f64,
+    pub(crate) gb_s: f64,
+}
+
+impl Bill {
+    /// One more invocation, of so many microseconds: billed by the millisecond.
+    pub(crate) fn add(&mut self, us: u64, memory_gb: f64) {
+        self.invocations += 1.0;
+        self.gb_s += us.div_ceil(1000).max(1) as f64 / 1e3 * memory_gb;
+    }
+
+    pub(crate) fn usd(&self, prices: &Prices) -> f64 {
+        prices.compute_usd(Architecture::X86, self.gb_s) + self.invocations * prices.request
+    }
+}
+
+/// One hour of one run, or the mean of several runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Hour {
+    /// Sum over its minutes of the share of objects that could be read at every
+    /// moment of the minute.
+    pub(crate) available: f64,
+    pub(crate) minutes: f64,
+    /// Objects lost in it.
+    pub(crate) lost: f64,
+    /// Objects at its end.
+    pub(crate) objects: f64,
+    pub(crate) gets: f64,
+    /// GETs that a pool without losses would have hit, and how many missed.
+    pub(crate) hits: f64,
+    pub(crate) hits_lost: f64,
+    /// Instances taken, and nodes of which both were.
+    pub(crate) reclaims: f64,
+    pub(crate) pairs: f64,
+    /// Chunks made anew.
+    pub(crate) repairs: f64,
+    pub(crate) backup_bytes: f64,
+    pub(crate) repair_bytes: f64,
+    pub(crate) serve: Bill,
+    pub(crate) warm: Bill,
+    pub(crate) backup: Bill,
+    pub(crate) repair: Bill,
+}
+
+impl Hour {
+    pub(crate) fn bill(&mut self, purpose: Purpose) -> &mut Bill {
+        match purpose {
+            Purpose::Serve => &mut self.serve,
+            Purpose::Warm => &mut self.warm,
+            Purpose::Backup => &mut self.backup,
+            Purpose::Repair => &mut self.repair,
+        }
+    }
+
+    /// Share of objects that could be read, mean over its minutes.
+    pub(crate) fn share(&self) -> f64 {
+        if self.minutes > 0.0 {
+            self.available / self.minutes
+        } else {
+            1.0
+        }
+    }
+
+    /// Warm-up, backup and repair, without serving and proxy.
+    pub(crate) fn usd(&self, prices: &Prices) -> f64 {
+        [self.warm, self.backup, self.repair]
+            .iter()
+            .map(|b| b.usd(prices))
+            .sum()
+    }
+
+    /// The same in GB-seconds and invocations.
+    pub(crate) fn keeping(&self) -> Bill {
+        let all = [self.warm, self.backup, self.repair];
+        Bill {
+            invocations: all.iter().map(|b| b.invocations).sum(),
+            gb_s: all.iter().map(|b| b.gb_s).sum(),
+        }
+    }
+
+    /// Adds `other` so many times.
+    pub(crate) fn add(&mut self, other: &Hour, times: f64) {
+        let plus = |a: &mut f64, b: f64| *a += b * times;
+        let bill = |a: &mut Bill, b: &Bill| {
+            a.invocations += b.invocations * times;
+            a.gb_s += b.gb_s * times;
+        };
+        plus(&mut self.available, other.available);
+        plus(&mut self.minutes, other.minutes);
+        plus(&mut self.lost, other.lost);
+        plus(&mut self.objects, other.objects);
+        plus(&mut self.gets, other.gets);
+        plus(&mut self.hits, other.hits);
+        plus(&mut self.hits_lost, other.hits_lost);
+        plus(&mut self.reclaims, other.reclaims);
+        plus(&mut self.pairs, other.pairs);
+        plus(&mut self.repairs, other.repairs);
+        plus(&mut self.backup_bytes, other.backup_bytes);
+        plus(&mut self.repair_bytes, other.repair_bytes);
+        bill(&mut self.serve, &other.serve);
+        bill(&mut self.warm, &other.warm);
+        bill(&mut self.backup, &other.backup);
+        bill(&mut self.repair, &other.repair);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn milliseconds_are_begun_and_serving_is_no_keeping() {
+        let (mut hour, prices) = (Hour::default(), Prices::default());
+        hour.bill(Purpose::Warm).add(200, 1.5);
+        hour.bill(Purpose::Repair).add(1_001, 1.5);
+        hour.bill(Purpose::Serve).add(9_000_000, 1.5);
+        let keeping = hour.keeping();
+        assert_eq!(keeping.invocations, 2.0);
+        assert!((keeping.gb_s - 0.0045).abs() < 1e-12);
+        let usd = 2.0 * prices.request + prices.compute_usd(Architecture::X86, 0.0045);
+        assert!((hour.usd(&prices) - usd).abs() < 1e-15);
+        let mut mean = Hour::default();
+        mean.add(&hour, 0.5);
+        mean.add(&hour, 0.5);
+        assert!((mean.usd(&prices) - usd).abs() < 1e-15);
+    }
+}

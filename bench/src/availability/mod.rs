@@ -1,0 +1,314 @@
+//! `availability`: what reclaims do to a pool, and what keeping it costs.
+//!
+//! Days of a large pool are simulated event by event, in virtual time, with the
+//! pool's own policies. `docs/availability.md` states the assumptions and shows
+//! what came out.
+
+mod bill;
+mod node;
+mod objects;
+mod patterns;
+mod plot;
+mod population;
+mod reclaims;
+mod repairs;
+mod rounds;
+mod settings;
+mod sim;
+mod study;
+mod table;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use local_lambda::Prices;
+use scatterhoard_proxy::pool::{backup, lifecycle};
+use scatterhoard_proxy::serve::LOST_AFTER;
+use scatterhoard_proxy::store::{REPAIRS_AT_ONCE, ROUNDS_AT_ONCE};
+
+use patterns::{Days, ONE_NODE, Pattern, Reading, TWO_HOURS};
+use population::{Get, Script};
+use settings::Settings;
+use study::Case;
+
+/// Lists are separated by commas; every combination is played.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Reclaims of observed days, per minute (JSON).
+    #[arg(long, value_name = "FILE")]
+    reclaims: Option<PathBuf>,
+    /// Days of that file, `two-hours`, `one-node`, or `all`.
+    #[arg(long, value_delimiter = ',', default_value = "all")]
+    day: Vec<String>,
+    /// How days are read.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "timeline,minutes"
+    )]
+    reading: Vec<Reading>,
+    /// Runs of each combination.
+    #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(99))]
+    seeds: NonZeroUsize,
+    /// GETs to play, as `seconds,op,key,bytes` (CSV); otherwise generated ones.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    #[arg(long, default_value = "400")]
+    nodes: u16,
+    #[arg(long, default_value = "1536")]
+    memory_mb: u32,
+    /// Data and parity chunks.
+    #[arg(long, value_delimiter = ',', default_value = "10+2", value_parser = geometry)]
+    geometry: Vec<(usize, usize)>,
+    /// Megabytes of chunks on each node.
+    #[arg(long, value_delimiter = ',', default_value = "125")]
+    node_mb: Vec<u64>,
+    /// Seconds between rounds of a node; 0: no standbys.
+    #[arg(long, value_delimiter = ',', default_value = "60")]
+    backup_interval_s: Vec<u64>,
+    /// Megabytes stored on a node after which its next round is due.
+    #[arg(long, value_delimiter = ',', default_value = "256")]
+    backup_after_mb: Vec<u64>,
+    /// Most seconds without an invoke of a node.
+    #[arg(long, value_delimiter = ',', default_value = "60")]
+    warm_interval_s: Vec<u64>,
+    /// Megabytes a second of all backups; 0: no limit.
+    #[arg(long, value_delimiter = ',', default_value = "100")]
+    backup_mb_s: Vec<u64>,
+    /// Megabytes of objects a second of all repairs; 0: no limit.
+    #[arg(long, value_delimiter = ',', default_value = "200")]
+    repair_mb_s: Vec<u64>,
+    #[arg(long, value_delimiter = ',', default_values_t = [ROUNDS_AT_ONCE])]
+    rounds_at_once: Vec<usize>,
+    /// Share of losses that take all instances of a function.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    correlation: Vec<f64>,
+    /// Hours that are played.
+    #[arg(long, default_value = "24")]
+    hours: NonZeroUsize,
+    /// Two hours with two seeds.
+    #[arg(long)]
+    quick: bool,
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+    /// Prints every hour of every combination, too.
+    #[arg(long)]
+    per_hour: bool,
+    /// Prints Markdown.
+    #[arg(long)]
+    markdown: bool,
+    /// Writes everything there; `-`: to the standard output, instead of tables.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draws into this folder.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+    /// What the names of the drawings begin with.
+    #[arg(long, default_value = "availability")]
+    plot_name: String,
+    /// A price list as local-lambda takes it.
+    #[arg(long, value_name = "FILE")]
+    prices: Option<PathBuf>,
+}
+
+fn geometry(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('+');
+    let parsed = parts.and_then(|(d, p)| d.parse().ok().zip(p.parse().ok()));
+    match parsed {
+        Some((d @ 1..=99, p @ 1..=99)) => Ok((d, p)),
+        _ => Err("must be like 10+2".into()),
+    }
+}
+
+/// Plays all combinations and shows what came of them.
+pub(crate) fn run(args: Args) -> Result<()> {
+    let prices = match &args.prices {
+        Some(path) => Prices::from_file(path)?,
+        None => Prices::default(),
+    };
+    let (cases, scripts) = args.cases()?;
+    let threads = args.threads.map_or_else(
+        || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        NonZeroUsize::get,
+    );
+    let outcomes = study::run(&cases, &scripts, args.seeds(), threads, &prices);
+    let json = serde_json::to_string_pretty(&outcomes)?;
+    match &args.json {
+        Some(path) if path.as_os_str() == "-" => println!("{json}"),
+        path => {
+            print!(
+                "{}",
+                table::all(&outcomes, &prices, args.per_hour, args.markdown)
+            );
+            if let Some(path) = path {
+                std::fs::write(path, json)
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
+        }
+    }
+    if let Some(folder) = &args.plot {
+        plot::draw(&outcomes, &prices, folder, &args.plot_name)?;
+    }
+    Ok(())
+}
+
+impl Args {
+    fn seeds(&self) -> usize {
+        if self.quick { 2 } else { self.seeds.get() }
+    }
+
+    fn hours(&self) -> usize {
+        if self.quick { 2 } else { self.hours.get() }
+    }
+
+    /// GETs, and how many of their hours come before the day.
+    fn gets(&self) -> Result<(Vec<Get>, f64)> {
+        const BEFORE_H: f64 = 24.0;
+        let gets = match &self.trace {
+            Some(path) => population::read_trace(path)?,
+            None => population::generate(BEFORE_H + self.hours() as f64, 1),
+        };
+        let end_h = gets.last().map_or(0.0, |g| g.at_s / 3600.0);
+        if self.trace.is_some() && end_h < BEFORE_H + self.hours() as f64 {
+            bail!(
+                "the trace ends after {end_h:.1} h: a day to fill the pool and the day are needed"
+            );
+        }
+        Ok((gets, BEFORE_H))
+    }
+
+    fn patterns(&self) -> Result<Vec<(String, Option<Reading>, Pattern)>> {
+        let days = self.reclaims.as_deref().map(Days::read).transpose()?;
+        let mut names = Vec::new();
+        for name in &self.day {
+            if name == "all" {
+                let known = days.iter().flat_map(|d| d.days.keys().cloned());
+                names.extend(known.chain([TWO_HOURS.into()]));
+            } else {
+                names.push(name.clone());
+            }
+        }
+        let mut patterns = Vec::new();
+        for name in names {
+            let is_own = [TWO_HOURS, ONE_NODE].contains(&name.as_str());
+            let readings = if is_own {
+                &self.reading[..1]
+            } else {
+                &self.reading
+            };
+            for reading in readings {
+                let pattern = Pattern::of(&name, *reading, days.as_ref())?;
+                patterns.push((name.clone(), (!is_own).then_some(*reading), pattern));
+            }
+        }
+        Ok(patterns)
+    }
+
+    fn cases(&self) -> Result<(Vec<Case>, Vec<Script>)> {
+        let ((gets, before_h), patterns) = (self.gets()?, self.patterns()?);
+        let (mut cases, mut scripts) = (Vec::new(), Vec::new());
+        let mut capacities: Vec<u64> = Vec::new();
+        for settings in self.settings()? {
+            let capacity = settings.capacity_bytes();
+            let known = capacities.iter().position(|c| *c == capacity);
+            let script = known.unwrap_or(capacities.len());
+            if known.is_none() {
+                capacities.push(capacity);
+                scripts.push(Script::new(&gets, capacity, before_h, self.hours() as f64));
+            }
+            for (day, reading, pattern) in &patterns {
+                cases.push(Case {
+                    day: day.clone(),
+                    reading: *reading,
+                    pattern: pattern.clone(),
+                    settings: settings.clone(),
+                    script,
+                });
+            }
+        }
+        Ok((cases, scripts))
+    }
+
+    fn settings(&self) -> Result<Vec<Settings>> {
+        let mut all = vec![self.plain()];
+        // one list after the other multiplies what there is
+        vary(&mut all, &self.geometry, |s, (d, p)| {
+            (s.data, s.parity) = (d, p)
+        });
+        vary(&mut all, &self.node_mb, |s, mb| {
+            s.node_bytes = mb * 1_000_000
+        });
+        vary(&mut all, &self.backup_interval_s, |s, seconds| {
+            s.backup.standby = seconds > 0;
+            s.backup.interval = Duration::from_secs(seconds.max(1));
+        });
+        vary(&mut all, &self.backup_after_mb, |s, mb| {
+            s.backup.after_bytes = mb.max(1) << 20;
+        });
+        vary(&mut all, &self.warm_interval_s, |s, seconds| {
+            s.life.warm_interval = Duration::from_secs(seconds.max(1));
+        });
+        vary(&mut all, &self.backup_mb_s, |s, mb| {
+            s.backup_bytes_per_s = mb * 1_000_000
+        });
+        vary(&mut all, &self.repair_mb_s, |s, mb| {
+            s.repair_bytes_per_s = mb * 1_000_000
+        });
+        vary(&mut all, &self.rounds_at_once, |s, count| {
+            s.rounds_at_once = count.max(1)
+        });
+        vary(&mut all, &self.correlation, |s, share| {
+            s.correlation = share
+        });
+        for settings in &all {
+            if settings.chunks() > settings.nodes {
+                bail!("{} nodes are too few for a geometry", settings.nodes);
+            }
+            if !(0.0..=1.0).contains(&settings.correlation) {
+                bail!("a correlation is a share of 1");
+            }
+        }
+        Ok(all)
+    }
+
+    /// The pool's defaults, but for what is varied.
+    fn plain(&self) -> Settings {
+        Settings {
+            nodes: usize::from(self.nodes),
+            memory_gb: f64::from(self.memory_mb) / 1024.0,
+            data: 10,
+            parity: 2,
+            node_bytes: 0,
+            hours: self.hours(),
+            correlation: 0.0,
+            backup: backup::Settings {
+                standby: true,
+                interval: Duration::from_secs(60),
+                after_bytes: 256 << 20,
+            },
+            life: lifecycle::Settings::default(),
+            lost_after: LOST_AFTER,
+            rounds_at_once: ROUNDS_AT_ONCE,
+            backup_bytes_per_s: 0,
+            repair_bytes_per_s: 0,
+            repairs_at_once: REPAIRS_AT_ONCE,
+        }
+    }
+}
+
+fn vary<T: Copy>(all: &mut Vec<Settings>, values: &[T], set: impl Fn(&mut Settings, T)) {
+    let varied = all.iter().flat_map(|settings| {
+        values.iter().map(|value| {
+            let mut settings = settings.clone();
+            set(&mut settings, *value);
+            settings
+        })
+    });
+    *all = varied.collect();
+}
+
+#[cfg(test)]
+mod tests;

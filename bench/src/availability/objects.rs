@@ -1,0 +1,138 @@
+//! Objects: where their chunks are, how they come and go.
+
+use scatterhoard_proxy::pool::placement::{Candidate, place};
+use scatterhoard_wire::NodeId;
+
+use super::bill::Purpose;
+use super::node::{Chunk, Node, Us};
+use super::population::Step;
+use super::sim::Sim;
+
+/// What was stored under a key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Object {
+    /// Which write of it is named; none if it is not stored.
+    pub(super) write: Option<u64>,
+    /// The LRU without losses would have it.
+    pub(super) is_expected: bool,
+    pub(super) is_lost: bool,
+    /// The node of each chunk.
+    pub(super) nodes: Vec<u16>,
+    /// Chunks that at least one instance has.
+    pub(super) there: usize,
+    pub(super) last_use: u32,
+}
+
+impl Sim<'_> {
+    /// A GET of the trace: what is not there is stored.
+    pub(super) fn get(&mut self, step: &Step, now: Us) {
+        self.hour(now).gets += 1.0;
+        self.uses += 1;
+        for &victim in &step.evicted {
+            self.evict(victim);
+        }
+        let object = &mut self.objects[step.object as usize];
+        object.last_use = self.uses;
+        let is_readable = object.write.is_some() && !object.is_lost;
+        if step.is_hit {
+            self.hour(now).hits += 1.0;
+        }
+        if step.is_hit && is_readable {
+            let nodes = self.objects[step.object as usize].nodes.clone();
+            for n in nodes.into_iter().take(self.settings.data) {
+                self.wake(usize::from(n), Purpose::Serve, 0, now);
+            }
+            return;
+        }
+        if step.is_hit {
+            self.hour(now).hits_lost += 1.0;
+        }
+        self.store(step.object, Some(now));
+    }
+
+    fn evict(&mut self, victim: u32) {
+        self.forget(victim);
+        let object = &mut self.objects[victim as usize];
+        self.expected -= usize::from(object.is_expected);
+        self.lost -= usize::from(object.is_lost);
+        *object = Object::default();
+    }
+
+    pub(super) fn chunk_bytes(&self, object: u32) -> u64 {
+        self.script.sizes[object as usize].div_ceil(self.settings.data as u64)
+    }
+
+    pub(super) fn size(&self, object: u32) -> u64 {
+        self.script.sizes[object as usize]
+    }
+
+    /// The index names it no longer; its nodes free its chunks.
+    pub(super) fn forget(&mut self, object: u32) {
+        let bytes = self.chunk_bytes(object);
+        let nodes = std::mem::take(&mut self.objects[object as usize].nodes);
+        for n in nodes {
+            let node = &mut self.nodes[usize::from(n)];
+            let found = node.stock.iter().position(|c| c.object == object);
+            if let Some(at) = found {
+                node.stock.swap_remove(at);
+                node.used_bytes -= bytes;
+            }
+        }
+        self.objects[object as usize].write = None;
+    }
+
+    /// Stores an object anew; none: before the day began.
+    pub(super) fn store(&mut self, object: u32, now: Option<Us>) {
+        self.forget(object);
+        let bytes = self.chunk_bytes(object);
+        let budget = (self.settings.memory_gb * 1e9) as u64;
+        let candidate = |(i, node): (usize, &Node)| Candidate {
+            node: NodeId(i as u16),
+            free_bytes: budget.saturating_sub(node.used_bytes),
+            reachable: true,
+        };
+        let candidates: Vec<Candidate> = self.nodes.iter().enumerate().map(candidate).collect();
+        let (want, need) = (self.settings.chunks(), self.settings.data + 1);
+        let placed = place(&candidates, want, need, bytes, &mut self.rng);
+        let placed = placed.unwrap_or_default();
+        for (index, id) in placed.iter().enumerate() {
+            let n = usize::from(id.0);
+            if let Some(now) = now {
+                self.wake(n, Purpose::Serve, 0, now);
+            }
+            let on = 1 << self.nodes[n].main_slot().unwrap_or(0);
+            let (object, index) = (object, index as u8);
+            self.nodes[n].stock.push(Chunk { object, index, on });
+            self.nodes[n].used_bytes += bytes;
+            if let Some(now) = now {
+                self.stored(n, bytes, now);
+            }
+        }
+        self.writes += 1;
+        let known = &mut self.objects[object as usize];
+        self.expected += usize::from(!known.is_expected);
+        self.lost -= usize::from(known.is_lost);
+        *known = Object {
+            write: Some(self.writes),
+            is_expected: true,
+            is_lost: false,
+            there: placed.len(),
+            nodes: placed.iter().map(|id| id.0).collect(),
+            last_use: self.uses,
+        };
+    }
+
+    pub(super) fn stored(&mut self, n: usize, bytes: u64, now: Us) {
+        let node = &mut self.nodes[n];
+        node.backup.stored(bytes);
+        node.fresh_bytes += bytes;
+        if self.settings.backup.standby && node.fresh_bytes >= self.settings.backup.after_bytes {
+            self.expect_round(n, now);
+        }
+    }
+
+    /// How many uses of others ago it was last used.
+    pub(super) fn idleness(&self, object: u32) -> u32 {
+        self.uses - self.objects[object as usize].last_use
+    }
+}

@@ -1,0 +1,321 @@
+//! One day of one pool, in virtual time. Policies are production's; what is
+//! simulated is the platform, the network and what moves over it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::num::NonZeroU64;
+
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use scatterhoard_proxy::pool::TICK;
+use scatterhoard_proxy::pool::lifecycle::{Event, Outcome};
+use scatterhoard_proxy::store::{LOOK, rate::Rate, repairs::Queue};
+use scatterhoard_wire::InstanceId;
+
+use super::bill::{Hour, Purpose};
+use super::node::{Answer, Chunk, Clock, Node, Us};
+use super::objects::Object;
+use super::patterns::Pattern;
+use super::population::Script;
+use super::repairs::Worker;
+use super::settings::{COLD, DIAL, PING, Settings, WARM, micros};
+
+pub(super) const MINUTE: Us = 60_000_000;
+pub(super) const HOUR: Us = 60 * MINUTE;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    Reclaim,
+    Die(u16, u128),
+    Minute,
+    Copied(u16, u32),
+    RoundOver(u16, u32),
+    Begin(usize),
+    Repaired(usize),
+}
+
+/// What came of a day.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Run {
+    pub(crate) hours: Vec<Hour>,
+    /// Seconds from the moment at which a node is known to have lost chunks to
+    /// that at which it has all of them again.
+    pub(crate) whole_after_s: Vec<f64>,
+}
+
+pub(super) struct Sim<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) pattern: &'a Pattern,
+    pub(super) script: &'a Script,
+    pub(super) clock: Clock,
+    pub(super) rng: SmallRng,
+    pub(super) due: BinaryHeap<Reverse<(Us, u64, Due)>>,
+    pub(super) events: u64,
+    pub(super) nodes: Vec<Node>,
+    /// When each node's next round may be due, and its next ping.
+    pub(super) round_due: Vec<Us>,
+    pub(super) ping_due: Vec<Us>,
+    /// No round is due before.
+    pub(super) first_round: Us,
+    pub(super) next_look: Us,
+    pub(super) rounds_running: usize,
+    pub(super) objects: Vec<Object>,
+    pub(super) writes: u64,
+    pub(super) uses: u32,
+    pub(super) ids: u128,
+    pub(super) repairs: Queue,
+    pub(super) workers: Vec<Option<Worker>>,
+    pub(super) backup_rate: Rate,
+    pub(super) repair_rate: Rate,
+    pub(super) hold: Us,
+    pub(super) expected: usize,
+    pub(super) lost: usize,
+    /// Objects that could not be read at some moment of this minute.
+    pub(super) bad: usize,
+    pub(super) run: Run,
+}
+
+/// Plays the day.
+pub(crate) fn play(settings: &Settings, pattern: &Pattern, script: &Script, seed: u64) -> Run {
+    let mut sim = Sim::new(settings, pattern, script, seed);
+    sim.fill();
+    sim.play();
+    sim.run
+}
+
+impl<'a> Sim<'a> {
+    fn new(settings: &'a Settings, pattern: &'a Pattern, script: &'a Script, seed: u64) -> Self {
+        let (clock, count) = (Clock::new(), settings.nodes);
+        let share = |i: usize| i as f64 / count as f64;
+        let node = |i: usize| {
+            let ids = [InstanceId(2 * i as u128 + 1), InstanceId(2 * i as u128 + 2)];
+            let (life, rounds) = (settings.life, settings.backup);
+            Node::new(clock, share(i), settings.lost_after, life, rounds, ids)
+        };
+        let rest = |interval: Us, i: usize| (interval as f64 * (1.0 - share(i))) as Us;
+        let first_round = |i| match settings.backup.standby {
+            true => rest(micros(settings.backup.interval), i),
+            false => Us::MAX,
+        };
+        let rate = |bytes_per_s| Rate::new(NonZeroU64::new(bytes_per_s));
+        Self {
+            settings,
+            pattern,
+            script,
+            clock,
+            rng: SmallRng::seed_from_u64(seed),
+            due: BinaryHeap::new(),
+            events: 0,
+            nodes: (0..count).map(node).collect(),
+            round_due: (0..count).map(first_round).collect(),
+            ping_due: (0..count)
+                .map(|i| rest(micros(settings.life.warm_interval), i))
+                .collect(),
+            next_look: 0,
+            first_round: 0,
+            rounds_running: 0,
+            objects: vec![Object::default(); script.sizes.len()],
+            writes: 0,
+            uses: 0,
+            ids: 2 * count as u128 + 2,
+            repairs: Queue::default(),
+            workers: (0..settings.repairs_at_once).map(|_| None).collect(),
+            backup_rate: rate(settings.backup_bytes_per_s),
+            repair_rate: rate(settings.repair_bytes_per_s),
+            hold: settings.hold(),
+            expected: 0,
+            lost: 0,
+            bad: 0,
+            run: Run {
+                hours: vec![Hour::default(); settings.hours],
+                ..Run::default()
+            },
+        }
+    }
+
+    /// What is stored when the day begins is on all instances.
+    fn fill(&mut self) {
+        for &object in &self.script.initial {
+            self.store(object, None);
+        }
+        let all = if self.settings.backup.standby { 3 } else { 1 };
+        for node in &mut self.nodes {
+            node.stock.iter_mut().for_each(|c| c.on = all);
+        }
+        self.schedule(0, Due::Minute);
+        if matches!(self.pattern, Pattern::TwoHours) {
+            for n in 0..self.nodes.len() {
+                for instance in self.nodes[n].slots.into_iter().flatten() {
+                    // as if it had lived for a while
+                    let age = self.rng.random_range(0.0..1.0);
+                    let left = (self.lifetime() as f64 * age) as Us;
+                    self.schedule(left, Due::Die(n as u16, instance.id.0));
+                }
+            }
+        }
+    }
+
+    fn play(&mut self) {
+        let end = self.settings.hours as Us * HOUR;
+        let script = self.script;
+        let (mut steps, mut next_tick) = (script.steps.iter().peekable(), 0);
+        loop {
+            let event = self.due.peek().map_or(Us::MAX, |Reverse((at, ..))| *at);
+            let step = steps.peek().map_or(Us::MAX, |s| s.at_us);
+            let now = event.min(step).min(next_tick).min(self.next_look);
+            if now >= end {
+                break;
+            }
+            if event == now {
+                let Some(Reverse((_, _, due))) = self.due.pop() else {
+                    break;
+                };
+                self.happen(due, now);
+            } else if step == now {
+                steps.next().into_iter().for_each(|s| self.get(s, now));
+            } else if next_tick == now {
+                next_tick = now + micros(TICK);
+                self.tick(now);
+            } else {
+                self.next_look = now + micros(LOOK);
+                self.look(now);
+            }
+        }
+    }
+
+    fn happen(&mut self, due: Due, now: Us) {
+        match due {
+            Due::Minute => self.minute(now),
+            Due::Reclaim => self.reclaim(now),
+            Due::Die(n, id) => self.die(usize::from(n), InstanceId(id), now),
+            Due::Copied(n, number) => self.copied(usize::from(n), number, now),
+            Due::RoundOver(n, number) => self.round_over(usize::from(n), number, now),
+            Due::Begin(worker) => self.begin_repair(worker, now),
+            Due::Repaired(worker) => self.repaired(worker, now),
+        }
+    }
+
+    pub(super) fn schedule(&mut self, at: Us, due: Due) {
+        self.events += 1;
+        self.due.push(Reverse((at, self.events, due)));
+    }
+
+    pub(super) fn hour(&mut self, now: Us) -> &mut Hour {
+        let last = self.run.hours.len() - 1;
+        &mut self.run.hours[((now / HOUR) as usize).min(last)]
+    }
+
+    /// Has an instance answer an invoke; when its hello comes.
+    pub(super) fn route(&mut self, n: usize, busy: Option<usize>, now: Us) -> (Answer, Us) {
+        self.ids += 1;
+        let answer = self.nodes[n].route(busy, InstanceId(self.ids), now);
+        if answer.is_cold && matches!(self.pattern, Pattern::TwoHours) {
+            let end = now + self.lifetime();
+            self.schedule(end, Due::Die(n as u16, answer.id.0));
+        }
+        (answer, now + if answer.is_cold { COLD } else { WARM })
+    }
+
+    /// Bills an invocation that answered at `hello`.
+    pub(super) fn bill(&mut self, purpose: Purpose, who: Answer, hello: Us, end: Us) {
+        let start = if who.is_cold { COLD } else { DIAL };
+        let (us, memory_gb) = (start + end - hello, self.settings.memory_gb);
+        self.hour(hello).bill(purpose).add(us, memory_gb);
+    }
+
+    /// Invokes a node for a request, unless it is awake; it is busy for so long.
+    pub(super) fn wake(&mut self, n: usize, purpose: Purpose, busy: Us, now: Us) {
+        if self.nodes[n].round.is_some() {
+            return;
+        }
+        let at = self.clock.at(now);
+        let Some(id) = self.nodes[n].begin(Event::Wanted, at) else {
+            return;
+        };
+        let (who, hello) = self.route(n, None, now);
+        let end = hello + busy + self.hold;
+        self.bill(purpose, who, hello, end);
+        let (greeted, over) = (self.clock.at(hello), self.clock.at(end));
+        let node = &mut self.nodes[n];
+        node.life.step(Event::Hello(id), greeted);
+        node.life.step(Event::Goodbye(id), over);
+        node.life.step(Event::Returned(id, Outcome::Ok), over);
+        self.contact(n, end);
+        self.met(n, who.id, now);
+    }
+
+    fn met(&mut self, n: usize, id: InstanceId, now: Us) {
+        if !self.nodes[n].meet(id) {
+            return;
+        }
+        self.expect_round(n, now);
+        self.next_look = self.next_look.min(now);
+        self.note_hurt(n, now);
+    }
+
+    pub(super) fn note_hurt(&mut self, n: usize, now: Us) {
+        if self.is_hurt(n) {
+            self.nodes[n].hurt_since.get_or_insert(now);
+        }
+    }
+
+    /// Whether it lacks chunks that can be made anew.
+    pub(super) fn is_hurt(&self, n: usize) -> bool {
+        let is_missing = |c: &Chunk| c.on == 0 && !self.objects[c.object as usize].is_lost;
+        self.nodes[n].stock.iter().any(is_missing)
+    }
+
+    /// Ends the time for which a node was hurt, if it is whole.
+    pub(super) fn note_whole(&mut self, n: usize, now: Us) {
+        if let Some(since) = self.nodes[n].hurt_since
+            && !self.is_hurt(n)
+        {
+            self.nodes[n].hurt_since = None;
+            let took = now.saturating_sub(since);
+            self.run.whole_after_s.push(took as f64 / 1e6);
+        }
+    }
+
+    /// The node was heard of: the next ping has time.
+    pub(super) fn contact(&mut self, n: usize, at: Us) {
+        self.ping_due[n] = at + micros(self.settings.life.warm_interval);
+    }
+
+    fn tick(&mut self, now: Us) {
+        let due = self
+            .ping_due
+            .iter()
+            .enumerate()
+            .filter(|(_, due)| **due <= now);
+        let due: Vec<usize> = due.map(|(n, _)| n).collect();
+        for n in due {
+            if self.nodes[n].round.is_some() {
+                continue;
+            }
+            let at = self.clock.at(now);
+            let Some(id) = self.nodes[n].begin(Event::Tick, at) else {
+                continue;
+            };
+            let (who, answered) = self.route(n, None, now);
+            let took = if who.is_cold { COLD + PING } else { PING };
+            let memory_gb = self.settings.memory_gb;
+            self.hour(now).bill(Purpose::Warm).add(took, memory_gb);
+            let over = self.clock.at(answered);
+            self.nodes[n]
+                .life
+                .step(Event::Returned(id, Outcome::Ok), over);
+            self.contact(n, answered);
+            self.met(n, who.id, now);
+        }
+    }
+
+    pub(super) fn hold(&self) -> Us {
+        self.hold
+    }
+
+    pub(super) fn look_now(&mut self, now: Us) {
+        self.next_look = self.next_look.min(now);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! Tables of the study, as text or Markdown.
+
+use std::fmt::Write as _;
+
+use local_lambda::Prices;
+
+use super::bill::Hour;
+use super::study::Outcome;
+
+const HEADINGS: [&str; 17] = [
+    "pattern",
+    "geometry",
+    "backup",
+    "after MB",
+    "warm",
+    "rounds",
+    "MB/s",
+    "repair",
+    "MB/node",
+    "corr.",
+    "worst hour",
+    "worst seed",
+    "lost hits",
+    "whole p50/p99",
+    "usd/h",
+    "dearest h",
+    "w/b/r",
+];
+const HOURLY: [&str; 12] = [
+    "hour",
+    "available",
+    "worst seed",
+    "reclaims",
+    "pairs",
+    "hits",
+    "hits lost",
+    "repairs",
+    "GB moved",
+    "invocations",
+    "GB-s",
+    "usd",
+];
+
+/// One line for each outcome, and below it, if asked for, its hours.
+pub(crate) fn all(outcomes: &[Outcome], prices: &Prices, per_hour: bool, markdown: bool) -> String {
+    let rows: Vec<Vec<String>> = outcomes.iter().map(summary).collect();
+    let mut text = lines(&HEADINGS, &rows, markdown);
+    if per_hour {
+        for outcome in outcomes {
+            let name = outcome.name();
+            let seeds = outcome.seeds;
+            let _ = writeln!(text, "\n{name}, {}, mean of {seeds}\n", outcome.geometry);
+            let hours = outcome.hours.iter().zip(&outcome.worst_seed_hours);
+            let row = |(i, (hour, worst)): (usize, (&Hour, &f64))| hourly(i, hour, *worst, prices);
+            let rows: Vec<Vec<String>> = hours.enumerate().map(row).collect();
+            text.push_str(&lines(&HOURLY, &rows, markdown));
+        }
+    }
+    text
+}
+
+fn summary(o: &Outcome) -> Vec<String> {
+    let limit = |n: u64| if n == 0 { "any".into() } else { n.to_string() };
+    vec![
+        o.name(),
+        o.geometry.clone(),
+        match o.backup_interval_s {
+            0 => "off".into(),
+            s => format!("{s} s"),
+        },
+        o.backup_after_mb.to_string(),
+        format!("{} s", o.warm_interval_s),
+        o.rounds_at_once.to_string(),
+        limit(o.backup_mb_s),
+        limit(o.repair_mb_s),
+        o.node_mb.to_string(),
+        o.correlation.to_string(),
+        percent(o.worst_hour_available),
+        percent(o.worst_seed_available),
+        percent(o.hits_lost_share),
+        o.whole_after_s
+            .map_or("-".into(), |[p50, p99, _]| format!("{p50:.1}/{p99:.1} s")),
+        format!("{:.3}", o.usd_per_hour),
+        format!("{:.3}", o.worst_hour_usd),
+        format!(
+            "{:.3}/{:.3}/{:.3}",
+            o.warm_usd_per_hour, o.backup_usd_per_hour, o.repair_usd_per_hour
+        ),
+    ]
+}
+
+fn hourly(i: usize, hour: &Hour, worst: f64, prices: &Prices) -> Vec<String> {
+    let keeping = hour.keeping();
+    vec![
+        i.to_string(),
+        percent(hour.share()),
+        percent(worst),
+        format!("{:.0}", hour.reclaims),
+        format!("{:.1}", hour.pairs),
+        format!("{:.0}", hour.hits),
+        format!("{:.2}", hour.hits_lost),
+        format!("{:.0}", hour.repairs),
+        format!("{:.1}", (hour.backup_bytes + hour.repair_bytes) / 1e9),
+        format!("{:.0}", keeping.invocations),
+        format!("{:.0}", keeping.gb_s),
+        format!("{:.4}", hour.usd(prices)),
+    ]
+}
+
+/// Four digits behind the point, and more where that would hide a loss.
+fn percent(share: f64) -> String {
+    format!("{:.4} %", share * 100.0)
+}
+
+fn lines(headings: &[&str], rows: &[Vec<String>], markdown: bool) -> String {
+    let mut widths: Vec<usize> = headings.iter().map(|h| h.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.len());
+        }
+    }
+    let headings: Vec<String> = headings.iter().map(|h| (*h).to_owned()).collect();
+    let mut text = String::new();
+    for (i, row) in std::iter::once(&headings).chain(rows).enumerate() {
+        let line = if markdown {
+            format!("| {} |", row.join(" | "))
+        } else {
+            let cells = row.iter().zip(&widths).enumerate();
+            let cells = cells.map(|(column, (cell, &width))| match column {
+                0 => format!("{cell:<width$}"),
+                _ => format!("{cell:>width$}"),
+            });
+            cells.collect::<Vec<_>>().join("  ")
+        };
+        let _ = writeln!(text, "{line}");
+        if markdown && i == 0 {
+            let _ = writeln!(text, "|---|{}", "--:|".repeat(row.len() - 1));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_markdown_has_a_rule() {
+        let rows = vec![
+            vec!["a".into(), "1".into()],
+            vec!["wide".into(), "22".into()],
+        ];
+        let plain = lines(&["x", "n"], &rows, false);
+        assert_eq!(plain, "x      n\na      1\nwide  22\n");
+        let markdown = lines(&["x", "n"], &rows, true);
+        assert!(
+            markdown.starts_with("| x | n |\n|---|--:|\n| a | 1 |\n"),
+            "{markdown}"
+        );
+        assert_eq!(percent(0.999_912_3), "99.9912 %");
+    }
+}
