@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use local_lambda::Prices;
-use scatterhoard_proxy::pool::{backup, lifecycle};
+use scatterhoard_proxy::pool::{PING_SLACK, backup, lifecycle};
 use scatterhoard_proxy::serve::LOST_AFTER;
 use scatterhoard_proxy::store::{REPAIRS_AT_ONCE, ROUNDS_AT_ONCE};
 
@@ -67,16 +67,16 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', default_value = "125")]
     node_mb: Vec<u64>,
     /// Seconds between rounds of a node; 0: no standbys.
-    #[arg(long, value_delimiter = ',', default_value = "60")]
+    #[arg(long, value_delimiter = ',', default_value = "45")]
     backup_interval_s: Vec<u64>,
     /// Megabytes stored on a node after which its next round is due.
-    #[arg(long, value_delimiter = ',', default_value = "256")]
+    #[arg(long, value_delimiter = ',', default_value = "4")]
     backup_after_mb: Vec<u64>,
     /// Most seconds without an invoke of a node.
-    #[arg(long, value_delimiter = ',', default_value = "60")]
+    #[arg(long, value_delimiter = ',', default_value = "45")]
     warm_interval_s: Vec<u64>,
     /// Megabytes a second of all backups; 0: no limit.
-    #[arg(long, value_delimiter = ',', default_value = "100")]
+    #[arg(long, value_delimiter = ',', default_value = "800")]
     backup_mb_s: Vec<u64>,
     /// Megabytes of objects a second of all repairs; 0: no limit.
     #[arg(long, value_delimiter = ',', default_value = "200")]
@@ -249,7 +249,8 @@ impl Args {
             s.backup.after_bytes = mb.max(1) << 20;
         });
         vary(&mut all, &self.warm_interval_s, |s, seconds| {
-            s.life.warm_interval = Duration::from_secs(seconds.max(1));
+            // they wait for rounds that are about to come
+            s.life.warm_interval = Duration::from_secs(seconds.max(1)) + PING_SLACK;
         });
         vary(&mut all, &self.backup_mb_s, |s, mb| {
             s.backup_bytes_per_s = mb * 1_000_000

@@ -17,7 +17,8 @@ impl Sim<'_> {
             return;
         }
         let at = self.clock.at(now);
-        let silence = self.settings.life.warm_interval;
+        let (warm, backup) = (self.settings.life.warm_interval, self.settings.backup);
+        let silence = warm.min(backup.interval);
         let mut from = 0;
         while let Some(next) = self.round_due[from..].iter().position(|due| *due <= now) {
             if self.rounds_running >= self.settings.rounds_at_once {

@@ -234,9 +234,10 @@ impl Config {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         // processes on this machine cost nothing while they wait, but share its
         // processors with us
-        let (wait_worth, backup_mb_s) = match functions {
-            Functions::Local => (10.0 * linger::USD_PER_WAIT, 50),
-            _ => (linger::USD_PER_WAIT, 100),
+        let (wait_worth, backup_after_mb, backup_mb_s) = match functions {
+            Functions::Local => (10.0 * linger::USD_PER_WAIT, 256, 50),
+            // by the availability study
+            _ => (linger::USD_PER_WAIT, 4, 800),
         };
         let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
         let warmth = warmth_settings(&options);
@@ -276,8 +277,12 @@ impl Config {
             repair_bytes_per_s: megabytes(options.repair_mb_s.unwrap_or(200)),
             backup: backup::Settings {
                 standby: options.standby.unwrap_or(true),
-                interval: seconds(options.backup_interval_s.unwrap_or(60).max(1)),
-                after_bytes: options.backup_after_mb.unwrap_or(256).clamp(1, 1 << 30) << 20,
+                interval: seconds(options.backup_interval_s.unwrap_or(45).max(1)),
+                after_bytes: options
+                    .backup_after_mb
+                    .unwrap_or(backup_after_mb)
+                    .clamp(1, 1 << 30)
+                    << 20,
             },
             backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(backup_mb_s)),
             warmth,
@@ -370,8 +375,8 @@ fn linger_settings(
 
 /// What is asked for at least counts, if bounds contradict each other.
 fn warmth_settings(options: &Options) -> warmth::Settings {
-    let least = seconds(options.warm_interval_s.unwrap_or(60).max(1));
-    let most = seconds(options.warm_interval_max_s.unwrap_or(60));
+    let least = seconds(options.warm_interval_s.unwrap_or(45).max(1));
+    let most = seconds(options.warm_interval_max_s.unwrap_or(45));
     warmth::Settings {
         least,
         most: most.max(least),

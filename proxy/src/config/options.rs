@@ -128,23 +128,24 @@ options! {
     #[arg(long, env = "SCATTERHOARD_LINGER_MAX_MS", value_name = "MS")]
     linger_max_ms: u64,
     /// Longest silence before a node is pinged, in s, until the pool knows better
-    /// [default: 60]
+    /// [default: 45]
     #[arg(long, env = "SCATTERHOARD_WARM_INTERVAL_S", value_name = "S")]
     warm_interval_s: u64,
-    /// The same once instances have proved to live through it [default: 60]
+    /// The same once instances have proved to live through it [default: 45]
     #[arg(long, env = "SCATTERHOARD_WARM_INTERVAL_MAX_S", value_name = "S")]
     warm_interval_max_s: u64,
     /// Whether each node has a standby: a second instance that holds the same
     /// [default: true]
     #[arg(long, env = "SCATTERHOARD_STANDBY", value_name = "BOOL")]
     standby: bool,
-    /// Longest time before a node's standby is brought up to date, in s [default: 60]
+    /// Longest time before a node's standby is brought up to date, in s [default: 45]
     #[arg(long, env = "SCATTERHOARD_BACKUP_INTERVAL_S", value_name = "S")]
     backup_interval_s: u64,
-    /// It is brought up to date earlier when so many MB were stored [default: 256]
+    /// It is brought up to date earlier when so many MB were stored
+    /// [default: 4; 256 for local ones]
     #[arg(long, env = "SCATTERHOARD_BACKUP_AFTER_MB", value_name = "M")]
     backup_after_mb: u64,
-    /// How much is copied to standbys a second, in MB; 0: no limit [default: 100; 50 for local ones]
+    /// How much is copied to standbys a second, in MB; 0: no limit [default: 800; 50 for local ones]
     #[arg(long, env = "SCATTERHOARD_BACKUP_MB_S", value_name = "M")]
     backup_mb_s: u32,
     /// How long before its deadline a node returns, in ms [default: 10000]

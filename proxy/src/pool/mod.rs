@@ -133,6 +133,9 @@ pub struct Pool {
 
 /// How often the lives of all nodes are looked at.
 pub const TICK: Duration = Duration::from_millis(250);
+/// Rounds keep instances warm, too: a ping waits so much longer, in case one is
+/// about to come.
+pub const PING_SLACK: Duration = Duration::from_secs(2);
 
 impl Pool {
     /// A pool whose nodes have not been invoked yet.
@@ -264,6 +267,14 @@ impl Pool {
         (interval, warmth.hazard_per_s())
     }
 
+    fn ping_slack(&self) -> Duration {
+        if self.has_standbys() {
+            PING_SLACK
+        } else {
+            Duration::ZERO
+        }
+    }
+
     fn has_standbys(&self) -> bool {
         self.settings.backup.standby
     }
@@ -359,7 +370,7 @@ impl Pool {
         while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
             let longest = self.warmth.lock().longest(Instant::now());
             for node in &self.nodes {
-                node.leave_alone_at_most(longest);
+                node.leave_alone_at_most(longest + self.ping_slack());
                 node.give_up_mute(self.settings.patience);
                 self.drive(node, Event::Tick);
             }
@@ -445,7 +456,7 @@ impl Pool {
         self.drive(node, Event::Returned(id, outcome));
         if node.sleeps_since(id) {
             let silence = self.warmth.lock().plan(Instant::now());
-            node.leave_alone(silence);
+            node.leave_alone(silence + self.ping_slack());
         }
     }
 

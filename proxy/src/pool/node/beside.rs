@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{Event, Inner, Link, Meeting, Node};
 use crate::pool::{
+    PING_SLACK,
     backup::Ending,
     lifecycle::{Action, Companion},
 };
@@ -141,7 +142,7 @@ impl Node {
         if inner.life.is_unreachable(now) {
             return false;
         }
-        let silence = inner.life.silence();
+        let silence = inner.life.silence().saturating_sub(PING_SLACK);
         inner.backup.begin(silence, now)
     }
 
