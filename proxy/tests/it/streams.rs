@@ -98,6 +98,15 @@ fn store(server: &Server, pattern: &Pattern, key: &str, bytes: u64) {
     assert_eq!(line(&mut reader), "+OK", "SET of {bytes} bytes");
 }
 
+/// Ends who waits for it, also when the test fails.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn a_value_of_two_and_a_half_gigabytes_passes_in_bounded_memory() {
     const BYTES: u64 = 2_500_000_000;
@@ -105,6 +114,7 @@ fn a_value_of_two_and_a_half_gigabytes_passes_in_bounded_memory() {
     let (pattern, done) = (Pattern::new(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let (done, server) = (&done, &server);
+        let _ends = SetOnDrop(done);
         let most = scope.spawn(move || {
             let mut most = 0;
             while !done.load(Ordering::Relaxed) {
