@@ -306,6 +306,14 @@ impl Link {
         self.push(0, message, Bytes::new(), Pace::AtOnce)
     }
 
+    /// Lets the node hear something, unless it is about to hear more: what a stuck
+    /// socket does not take must not pile up.
+    pub fn keep_awake(&self) {
+        if self.out.lock().is_written() {
+            self.send(&Message::Ping);
+        }
+    }
+
     /// Whether somebody has waited for `patience` while nothing came: the node
     /// is frozen without notice, cut off, or stuck.
     pub fn is_mute(&self, patience: Duration) -> bool {

@@ -228,9 +228,16 @@ impl Pool {
         }
     }
 
-    /// Tells the node that serves what it may free.
-    pub fn tell_garbage(&self, node: &Node, link: &Link) {
-        node.tell_garbage(link, self.floor());
+    /// Has the instance that serves free what it may, and waits until it has. Not
+    /// a request: it keeps nobody awake beyond the round.
+    pub async fn purge_main(&self, round: &Round, patience: Duration) -> Result<(), NodeError> {
+        round.node.tell_garbage(&round.main, self.floor());
+        let deadline = Instant::now() + patience;
+        // answered behind the deletes, since a link keeps its order
+        match self.ask(&round.main, Message::Ping, deadline).await? {
+            Answer::Pong => Ok(()),
+            _ => Err(NodeError::Interrupted),
+        }
     }
 
     /// Has an instance free what is garbage.
@@ -266,9 +273,7 @@ impl Pool {
 async fn keep_awake(links: Vec<Arc<Link>>) {
     loop {
         sleep(KEEP_AWAKE).await;
-        links.iter().for_each(|link| {
-            link.send(&Message::Ping);
-        });
+        links.iter().for_each(|link| link.keep_awake());
     }
 }
 

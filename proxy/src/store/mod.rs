@@ -17,6 +17,7 @@ mod cut;
 mod edit;
 mod gather;
 mod hot;
+mod index;
 mod maintenance;
 mod pack;
 pub mod rate;
@@ -30,7 +31,6 @@ use std::{
     collections::HashSet,
     hash::BuildHasher,
     num::NonZeroU64,
-    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -39,7 +39,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rand::SeedableRng;
 use scatterhoard_wire::{Epoch, GeometryPolicy, WriteId};
 use tokio::sync::mpsc;
@@ -60,6 +60,7 @@ pub use behind::DirtyWrite;
 pub use body::Body;
 pub use edit::Patched;
 use hot::HotTier;
+pub use index::IndexGuard;
 use pack::Packer;
 pub use pack::SmallWrite;
 use rate::Rate;
@@ -221,38 +222,6 @@ impl Drop for Pinned {
     }
 }
 
-/// The index, locked.
-pub struct IndexGuard<'a> {
-    store: &'a Store,
-    index: MutexGuard<'a, Keyspace>,
-}
-
-impl Deref for IndexGuard<'_> {
-    type Target = Keyspace;
-
-    fn deref(&self) -> &Keyspace {
-        &self.index
-    }
-}
-
-impl DerefMut for IndexGuard<'_> {
-    fn deref_mut(&mut self) -> &mut Keyspace {
-        &mut self.index
-    }
-}
-
-impl Drop for IndexGuard<'_> {
-    fn drop(&mut self) {
-        if let Some(journal) = &self.store.journal
-            && self.index.has_changed()
-        {
-            let value_of = |id| self.store.hot.lock().dirty_value(id);
-            journal.write(&mut self.index, &value_of);
-            self.store.free(&mut self.index);
-        }
-    }
-}
-
 /// What a commit did, with the value before still readable.
 pub struct CommitOutcome {
     /// Whether the key names the new value now.
@@ -322,16 +291,6 @@ impl Store {
         Ok((Arc::new(store), chores))
     }
 
-    /// The index, locked. Held only for the moment; call [`Self::free`] before
-    /// letting go when something may have left it. What has changed is in the
-    /// journal when it is unlocked.
-    pub fn index(&self) -> IndexGuard<'_> {
-        IndexGuard {
-            store: self,
-            index: self.index.lock(),
-        }
-    }
-
     /// Whether no key names anything.
     pub fn is_empty(&self) -> bool {
         let index = self.index();
@@ -354,27 +313,6 @@ impl Store {
     /// The journal, if there is one.
     pub fn journal(&self) -> Option<&Arc<Journal>> {
         self.journal.as_ref()
-    }
-
-    /// Passes on what has left the index: nodes and hot tier may free it. Not
-    /// while the journal still names it: then when the index is unlocked.
-    pub fn free(&self, index: &mut Keyspace) {
-        if index.has_changed() {
-            return;
-        }
-        let freed = index.take_freed();
-        if freed.is_empty() {
-            return;
-        }
-        let mut hot = self.hot.lock();
-        for object in freed {
-            hot.remove(object.write_id);
-            for id in object.nodes() {
-                if let Some(node) = self.pool.node(id) {
-                    node.discard(object.write_id);
-                }
-            }
-        }
     }
 
     /// The pool underneath.

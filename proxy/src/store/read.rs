@@ -6,10 +6,12 @@
 //! checked before anybody sees it, and handed on as soon as its turn comes.
 //! Memory is bounded by the window.
 
+mod missing;
+
 use std::{future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use scatterhoard_wire::message::Refusal;
 use tokio::{
     sync::mpsc,
@@ -17,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Pinned, RepairJob, Store,
+    Pinned, Store,
     ahead::Ahead,
     chunks::{Chunk, Failure, State, index_of},
     gather::Gather,
@@ -44,9 +46,6 @@ const LEAST_HEDGE: Duration = Duration::from_millis(5);
 const SHORT_ABSENCE: Duration = Duration::from_millis(4);
 /// Interruptions of a chunk in a row before it is given up.
 const MAX_INTERRUPTIONS: u32 = 6;
-/// How often absent instances are looked for while one object is read: as often
-/// as it takes to know that one of them is lost, and once more.
-const MAX_SEEKS: u32 = 4;
 
 /// Why a value cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -538,69 +537,8 @@ impl ObjectReader {
         Err(ReadError::Unavailable { failed })
     }
 
-    /// Too few chunks are left, but of those that are missing some may be on
-    /// instances that did not answer: looks for these; whether there were any.
-    async fn seek(&mut self) -> bool {
-        if self.sought == MAX_SEEKS {
-            return false;
-        }
-        self.sought += 1;
-        let missing: Vec<usize> = self.failed(Failure::Missing).collect();
-        let sought: Vec<(usize, &Arc<Node>)> = missing
-            .into_iter()
-            .filter_map(|i| Some((i, self.node(i)?)))
-            .filter(|(_, node)| node.sought_instances(None) > 0)
-            .collect();
-        let pool = self.store.pool.clone();
-        let deadline = Instant::now() + self.store.settings.patience;
-        let rounds = sought
-            .iter()
-            .map(|(_, node)| pool.await_round(node, deadline));
-        join_all(rounds).await;
-        let sought: Vec<usize> = sought.into_iter().map(|(i, _)| i).collect();
-        let rest = self.gather.rest();
-        for &i in &sought {
-            let (has_it, chunk) = (self.gather.has(i), &mut self.chunks[i]);
-            chunk.state = State::Asked;
-            chunk.until = rest.end;
-            chunk.confirmed = false;
-            chunk.reset(if has_it { rest.start + 1 } else { rest.start });
-        }
-        self.top_up();
-        !sought.is_empty()
-    }
-
     fn node(&self, index: usize) -> Option<&Arc<Node>> {
         self.store.pool.node(self.object.node(index)?)
-    }
-
-    /// All was read: what was found missing on the way is repaired, unless it may
-    /// be on an instance that did not answer: then a round finds out.
-    fn finish(&mut self) {
-        let is_lost = |i: &usize| {
-            let node = self.node(*i);
-            self.chunks[*i].damaged || node.is_none_or(|n| n.sought_instances(None) == 0)
-        };
-        let missing: Vec<usize> = self.failed(Failure::Missing).filter(is_lost).collect();
-        if missing.is_empty() {
-            return;
-        }
-        // copied: a slice would keep the buffer that the key was read with
-        let bytes = Bytes::copy_from_slice(&self.pinned.key.bytes);
-        let job = RepairJob {
-            key: super::Key {
-                db: self.pinned.key.db,
-                bytes,
-            },
-            write_id: self.object.write_id,
-            damaged: missing
-                .iter()
-                .copied()
-                .filter(|i| self.chunks[*i].damaged)
-                .collect(),
-            missing,
-        };
-        self.store.repairs.add(job, 0);
     }
 }
 

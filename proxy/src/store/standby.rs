@@ -105,7 +105,7 @@ impl Store {
         if !garbage.is_empty() {
             garbage.into_iter().for_each(|id| round.node.discard(id));
             // until it has: what is copied to it needs the room
-            self.pool.purge(&round.node, patience).await?;
+            self.pool.purge_main(round, patience).await?;
         }
         let (main, second) = (ids(&on_main), ids(&on_second));
         let missing = |e: &&Expected| !main.contains(&e.chunk.id);

@@ -1,0 +1,74 @@
+//! The index behind its lock: what has changed is in the journal when it is
+//! unlocked, and what has left it is told to nodes and hot tier then.
+
+use std::ops::{Deref, DerefMut};
+
+use parking_lot::MutexGuard;
+
+use super::Store;
+use crate::keyspace::Keyspace;
+
+/// The index, locked.
+pub struct IndexGuard<'a> {
+    store: &'a Store,
+    index: MutexGuard<'a, Keyspace>,
+}
+
+impl Deref for IndexGuard<'_> {
+    type Target = Keyspace;
+
+    fn deref(&self) -> &Keyspace {
+        &self.index
+    }
+}
+
+impl DerefMut for IndexGuard<'_> {
+    fn deref_mut(&mut self) -> &mut Keyspace {
+        &mut self.index
+    }
+}
+
+impl Drop for IndexGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(journal) = &self.store.journal
+            && self.index.has_changed()
+        {
+            let value_of = |id| self.store.hot.lock().dirty_value(id);
+            journal.write(&mut self.index, &value_of);
+            self.store.free(&mut self.index);
+        }
+    }
+}
+
+impl Store {
+    /// The index, locked. Held only for the moment; call [`Self::free`] before
+    /// letting go when something may have left it. What has changed is in the
+    /// journal when it is unlocked.
+    pub fn index(&self) -> IndexGuard<'_> {
+        IndexGuard {
+            store: self,
+            index: self.index.lock(),
+        }
+    }
+
+    /// Passes on what has left the index: nodes and hot tier may free it. Not
+    /// while the journal still names it: then when the index is unlocked.
+    pub fn free(&self, index: &mut Keyspace) {
+        if index.has_changed() {
+            return;
+        }
+        let freed = index.take_freed();
+        if freed.is_empty() {
+            return;
+        }
+        let mut hot = self.hot.lock();
+        for object in freed {
+            hot.remove(object.write_id);
+            for id in object.nodes() {
+                if let Some(node) = self.pool.node(id) {
+                    node.discard(object.write_id);
+                }
+            }
+        }
+    }
+}
