@@ -11,7 +11,7 @@ use std::{cell::RefCell, collections::HashSet, io, io::IoSlice, time::Duration};
 
 use bytes::Bytes;
 use scatterhoard_wire::{
-    Cell, Epoch,
+    Cell, ChunkId, Epoch,
     invoke::{Ending, Invocation},
     limits::LIST_PAGE,
     message::{GoodbyeReason, Message, Refusal},
@@ -74,7 +74,8 @@ pub(crate) async fn serve(
         epoch: invocation.epoch,
         leaving: None,
         last_use: Instant::now(),
-        expecting: true,
+        is_new: true,
+        unfinished: HashSet::new(),
     };
     let ended = link.run(invocation, deadlines).await;
     link.writer.close();
@@ -115,9 +116,10 @@ struct Link<'a> {
     epoch: Epoch,
     leaving: Option<(GoodbyeReason, Instant)>,
     last_use: Instant,
-    /// A request is bound to come: the first one of the link, or the next window
-    /// of a put.
-    expecting: bool,
+    /// Nothing was asked yet: the first request of the link is bound to come.
+    is_new: bool,
+    /// Chunks of which a window came, and the rest is bound to come.
+    unfinished: HashSet<ChunkId>,
 }
 
 /// What a frame means for the life of the link.
@@ -202,7 +204,7 @@ impl Link<'_> {
         match self.leaving {
             Some((_, give_up)) => give_up,
             None if self.is_quiet() => {
-                let linger = if self.expecting {
+                let linger = if self.is_new || !self.unfinished.is_empty() {
                     linger.max(GRACE)
                 } else {
                     linger
@@ -295,7 +297,7 @@ impl Link<'_> {
             frame.message,
             Message::Put { .. } | Message::Get { .. } | Message::List(_)
         ) {
-            self.expecting = false;
+            self.is_new = false;
         }
         let request = frame.request;
         match frame.message {
@@ -338,9 +340,16 @@ impl Link<'_> {
                     Err(Refusal::Busy)
                 };
                 match outcome {
-                    Err(why) => self.reply(request, &Message::Refused(why)),
+                    Err(why) => {
+                        self.unfinished.remove(&chunk.id);
+                        self.reply(request, &Message::Refused(why));
+                    }
                     Ok(complete) if last => {
-                        self.expecting = !complete;
+                        if complete {
+                            self.unfinished.remove(&chunk.id);
+                        } else if self.unfinished.len() < MAX_PUTS {
+                            self.unfinished.insert(chunk.id);
+                        }
                         let held = self.instance.borrow().store.held();
                         self.reply(request, &Message::Stored { complete, held });
                     }
@@ -359,10 +368,12 @@ impl Link<'_> {
                 }
             }
             Message::Delete(ids) => {
+                self.unfinished.retain(|id| !ids.contains(&id.write_id));
                 self.instance.borrow_mut().store.delete(&ids);
                 self.deleted(request);
             }
             Message::DeleteBelow(floor) => {
+                self.unfinished.retain(|id| id.write_id >= floor);
                 self.instance.borrow_mut().store.delete_below(floor);
                 self.deleted(request);
             }

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -44,7 +44,18 @@ pub struct Node {
     pub function: String,
     /// Rung whenever a waiter for the link should look again.
     pub(super) changed: Notify,
+    /// Chunks on their way to it.
+    puts: AtomicUsize,
     inner: Mutex<Inner>,
+}
+
+/// A chunk is on its way to a node until this is dropped.
+pub(super) struct PutUnderWay<'a>(&'a Node);
+
+impl Drop for PutUnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.puts.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 struct Inner {
@@ -163,6 +174,7 @@ impl Node {
             id,
             function,
             changed: Notify::new(),
+            puts: AtomicUsize::new(0),
             inner: Mutex::new(inner),
         }
     }
@@ -290,6 +302,16 @@ impl Node {
 
     pub(super) fn met(&self, about: About) -> Contact {
         self.inner.lock().meet(about)
+    }
+
+    /// A chunk is on its way; it may pause between two windows.
+    pub(super) fn put_begins(&self) -> PutUnderWay<'_> {
+        self.puts.fetch_add(1, Ordering::Relaxed);
+        PutUnderWay(self)
+    }
+
+    fn is_put_under_way(&self) -> bool {
+        self.puts.load(Ordering::Relaxed) > 0
     }
 
     /// An invoke call begins.

@@ -4,7 +4,7 @@
 //! broke, is invoked again and asked again: no caller notices the end of an
 //! invocation.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use scatterhoard_wire::{
@@ -30,6 +30,9 @@ const PUT_WINDOW_CELLS: u32 = 4;
 /// Windows of a put under way at once: they travel while others are answered,
 /// and may be of a single cell where the body is no faster.
 const PUTS_AHEAD: usize = 4;
+
+/// Well below the time after which a node leaves that expects something.
+pub(super) const KEEP_AWAKE_EVERY: Duration = Duration::from_millis(200);
 
 /// A cell that takes longer to write than to hand over to another task.
 const LARGE_CELL_BYTES: usize = 32 * 1024;
@@ -103,15 +106,18 @@ impl Pool {
             stored: 0,
         };
         let (mut interruptions, mut restarts) = (0, 0);
+        let mut used: Option<Arc<Link>> = None;
+        let _until_it_is_stored = node.put_begins();
         loop {
             if interruptions > MAX_INTERRUPTIONS || restarts > MAX_INTERRUPTIONS {
                 return Err(PutError::Timeout);
             }
-            // no node is kept awake for a body that has not come
-            if cells.cell(put.stored).await.is_none() {
+            // no node is invoked for a body that has not come
+            if !put.next_cell(used.as_deref()).await {
                 return Err(PutError::Gone);
             }
             let link = self.link(node, Instant::now() + patience).await?;
+            used = Some(link.clone());
             // frees come first on the link: they make the room we count on
             node.tell_garbage(&link, self.floor());
             let before = put.stored;
@@ -222,6 +228,19 @@ struct Put<'a, S> {
 }
 
 impl<S: CellSource> Put<'_, S> {
+    /// Waits for the next cell to send; false if there is none any more. The node
+    /// that has those before it stays awake: in its next invocation it may be
+    /// another instance, and what came before may be gone.
+    async fn next_cell(&self, used: Option<&Link>) -> bool {
+        let mut cell = pin!(self.cells.cell(self.stored));
+        loop {
+            match timeout(KEEP_AWAKE_EVERY, &mut cell).await {
+                Ok(cell) => return cell.is_some(),
+                Err(_) => used.iter().for_each(|link| link.keep_awake()),
+            }
+        }
+    }
+
     /// Sends what is not stored yet, a few windows ahead of the answers.
     async fn send(&mut self, link: &Arc<Link>) -> Result<Sent, PutError> {
         let total = self.chunk.layout.stripes();

@@ -240,6 +240,28 @@ fn a_put_under_way_is_no_idleness() {
 }
 
 #[test]
+fn whoever_else_asks_a_node_does_not_end_its_wait_for_the_rest_of_a_chunk() {
+    let mut world = world();
+    let (chunk, mut visit) = (chunk(1, 2), world.visit());
+    let [first, second] = [0, 1].map(|stripe| chunk.cell(stripe, Bytes::from(vec![1; CELL])));
+    let stored = visit.ask(1, &put(&chunk, &first, true), &first.payload);
+    assert!(matches!(
+        stored,
+        Message::Stored {
+            complete: false,
+            ..
+        }
+    ));
+    let listed = visit.ask(2, &Message::List(None), &[]);
+    assert!(matches!(listed, Message::Listed { .. }), "{listed:?}");
+    // longer than the linger time: the body comes slowly
+    std::thread::sleep(Duration::from_millis(200));
+    let stored = visit.ask(3, &put(&chunk, &second, true), &second.payload);
+    assert!(matches!(stored, Message::Stored { complete: true, .. }));
+    visit.leave();
+}
+
+#[test]
 fn a_link_that_goes_wrong_costs_nothing_but_the_invocation() {
     let mut world = world();
     let (chunk, mut visit) = (chunk(1, 1), world.visit());

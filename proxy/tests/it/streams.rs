@@ -236,7 +236,7 @@ fn readers_that_take_a_byte_now_and_then_delay_nobody() {
         assert_same("other", Some(&read), &value);
         // far above what it takes; far below any time-out that could end a wait
         assert!(
-            begun.elapsed() < Duration::from_secs(5),
+            begun.elapsed() < Duration::from_secs(20),
             "round {round} had to wait"
         );
         for (_, reader) in &mut slow {

@@ -174,6 +174,7 @@ impl Node {
         inner.life.invocation() == Some(invocation)
             && inner.life.woken_for() == Purpose::Backup
             && inner.linger.last_request().is_none_or(|at| at < since)
+            && !self.is_put_under_way()
     }
 
     /// A round is due now; how many have ended so far.
