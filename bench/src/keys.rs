@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::bodies::Bodies;
 use crate::client::Connection;
 use crate::reply::Reply;
 use crate::target::Target;
 use crate::workload::Cell;
+use scatterhoard_judge::bodies::Bodies;
 
 /// How much of an end is compared by [`Verify::Ends`].
 const END_LEN: usize = 64;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio::time::timeout;
 
-use crate::bodies::Bodies;
 use crate::keys::{self, Keys, Verify};
 use crate::measure::Samples;
 use crate::report::{Report, Row};
 use crate::size::Size;
 use crate::target::{self, Target, TargetPid};
 use crate::workload::{self, Cell, Op};
+use scatterhoard_judge::bodies::Bodies;
 
 /// Without `--keys`, a cell's keys hold about this much: more than the caches of a
 /// processor, less than would strain a small machine that runs two servers.

@@ -7,7 +7,6 @@
 
 mod admin;
 mod availability;
-mod bodies;
 mod chaos;
 mod client;
 mod compare;

@@ -13,7 +13,6 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::bodies::Bodies;
 use crate::chaos::platform::Platform;
 use crate::client::Connection;
 use crate::keys::check_stored;
@@ -21,6 +20,7 @@ use crate::pool::{Ack, Pool};
 use crate::procfs;
 use crate::reply::Reply;
 use crate::server::{self, Proxy, Server};
+use scatterhoard_judge::bodies::Bodies;
 
 const SEED: u64 = 0x4ec0_7e4d;
 /// Commands sent before their replies are read.

@@ -8,7 +8,7 @@ use scatterhoard_wire::{
     message::Hello,
 };
 
-use crate::{clock, conduit::Dialer, store::ChunkStore};
+use crate::{clock, conduit::Dialer, random, store::ChunkStore};
 
 /// Memory that is not for chunks: the runtime, buffers, the allocator's slack.
 const RESERVE_BYTES: u64 = 32 << 20;
@@ -34,7 +34,7 @@ pub(crate) fn budget_bytes(memory_mb: u64) -> u64 {
 impl Instance {
     pub(crate) fn new(memory_mb: u64) -> Self {
         Self {
-            id: InstanceId(rand::random()),
+            id: InstanceId(random::random()),
             birth_unix_ms: clock::unix_ms(),
             highest_epoch: Epoch(0),
             dialer: None,
@@ -54,6 +54,10 @@ impl Instance {
             self.store.drop_unfinished_below(epoch);
         }
         true
+    }
+
+    pub(crate) fn id(&self) -> InstanceId {
+        self.id
     }
 
     pub(crate) fn highest_epoch(&self) -> Epoch {

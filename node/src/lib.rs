@@ -8,9 +8,11 @@
 //! Flow: `runtime` (what was invoked) -> `serve` (the link of one invocation)
 //! -> `store` (chunks by write id). The store knows no sockets.
 
-mod clock;
+pub mod clock;
 pub mod conduit;
+pub mod embedded;
 mod instance;
+pub mod random;
 pub mod runtime;
 mod serve;
 pub mod socket;

@@ -1,6 +1,6 @@
 //! The process: Lambda's runtime loop around [`crate::serve`].
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
 use lambda_runtime::{LambdaEvent, service_fn};
 use scatterhoard_wire::invoke::{Ending, Invocation, Purpose, Report};
@@ -9,6 +9,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     clock,
+    conduit::{Reader, Writer},
     instance::Instance,
     serve::{self, Deadlines},
 };
@@ -50,18 +51,29 @@ async fn invoked(
 ) -> Result<Report, lambda_runtime::Error> {
     let payload = event.payload.to_string();
     let invocation = Invocation::from_json(payload.as_bytes())?;
+    let deadline = event.context.deadline;
+    Ok(answer(&instance, &invocation, deadline, serve::dial).await)
+}
+
+/// Does what an invocation is for.
+pub(crate) async fn answer(
+    instance: &RefCell<Instance>,
+    invocation: &Invocation,
+    deadline_unix_ms: u64,
+    dial: impl AsyncFnOnce(&RefCell<Instance>, &Invocation) -> io::Result<(Reader, Writer)>,
+) -> Report {
     if !instance.borrow_mut().admit(invocation.epoch) {
-        return Ok(instance.borrow().report(Ending::StaleEpoch));
+        return instance.borrow().report(Ending::StaleEpoch);
     }
     let ending = match invocation.purpose {
         Purpose::Warm => Ending::Pinged,
         Purpose::Serve | Purpose::Backup => {
-            let deadlines = deadlines(event.context.deadline, &invocation);
-            serve::serve(&instance, &invocation, deadlines).await
+            let deadlines = deadlines(deadline_unix_ms, invocation);
+            serve::serve(instance, invocation, deadlines, dial).await
         }
     };
     tracing::debug!(invocation = %invocation.invocation, ?ending, "returning");
-    Ok(instance.borrow().report(ending))
+    instance.borrow().report(ending)
 }
 
 /// The margin that was asked for, but at most a third of the time there is: a

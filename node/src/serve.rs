@@ -50,11 +50,12 @@ pub(crate) struct Deadlines {
     pub(crate) give_up: Instant,
 }
 
-/// Serves one link; says how it ended.
+/// Serves one link, dialled like this; says how it ended.
 pub(crate) async fn serve(
     instance: &RefCell<Instance>,
     invocation: &Invocation,
     deadlines: Deadlines,
+    dial: impl AsyncFnOnce(&RefCell<Instance>, &Invocation) -> io::Result<(Reader, Writer)>,
 ) -> Ending {
     let (reader, writer) = match dial(instance, invocation).await {
         Ok(halves) => halves,
@@ -88,9 +89,9 @@ pub(crate) async fn serve(
     }
 }
 
-/// Connects; with a certificate given, to the proxy that has it and in TLS, or
+/// Connects over TCP; with a certificate given, to the proxy that has it and in TLS, or
 /// not at all.
-async fn dial(
+pub(crate) async fn dial(
     instance: &RefCell<Instance>,
     invocation: &Invocation,
 ) -> io::Result<(Reader, Writer)> {
@@ -242,6 +243,7 @@ impl Link<'_> {
         let reading = self.is_reading();
         let mut spare = self.assembler.spare();
         let n = tokio::select! {
+            biased;
             read = self.reader.read_buf(&mut spare), if reading => read?,
             ready = self.writer.writable(), if writing => {
                 // the peer took something

@@ -21,19 +21,17 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::Admin,
     apply::{Context, Stats},
+    assembly::{self, AssemblyError},
     clients::Clients,
-    codec::{Codec, CodecError},
     config::{Config, Functions},
     epoch::{self, DataDir, DataDirError},
     journal::{Journal, JournalError},
     local_pool,
-    pool::{self, Pool, lifecycle, link_tls, platform::Platform},
+    pool::{self, Pool, link_tls, platform::Platform},
     session::Session,
     store::{self, Store},
 };
 
-/// An absent instance is lost after so many invokes that met another.
-pub const LOST_AFTER: u32 = 3;
 /// How long a start waits for the nodes' first answers.
 const SURVEY_LIMIT: Duration = Duration::from_secs(20);
 /// Nodes are given so long to say goodbye.
@@ -75,9 +73,9 @@ pub enum ServeError {
     /// The local pool did not start.
     #[error("cannot start the local pool: {0}")]
     LocalPool(anyhow::Error),
-    /// The erasure code cannot be set up.
-    #[error(transparent)]
-    Codec(#[from] CodecError),
+    /// The parts do not fit.
+    #[error("{0}; if the journal is damaged, remove the folder: the cache then begins empty")]
+    Assembly(#[from] AssemblyError),
     /// Something of the system is missing.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -177,22 +175,7 @@ async fn start(
     if config.links_can_be_read() {
         tracing::warn!("links are plain text (link_tls = off): for networks of your own only");
     }
-    let settings = pool::Settings {
-        functions: config.function_names(),
-        link_address,
-        link_tls,
-        linger: config.linger,
-        deadline_margin: config.deadline_margin,
-        patience: config.patience,
-        lost_after: LOST_AFTER,
-        backup: config.backup,
-        lifecycle: lifecycle::Settings {
-            warm_interval: config.warmth.least,
-            ..Default::default()
-        },
-        warmth: config.warmth,
-    };
-    let pool = Pool::new(settings, platform);
+    let pool = assembly::pool(config, platform, link_address, link_tls);
     let survey = pool.survey(SURVEY_LIMIT).await;
     if survey.answered == 0 {
         let names = config.function_names();
@@ -205,30 +188,11 @@ async fn start(
     }
     let epoch = epoch::next(data_dir, survey.highest_epoch)?;
     tracing::info!(%epoch, nodes = survey.answered, "pool is ready");
-    let codec = Codec::new(config.geometry.full, config.codec)?;
-    let settings = store::Settings {
-        geometry: config.geometry,
-        eviction: config.eviction,
-        hot_bytes: config.hot_bytes,
-        hot_value_bytes: config.hot_value_bytes,
-        patience: config.patience,
-        hedge_after: config.hedge_after,
-        ack: config.ack,
-        pack_up_to_bytes: config.pack_up_to_bytes,
-        repair_bytes_per_s: config.repair_bytes_per_s,
-        backup_bytes_per_s: config.backup_bytes_per_s,
-        memory_bytes: config.inflight_bytes,
-        dirty_bytes: config.dirty_bytes,
-    };
     let journal = match data_dir {
         Some(dir) => Some(Arc::new(Journal::open(&dir.journal(), config.appendfsync)?)),
         None => None,
     };
-    let (store, chores) = Store::new(settings, pool.clone(), codec, epoch, journal)?;
-    pool.reign(epoch);
-    if store.is_empty() {
-        pool.raise_floor(store.floor());
-    }
+    let (store, chores) = assembly::store(config, &pool, epoch, journal)?;
     Ok(Started {
         pool,
         store,
@@ -311,19 +275,8 @@ impl Server<'_> {
         // cancelled when no session is left that could give it work
         let drain = CancellationToken::new();
         let mut superseded = pool.superseded();
-        pool.start(links);
-        tasks.spawn(store.clone().expire_for_ever(stop.clone()));
-        tasks.spawn(store.clone().repair_for_ever(stop.clone()));
-        tasks.spawn(store.clone().pack_for_ever(chores.small, drain.clone()));
-        tasks.spawn(store.clone().clean_for_ever(stop.clone()));
-        tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone()));
-        tasks.spawn(store.clone().make_rounds(stop.clone()));
-        if let Some(journal) = store.journal().cloned() {
-            let store = store.clone();
-            // what was kept while nothing could be written goes out with the lock
-            let touch = move || drop(store.index());
-            tasks.spawn(journal.keep(touch, drain.clone()));
-        }
+        let links = pool::Links::Tcp(links);
+        assembly::start(&store, chores, links, &tasks, &stop, &drain);
         let context = Arc::new(Context {
             store,
             config: self.config,

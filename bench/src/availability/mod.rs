@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use local_lambda::Prices;
+use scatterhoard_proxy::assembly::LOST_AFTER;
 use scatterhoard_proxy::pool::{PING_SLACK, backup, lifecycle};
-use scatterhoard_proxy::serve::LOST_AFTER;
 use scatterhoard_proxy::store::{REPAIRS_AT_ONCE, ROUNDS_AT_ONCE};
 
 use patterns::{Days, ONE_NODE, Pattern, Reading, TWO_HOURS};

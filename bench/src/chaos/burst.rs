@@ -16,11 +16,11 @@ use super::Args;
 use super::client::Shared;
 use super::report::Report;
 use super::world::World;
-use crate::bodies::Bodies;
 use crate::client::Connection;
 use crate::keys::check_stored;
 use crate::measure::latency_histogram;
 use crate::reply::Reply;
+use scatterhoard_judge::bodies::Bodies;
 
 const SIZE: usize = 10_000_000;
 /// What is read right after a burst, and as long in quiet.

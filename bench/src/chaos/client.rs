@@ -10,11 +10,11 @@ use rand::rngs::SmallRng;
 use tokio::time::{sleep, timeout};
 
 use super::losses::Losses;
-use super::model::{Content, Ending, Key, Verdict};
 use super::tally::{Found, Op, Tally};
-use crate::bodies::Bodies;
 use crate::client::Connection;
 use crate::reply::Reply;
+use scatterhoard_judge::bodies::Bodies;
+use scatterhoard_judge::model::{Content, Ending, Key, Verdict};
 
 /// Longest object.
 pub(super) const LARGEST: usize = 10_000_000;

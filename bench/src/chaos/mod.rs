@@ -7,7 +7,6 @@
 mod burst;
 mod client;
 mod losses;
-mod model;
 pub(crate) mod platform;
 mod report;
 mod schedule;

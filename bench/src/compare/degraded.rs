@@ -22,7 +22,6 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::Args;
-use crate::bodies::Bodies;
 use crate::goals::{Figure, Goal};
 use crate::keys::{self, Keys};
 use crate::load::{self, BODY_SEED, Plan};
@@ -31,6 +30,7 @@ use crate::pool::Ack;
 use crate::report::{Report, Row};
 use crate::server::{Server, start_scatterhoard};
 use crate::workload::{Cell, Op, run_pass};
+use scatterhoard_judge::bodies::Bodies;
 
 const SIZE: &str = "10m";
 /// Degraded rates as shares of the healthy ones.

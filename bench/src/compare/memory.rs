@@ -13,7 +13,6 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Args;
-use crate::bodies::Bodies;
 use crate::client::Connection;
 use crate::goals::Figure;
 use crate::keys::{self, Keys, check_stored};
@@ -23,6 +22,7 @@ use crate::procfs;
 use crate::report::Report;
 use crate::server::{Server, start_scatterhoard};
 use crate::workload::{Cell, Op};
+use scatterhoard_judge::bodies::Bodies;
 
 const GOAL_MB: f64 = 512.0;
 const KEYS: usize = 4;

@@ -8,11 +8,16 @@
 mod pin;
 mod session;
 
-use std::{future::poll_fn, io, io::IoSlice};
+use std::{
+    future::poll_fn,
+    io,
+    io::IoSlice,
+    task::{Context, Poll},
+};
 
 use bytes::BufMut;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncRead, AsyncReadExt},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
@@ -27,6 +32,8 @@ pub enum Reader {
     Plain(OwnedReadHalf),
     /// Decrypted.
     Tls(session::Reader),
+    /// From within this process.
+    Local(Box<dyn AsyncRead + Send + Unpin>),
 }
 
 /// The writing half. Dropping it ends the stream.
@@ -35,6 +42,17 @@ pub enum Writer {
     Plain(OwnedWriteHalf),
     /// Encrypted.
     Tls(session::Writer),
+    /// To within this process.
+    Local(Box<dyn Outlet>),
+}
+
+/// Where bytes go that stay in this process: the end of a pipe.
+pub trait Outlet: Send + Sync {
+    /// Takes as much as there is room for; `WouldBlock` when there is none.
+    fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Ready when there is room, or never will be.
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
 /// A connected socket as it is.
@@ -50,6 +68,7 @@ impl Reader {
         match self {
             Self::Plain(socket) => socket.read_buf(into).await,
             Self::Tls(tls) => poll_fn(|cx| tls.poll_read(cx, into)).await,
+            Self::Local(pipe) => pipe.read_buf(into).await,
         }
     }
 }
@@ -61,6 +80,7 @@ impl Writer {
         match self {
             Self::Plain(socket) => socket.try_write_vectored(slices),
             Self::Tls(tls) => tls.try_write_vectored(slices),
+            Self::Local(pipe) => pipe.try_write_vectored(slices),
         }
     }
 
@@ -68,7 +88,7 @@ impl Writer {
     /// writable, then write again, be it nothing.
     pub fn has_unsent(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Local(_) => false,
             Self::Tls(tls) => tls.has_unsent(),
         }
     }
@@ -78,6 +98,7 @@ impl Writer {
         match self {
             Self::Plain(socket) => socket.writable().await,
             Self::Tls(tls) => tls.writable().await,
+            Self::Local(pipe) => poll_fn(|cx| pipe.poll_writable(cx)).await,
         }
     }
 
@@ -98,7 +119,7 @@ impl Writer {
     pub fn close(&self) {
         match self {
             // dropping it says so
-            Self::Plain(_) => {}
+            Self::Plain(_) | Self::Local(_) => {}
             Self::Tls(tls) => tls.close(),
         }
     }

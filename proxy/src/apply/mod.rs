@@ -19,7 +19,7 @@ use std::{
 
 use crate::{
     clients::{Client, Clients},
-    command::{Command, CommandError},
+    command::{self, Command, CommandError},
     config::Config,
     resp::Reply,
     store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, WriteError},
@@ -145,14 +145,31 @@ impl From<WriteError> for Reply {
     }
 }
 
+/// Carries a request out, and returns when the journal is as far as its policy
+/// wants it before an acknowledgement.
+pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Value>) -> Outcome {
+    let journal = context.store.journal();
+    let journal = journal.filter(|_| command::writes(&request));
+    let refused = || journal.and_then(|j| j.failure()).map(journal_failed);
+    let outcome = match (Command::parse(request), refused()) {
+        (Err(error), _) => error.into(),
+        (_, Some(refusal)) => refusal,
+        (Ok(command), None) => apply(context, client, command).await,
+    };
+    let Some(journal) = journal else {
+        return outcome;
+    };
+    journal.settled().await;
+    refused().unwrap_or(outcome)
+}
+
 /// What a write is answered when the journal takes nothing.
-pub fn journal_failed(why: String) -> Outcome {
+fn journal_failed(why: String) -> Outcome {
     let text = format!("MISCONF the journal cannot be written ({why}); writes are refused");
     Reply::Error(text.into()).into()
 }
 
-/// Carries one command out.
-pub async fn apply(context: &Context, client: &mut Client, command: Command) -> Outcome {
+async fn apply(context: &Context, client: &mut Client, command: Command) -> Outcome {
     match command {
         Command::String(command) => strings::apply(context, client, command).await,
         Command::Key(command) => keys::apply(context, client.db, command).into(),

@@ -8,7 +8,9 @@
 //! index does on its own meanwhile (expire, evict, move) is kept and written when
 //! the store could be opened again.
 
+pub mod memory;
 pub mod record;
+mod tables;
 mod tail;
 
 use std::{
@@ -21,16 +23,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use fjall::{
-    Database, Keyspace as Table, KeyspaceCreateOptions, OwnedWriteBatch as WriteBatch, PersistMode,
-};
 use parking_lot::Mutex;
 use scatterhoard_wire::WriteId;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::keyspace::{Change, Keyspace, Object};
+use memory::MemoryDisk;
 use record::Entry;
+use tables::{Op, Table, Tables};
 use tail::Tail;
 
 /// When what was written is forced to the disk, by Redis's names.
@@ -54,47 +55,62 @@ pub struct JournalError {
     error: fjall::Error,
 }
 
-/// Caches of the store: the index itself is in memory, and never reads it.
-const CACHE_BYTES: u64 = 4 << 20;
-/// Before older logs are turned into tables.
-const LOG_BYTES: u64 = 64 << 20;
-const MEMTABLE_BYTES: u64 = 16 << 20;
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
-
-struct Tables {
-    database: Database,
-    keys: Table,
-    segments: Table,
-}
-
-impl Tables {
-    fn open(path: &Path) -> Result<Self, fjall::Error> {
-        let database = Database::builder(path)
-            .cache_size(CACHE_BYTES)
-            // one that waits for room in the queue of both needs the other
-            .worker_threads(2)
-            .max_journaling_size(LOG_BYTES)
-            .manual_journal_persist(true)
-            .open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        Ok(Self {
-            keys: database.keyspace("keys", options)?,
-            segments: database.keyspace("segments", options)?,
-            database,
-        })
-    }
-}
 
 fn is_garbled(error: &fjall::Error) -> bool {
     matches!(error, fjall::Error::JournalRecovery(_))
 }
 
+/// Where a journal is.
+#[derive(Clone)]
+enum Place {
+    Folder(PathBuf),
+    Memory(MemoryDisk),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Folder(path) => path,
+            Self::Memory(_) => Path::new("memory"),
+        }
+    }
+
+    fn open(&self) -> Result<Box<dyn Tables>, fjall::Error> {
+        Ok(match self {
+            Self::Folder(path) => Box::new(tables::Folder::open(path)?),
+            Self::Memory(disk) => Box::new(disk.open()?),
+        })
+    }
+
+    /// Forces to the disk what was written.
+    fn sync(&self) -> Result<(), fjall::Error> {
+        match self {
+            // every write is in the latest log, or in one that the store has synced;
+            // asked itself, it would sync under a lock that every write takes
+            Self::Folder(path) => tail::sync(path).map_err(Into::into),
+            Self::Memory(disk) => disk.sync(),
+        }
+    }
+
+    /// Does what may take long where nobody waits for it.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        match self {
+            Self::Folder(_) => tokio::task::spawn_blocking(work).await.ok(),
+            Self::Memory(_) => Some(work()),
+        }
+    }
+}
+
 /// The journal of one proxy.
 pub struct Journal {
-    path: PathBuf,
+    place: Place,
     fsync: Fsync,
     /// None while it is being opened again.
-    tables: Mutex<Option<Tables>>,
+    tables: Mutex<Option<Box<dyn Tables>>>,
     failed: AtomicBool,
     failure: Mutex<String>,
     /// Changes written so far, and those that the disk has for certain.
@@ -113,17 +129,32 @@ impl Journal {
             path: path.to_owned(),
             error,
         };
+        let place = Place::Folder(path.to_owned());
         let tail = Tail::find(path).map_err(|error| failed(error.into()))?;
-        let tables = match (Tables::open(path), &tail) {
+        let tables = match (place.open(), &tail) {
             (Err(error), Some(tail)) if is_garbled(&error) => {
-                tail.cut_while(error, || Tables::open(path), is_garbled)
+                tail.cut_while(error, || place.open(), is_garbled)
             }
             (opened, _) => opened,
         };
         let tables = tables.map_err(failed)?;
         tail.iter().for_each(Tail::report);
-        Ok(Self {
-            path: path.to_owned(),
+        Ok(Self::new(place, tables, fsync))
+    }
+
+    /// The same on a disk that is no disk: for simulations.
+    pub fn open_in_memory(disk: &MemoryDisk, fsync: Fsync) -> Result<Self, JournalError> {
+        let place = Place::Memory(disk.clone());
+        let tables = place.open().map_err(|error| JournalError {
+            path: place.path().to_owned(),
+            error,
+        })?;
+        Ok(Self::new(place, tables, fsync))
+    }
+
+    fn new(place: Place, tables: Box<dyn Tables>, fsync: Fsync) -> Self {
+        Self {
+            place,
             fsync,
             tables: Mutex::new(Some(tables)),
             failed: AtomicBool::new(false),
@@ -131,7 +162,7 @@ impl Journal {
             written: AtomicU64::new(0),
             synced: watch::Sender::new(0),
             wanted: tokio::sync::Notify::new(),
-        })
+        }
     }
 
     /// Fills an empty index with what it has; the values that no node has. What
@@ -144,7 +175,7 @@ impl Journal {
         now_ms: u64,
     ) -> Result<Vec<Unplaced>, JournalError> {
         let failed = |error| JournalError {
-            path: self.path.clone(),
+            path: self.place.path().to_owned(),
             error,
         };
         let tables = self.tables.lock();
@@ -153,25 +184,19 @@ impl Journal {
         };
         let (mut damaged, mut unplaced, mut error) = (0_u64, Vec::new(), None);
         let mut segments = Vec::new();
-        for row in tables.segments.iter() {
-            match Entry::decode(&row.value().map_err(failed)?) {
+        let read = tables.rows(
+            Table::Segments,
+            &mut |_, value| match Entry::decode(value) {
                 Ok(entry) => segments.push(entry.object.within(nodes)),
                 Err(_) => damaged += 1,
-            }
-        }
+            },
+        );
+        read.map_err(failed)?;
         index.restore(segments, now_ms, |insert| {
-            for row in tables.keys.iter() {
-                let (key, value) = match row.into_inner() {
-                    Ok(row) => row,
-                    Err(e) => {
-                        error = Some(e);
-                        return;
-                    }
-                };
-                let (Some(key), Ok(entry)) = (record::decode_key(&key), Entry::decode(&value))
-                else {
+            let read = tables.rows(Table::Keys, &mut |key, value| {
+                let (Some(key), Ok(entry)) = (record::decode_key(key), Entry::decode(value)) else {
                     damaged += 1;
-                    continue;
+                    return;
                 };
                 let expired = entry.expires_unix_ms.is_some_and(|at| at <= now_ms);
                 if let Some(value) = entry.value.filter(|_| !expired) {
@@ -185,7 +210,8 @@ impl Journal {
                     });
                 }
                 insert(key, entry.object.within(nodes), entry.expires_unix_ms);
-            }
+            });
+            error = read.err();
         });
         if damaged > 0 {
             metrics::counter!("scatterhoard_journal_damaged_total").increment(damaged);
@@ -217,27 +243,22 @@ impl Journal {
         let Some(tables) = tables.as_ref() else {
             return Err(fjall::Error::Poisoned);
         };
-        let batch = tables.database.batch();
-        let mut batch = batch.durability(Some(PersistMode::Buffer));
-        let mut result = Ok(());
+        let (mut ops, mut result) = (Vec::new(), Ok(()));
         index.changes(|change| {
             if let Change::Flushed = change {
                 // on its own: what comes behind it in the batch must stay
-                result = tables.keys.clear().and_then(|()| tables.segments.clear());
+                result = tables.clear();
             } else {
-                add(&mut batch, tables, change, value_of);
+                add(&mut ops, change, value_of);
             }
         });
         result?;
-        if batch.is_empty() {
-            return tables.database.persist(PersistMode::Buffer);
-        }
-        batch.commit()
+        tables.commit(ops)
     }
 
     fn fail(&self, error: &fjall::Error) {
         metrics::counter!("scatterhoard_journal_errors_total").increment(1);
-        tracing::error!(path = %self.path.display(), %error, "journal cannot be written; writes are refused");
+        tracing::error!(path = %self.place.path().display(), %error, "journal cannot be written; writes are refused");
         *self.failure.lock() = error.to_string();
         self.failed.store(true, Ordering::Release);
         // nobody waits in vain
@@ -295,34 +316,31 @@ impl Journal {
         if written == *self.synced.borrow() {
             return;
         }
-        // every write is in the latest log, or in one that the store has synced;
-        // asked itself, it would sync under a lock that every write takes
-        let path = self.path.clone();
-        let synced = tokio::task::spawn_blocking(move || tail::sync(&path));
-        match synced.await {
-            Ok(Ok(())) => {
+        let place = self.place.clone();
+        match self.place.apart(move || place.sync()).await {
+            Some(Ok(())) => {
                 self.synced.send_replace(written);
             }
-            Ok(Err(error)) => self.fail(&error.into()),
-            Err(_) => {}
+            Some(Err(error)) => self.fail(&error),
+            None => {}
         }
     }
 
     async fn reopen(self: &Arc<Self>) {
         let journal = self.clone();
-        let opened = tokio::task::spawn_blocking(move || {
+        let opened = self.place.apart(move || {
             // closed first: the store locks its folder
             let mut tables = journal.tables.lock();
             *tables = None;
-            Tables::open(&journal.path).map(|opened| *tables = Some(opened))
+            journal.place.open().map(|opened| *tables = Some(opened))
         });
         match opened.await {
-            Ok(Ok(())) => {
+            Some(Ok(())) => {
                 self.failed.store(false, Ordering::Release);
-                tracing::warn!(path = %self.path.display(), "journal opened again");
+                tracing::warn!(path = %self.place.path().display(), "journal opened again");
             }
-            Ok(Err(error)) => *self.failure.lock() = error.to_string(),
-            Err(_) => {}
+            Some(Err(error)) => *self.failure.lock() = error.to_string(),
+            None => {}
         }
     }
 }
@@ -339,10 +357,10 @@ pub struct Unplaced {
     pub value: Bytes,
 }
 
-fn add(batch: &mut WriteBatch, tables: &Tables, change: Change<'_>, value_of: ValueOf<'_>) {
+fn add(ops: &mut Vec<Op>, change: Change<'_>, value_of: ValueOf<'_>) {
     match change {
         Change::Flushed => {}
-        Change::Removed(key) => batch.remove(&tables.keys, record::encode_key(key)),
+        Change::Removed(key) => ops.push(Op::Remove(Table::Keys, record::encode_key(key))),
         Change::Named(key, object, expires_unix_ms) => {
             let is_placed = object.chunks() == 0 || object.nodes().next().is_some();
             let entry = Entry {
@@ -354,7 +372,11 @@ fn add(batch: &mut WriteBatch, tables: &Tables, change: Change<'_>, value_of: Va
                     value_of(object.write_id)
                 },
             };
-            batch.insert(&tables.keys, record::encode_key(key), entry.encode());
+            ops.push(Op::Put(
+                Table::Keys,
+                record::encode_key(key),
+                entry.encode(),
+            ));
         }
         Change::Segment(object) => {
             let entry = Entry {
@@ -363,10 +385,13 @@ fn add(batch: &mut WriteBatch, tables: &Tables, change: Change<'_>, value_of: Va
                 value: None,
             };
             let id = record::encode_write_id(object.write_id);
-            batch.insert(&tables.segments, id, entry.encode());
+            ops.push(Op::Put(Table::Segments, id.to_vec(), entry.encode()));
         }
         Change::SegmentGone(id) => {
-            batch.remove(&tables.segments, record::encode_write_id(id));
+            ops.push(Op::Remove(
+                Table::Segments,
+                record::encode_write_id(id).to_vec(),
+            ));
         }
     }
 }

@@ -22,6 +22,7 @@ use std::{
 
 use hashbrown::{HashTable, hash_table::Entry};
 use rand::Rng;
+use scatterhoard_node::random::Hashing;
 use scatterhoard_wire::WriteId;
 
 pub use changes::Change;
@@ -100,7 +101,7 @@ pub struct Keyspace {
     slots: Vec<Option<Slot>>,
     vacant: Vec<u32>,
     table: HashTable<u32>,
-    hasher: foldhash::fast::RandomState,
+    hasher: Hashing,
     recency: Recency,
     expiries: BTreeSet<(u64, u32)>,
     counts: [u64; DATABASES],
@@ -119,7 +120,7 @@ impl Default for Keyspace {
             slots: Vec::new(),
             vacant: Vec::new(),
             table: HashTable::new(),
-            hasher: foldhash::fast::RandomState::default(),
+            hasher: Hashing::default(),
             recency: Recency::default(),
             expiries: BTreeSet::new(),
             counts: [0; DATABASES],

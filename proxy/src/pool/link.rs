@@ -440,6 +440,7 @@ pub async fn run(
 ) -> Option<io::Error> {
     // whichever direction ends first ends the link
     let end = tokio::select! {
+        biased;
         end = read(link, reader, assembler, notice) => end,
         end = write(link) => end,
         () = link.given_up.cancelled() => Err(io::ErrorKind::TimedOut.into()),

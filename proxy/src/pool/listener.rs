@@ -12,6 +12,7 @@ use scatterhoard_wire::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     time::Instant,
 };
 
@@ -27,8 +28,37 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// A hello is about 100 bytes, and nothing may follow it before the welcome.
 const MAX_HELLO_BYTES: usize = 4096;
 
+/// Where links come from.
+pub enum Links {
+    /// Nodes dial.
+    Tcp(TcpListener),
+    /// From nodes within this process: simulated ones.
+    Local(mpsc::Receiver<(Reader, Writer)>),
+}
+
 /// Accepts links until the pool stops.
-pub(super) async fn accept(pool: Arc<Pool>, listener: TcpListener) {
+pub(super) async fn accept(pool: Arc<Pool>, links: Links) {
+    match links {
+        Links::Tcp(listener) => accept_tcp(pool, listener).await,
+        Links::Local(links) => accept_local(pool, links).await,
+    }
+}
+
+async fn accept_local(pool: Arc<Pool>, mut links: mpsc::Receiver<(Reader, Writer)>) {
+    let mut id = 0;
+    while let Some(Some(halves)) = pool.stop.run_until_cancelled(links.recv()).await {
+        id += 1;
+        let owner = pool.clone();
+        pool.tasks.spawn(async move {
+            let meet = Guest::new(halves).greet();
+            if let Err(error) = serve(&owner, meet, id).await {
+                tracing::warn!(%error, "link refused");
+            }
+        });
+    }
+}
+
+async fn accept_tcp(pool: Arc<Pool>, listener: TcpListener) {
     let mut id = 0;
     while let Some(accepted) = pool.stop.run_until_cancelled(listener.accept()).await {
         id += 1;
@@ -36,7 +66,8 @@ pub(super) async fn accept(pool: Arc<Pool>, listener: TcpListener) {
             Ok((stream, peer)) => {
                 let owner = pool.clone();
                 pool.tasks.spawn(async move {
-                    if let Err(error) = serve(&owner, stream, id).await {
+                    let meet = meet(&owner, stream);
+                    if let Err(error) = serve(&owner, meet, id).await {
                         tracing::warn!(%peer, %error, "link refused");
                     }
                 });
@@ -50,11 +81,15 @@ pub(super) async fn accept(pool: Arc<Pool>, listener: TcpListener) {
     }
 }
 
-async fn serve(pool: &Arc<Pool>, stream: TcpStream, id: u64) -> io::Result<()> {
-    scatterhoard_node::socket::tune(&stream)?;
+async fn serve(
+    pool: &Arc<Pool>,
+    meet: impl Future<Output = io::Result<(Guest, Hello)>>,
+    id: u64,
+) -> io::Result<()> {
     let stranger = pool.strangers.enter(id);
     let (guest, hello) = tokio::select! {
-        met = tokio::time::timeout(HELLO_TIMEOUT, meet(pool, stream)) => met??,
+        biased;
+        met = tokio::time::timeout(HELLO_TIMEOUT, meet) => met??,
         () = stranger.dismissed.cancelled() => return Err(io::Error::other("too many connections")),
         () = pool.stop.cancelled() => return Ok(()),
     };
@@ -86,21 +121,28 @@ struct Guest {
 
 /// Shakes hands, if links are TLS, and waits for the hello.
 async fn meet(pool: &Pool, stream: TcpStream) -> io::Result<(Guest, Hello)> {
-    let (reader, writer) = match &pool.settings.link_tls {
+    scatterhoard_node::socket::tune(&stream)?;
+    let halves = match &pool.settings.link_tls {
         Some(tls) => tls.accept(stream).await?,
         None => conduit::plain(stream),
     };
-    let assembler = Assembler::default();
-    let mut guest = Guest {
-        reader,
-        writer,
-        assembler,
-    };
-    let hello = guest.read_hello().await?;
-    Ok((guest, hello))
+    Guest::new(halves).greet().await
 }
 
 impl Guest {
+    fn new((reader, writer): (Reader, Writer)) -> Self {
+        Self {
+            reader,
+            writer,
+            assembler: Assembler::default(),
+        }
+    }
+
+    async fn greet(mut self) -> io::Result<(Self, Hello)> {
+        let hello = self.read_hello().await?;
+        Ok((self, hello))
+    }
+
     async fn read_hello(&mut self) -> io::Result<Hello> {
         let (assembler, mut total) = (&mut self.assembler, 0);
         loop {

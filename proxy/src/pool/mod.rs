@@ -33,14 +33,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use scatterhoard_node::conduit::Acceptor;
+use scatterhoard_node::{conduit::Acceptor, random};
 use scatterhoard_wire::{
     Epoch, InstanceId, InvocationId, NodeId, Token, WriteId,
     invoke::{self, Ending, Invocation, Purpose, Report},
     message::Held,
 };
 use tokio::{
-    net::TcpListener,
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior},
 };
@@ -50,6 +49,7 @@ use backup::Backup;
 use instances::Meeting;
 use lifecycle::{Action, Event, Lifecycle, Outcome};
 use link::Link;
+pub use listener::Links;
 use node::{About, Access, Contact, Node};
 use placement::Candidate;
 use platform::{InvokeFailure, Platform};
@@ -182,11 +182,11 @@ impl Pool {
         Arc::new(pool)
     }
 
-    /// Starts to accept links and to ping. `listener` is bound to where nodes dial.
-    pub fn start(self: &Arc<Self>, listener: TcpListener) {
+    /// Starts to accept links and to ping. `links` come from where nodes dial.
+    pub fn start(self: &Arc<Self>, links: Links) {
         let pool = self.clone();
         self.tasks
-            .spawn(async move { listener::accept(pool, listener).await });
+            .spawn(async move { listener::accept(pool, links).await });
         let pool = self.clone();
         self.tasks.spawn(async move { pool.tick_for_ever().await });
     }
@@ -421,7 +421,7 @@ impl Pool {
         if self.stop.is_cancelled() {
             return;
         }
-        let token = Token(rand::random());
+        let token = Token(random::random());
         if purpose != Purpose::Warm {
             self.tokens.lock().insert(token, (node.id, id));
         }

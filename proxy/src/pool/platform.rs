@@ -19,6 +19,7 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 use scatterhoard_wire::invoke::{Invocation, Report};
+use tokio::sync::{mpsc, oneshot};
 
 /// A function runs at most 900 s; a little more, so that its own time-out is
 /// what we hear of.
@@ -64,8 +65,23 @@ impl InvokeFailure {
 
 /// Where functions live.
 #[derive(Clone, Debug)]
-pub struct Platform {
-    client: Client,
+pub struct Platform(Way);
+
+#[derive(Clone, Debug)]
+enum Way {
+    Sdk(Client),
+    Local(mpsc::Sender<Invoke>),
+}
+
+/// One invoke of a platform that is within this process: a simulated one.
+#[derive(Debug)]
+pub struct Invoke {
+    /// Which function.
+    pub function: String,
+    /// With what.
+    pub invocation: Invocation,
+    /// Where the answer goes. Dropping it is a platform that does not answer.
+    pub answer: oneshot::Sender<Result<Report, InvokeFailure>>,
 }
 
 impl Platform {
@@ -101,9 +117,12 @@ impl Platform {
             .timeout_config(timeouts)
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
-        Self {
-            client: Client::from_conf(config),
-        }
+        Self(Way::Sdk(Client::from_conf(config)))
+    }
+
+    /// A platform within this process, which takes its invokes from a queue.
+    pub fn local(invokes: mpsc::Sender<Invoke>) -> Self {
+        Self(Way::Local(invokes))
     }
 
     /// Invokes `function` and waits until it returns.
@@ -112,25 +131,51 @@ impl Platform {
         function: &str,
         invocation: &Invocation,
     ) -> Result<Report, InvokeFailure> {
-        let payload =
-            serde_json::to_vec(invocation).map_err(|e| InvokeFailure::Report(e.to_string()))?;
-        let output = self
-            .client
-            .invoke()
-            .function_name(function)
-            .invocation_type(InvocationType::RequestResponse)
-            .payload(Blob::new(payload))
-            .send()
-            .await
-            .map_err(|e| classify(&e))?;
-        let answer = output.payload().map(Blob::as_ref).unwrap_or_default();
-        if output.function_error().is_some() {
-            return Err(InvokeFailure::Function(
-                String::from_utf8_lossy(answer).into_owned(),
-            ));
+        match &self.0 {
+            Way::Sdk(client) => invoke_by_sdk(client, function, invocation).await,
+            Way::Local(invokes) => invoke_locally(invokes, function, invocation).await,
         }
-        Report::from_json(answer).map_err(|e| InvokeFailure::Report(e.to_string()))
     }
+}
+
+async fn invoke_locally(
+    invokes: &mpsc::Sender<Invoke>,
+    function: &str,
+    invocation: &Invocation,
+) -> Result<Report, InvokeFailure> {
+    let gone = || InvokeFailure::Endpoint("the platform is gone".into());
+    let (answer, answered) = oneshot::channel();
+    let invoke = Invoke {
+        function: function.to_owned(),
+        invocation: invocation.clone(),
+        answer,
+    };
+    invokes.send(invoke).await.map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}
+
+async fn invoke_by_sdk(
+    client: &Client,
+    function: &str,
+    invocation: &Invocation,
+) -> Result<Report, InvokeFailure> {
+    let payload =
+        serde_json::to_vec(invocation).map_err(|e| InvokeFailure::Report(e.to_string()))?;
+    let output = client
+        .invoke()
+        .function_name(function)
+        .invocation_type(InvocationType::RequestResponse)
+        .payload(Blob::new(payload))
+        .send()
+        .await
+        .map_err(|e| classify(&e))?;
+    let answer = output.payload().map(Blob::as_ref).unwrap_or_default();
+    if output.function_error().is_some() {
+        return Err(InvokeFailure::Function(
+            String::from_utf8_lossy(answer).into_owned(),
+        ));
+    }
+    Report::from_json(answer).map_err(|e| InvokeFailure::Report(e.to_string()))
 }
 
 fn classify(error: &SdkError<InvokeError>) -> InvokeFailure {

@@ -271,6 +271,7 @@ impl<S: CellSource> Put<'_, S> {
                 return Ok(Sent::Starved);
             }
             let answer = tokio::select! {
+                biased;
                 answer = timeout(self.patience, answers.recv()) => {
                     answer.map_err(|_| PutError::Timeout)?
                 }

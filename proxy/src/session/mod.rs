@@ -22,7 +22,7 @@ use crate::{
     admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
     clients::{Client, Silence},
-    command::{self, Command},
+    command,
     resp::{Limits, OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
     value::Value,
@@ -179,18 +179,7 @@ impl Session {
         Stats::count(&self.context.stats.commands);
         let context = self.context.clone();
         let before = self.client.silence;
-        let journal = context.store.journal();
-        let journal = journal.filter(|_| command::writes(&request));
-        let refused = || journal.and_then(|j| j.failure()).map(apply::journal_failed);
-        let mut outcome = match (Command::parse(request), refused()) {
-            (Err(error), _) => error.into(),
-            (_, Some(refusal)) => refusal,
-            (Ok(command), None) => apply::apply(&context, &mut self.client, command).await,
-        };
-        if let Some(journal) = journal {
-            journal.settled().await;
-            outcome = refused().unwrap_or(outcome);
-        }
+        let outcome = apply::carry_out(&context, &mut self.client, request).await;
         if self.is_silent(before) {
             return Ok(matches!(outcome, Outcome::Close(_)));
         }

@@ -574,6 +574,6 @@ impl Store {
     }
 
     fn rng(&self) -> rand::rngs::SmallRng {
-        rand::rngs::SmallRng::from_rng(&mut rand::rng())
+        rand::rngs::SmallRng::from_rng(&mut scatterhoard_node::random::rng())
     }
 }

@@ -12,6 +12,8 @@ use std::{future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use rand::Rng;
+use scatterhoard_node::random;
 use scatterhoard_wire::message::Refusal;
 use tokio::{
     sync::mpsc,
@@ -238,6 +240,7 @@ impl ObjectReader {
                 give_up = Instant::now() + self.store.settings.patience * 2;
             }
             tokio::select! {
+                biased;
                 Some((tag, answer)) = self.answers.recv() => self.on_answer(tag, answer),
                 Some(opened) = self.opening.next(), if !self.opening.is_empty() => {
                     self.on_open(opened);
@@ -548,7 +551,7 @@ impl Store {
     fn reading_order(&self, object: &Object) -> Vec<usize> {
         let mut order: Vec<usize> = (0..object.chunks()).collect();
         if object.layout.geometry().data() == 1 {
-            let start = rand::random_range(0..object.chunks().max(1));
+            let start = random::rng().random_range(0..object.chunks().max(1));
             order.rotate_left(start);
             let asleep = |i: &usize| {
                 let node = object.node(*i).and_then(|n| self.pool.node(n));

@@ -53,6 +53,7 @@ impl Store {
                 rounds.spawn(self.clone().round(node));
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 Some(_) = rounds.join_next(), if !rounds.is_empty() => {}
                 () = self.pool.round_may_be_due(LOOK) => {}

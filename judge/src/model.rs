@@ -15,14 +15,22 @@ const CLOCKS_DIFFER_BY: Duration = Duration::from_millis(50);
 
 /// What a write wants the key to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub enum Content {
+    /// It is deleted.
     Nothing,
-    Value { len: usize, ttl: Option<Duration> },
+    /// So many bytes, perhaps for a time.
+    Value {
+        /// Bytes.
+        len: usize,
+        /// How long.
+        ttl: Option<Duration>,
+    },
 }
 
 /// How a write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub enum Ending {
+    /// It took effect.
     Acknowledged,
     /// With an error: it took effect or not, and does so no more.
     Refused,
@@ -40,7 +48,7 @@ struct Version {
 
 /// All versions of one key.
 #[derive(Debug)]
-pub(super) struct Key {
+pub struct Key {
     number: usize,
     versions: Vec<Version>,
     candidates: Vec<usize>,
@@ -48,7 +56,7 @@ pub(super) struct Key {
 
 /// A read under way.
 #[derive(Debug)]
-pub(super) struct Read {
+pub struct Read {
     begun: Duration,
     candidates: Vec<usize>,
     /// Versions from here on were begun since.
@@ -57,16 +65,19 @@ pub(super) struct Read {
 
 /// What a read brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
+    /// A value that may be there.
     Hit,
     /// Nil, as it may be: deleted or expired.
     Absent,
     /// Nil, though a value is stored that was begun to be written then.
     Miss {
+        /// When.
         written: Duration,
     },
     /// A value that was the key's once, and is so no more.
     Stale {
+        /// Which.
         version: usize,
     },
     /// Bytes that were never the key's.
@@ -75,7 +86,7 @@ pub(super) enum Verdict {
 
 impl Key {
     /// A key that holds nothing.
-    pub(super) fn new(number: usize) -> Self {
+    pub fn new(number: usize) -> Self {
         let nothing = Version {
             content: Content::Nothing,
             begun: Duration::ZERO,
@@ -89,7 +100,7 @@ impl Key {
     }
 
     /// A write begins; its version.
-    pub(super) fn begin_write(&mut self, content: Content, now: Duration) -> usize {
+    pub fn begin_write(&mut self, content: Content, now: Duration) -> usize {
         self.versions.push(Version {
             content,
             begun: now,
@@ -100,7 +111,8 @@ impl Key {
         version
     }
 
-    pub(super) fn end_write(&mut self, version: usize, ending: Ending, now: Duration) {
+    /// A write is over, as far as can be said.
+    pub fn end_write(&mut self, version: usize, ending: Ending, now: Duration) {
         if ending != Ending::Unknown {
             self.versions[version].ended = Some(now);
         }
@@ -110,14 +122,15 @@ impl Key {
     }
 
     /// The bytes of a version.
-    pub(super) fn body<'a>(&self, version: usize, bodies: &'a Bodies) -> &'a [u8] {
+    pub fn body<'a>(&self, version: usize, bodies: &'a Bodies) -> &'a [u8] {
         match self.versions[version].content {
             Content::Nothing => &[],
             Content::Value { len, .. } => bodies.body(self.number, version as u32, len),
         }
     }
 
-    pub(super) fn begin_read(&self, now: Duration) -> Read {
+    /// A read begins.
+    pub fn begin_read(&self, now: Duration) -> Read {
         Read {
             begun: now,
             candidates: self.candidates.clone(),
@@ -126,7 +139,7 @@ impl Key {
     }
 
     /// Judges what a read brought; what it saw binds those that begin after it.
-    pub(super) fn end_read(
+    pub fn end_read(
         &mut self,
         read: &Read,
         value: Option<&[u8]>,

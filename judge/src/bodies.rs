@@ -12,19 +12,21 @@ const STEP: usize = 61;
 /// Number of different windows.
 const WINDOWS: usize = 16_381;
 
-pub(crate) struct Bodies {
+/// Contents for any key and generation.
+pub struct Bodies {
     block: Vec<u8>,
 }
 
 impl Bodies {
     /// Bodies of at most `largest` bytes; the same seed gives the same contents.
-    pub(crate) fn new(largest: usize, seed: u64) -> Self {
+    pub fn new(largest: usize, seed: u64) -> Self {
         let mut block = vec![0; largest + STEP * WINDOWS];
         SmallRng::seed_from_u64(seed).fill_bytes(&mut block);
         Self { block }
     }
 
-    pub(crate) fn body(&self, key: usize, generation: u32, len: usize) -> &[u8] {
+    /// The `len` bytes of this generation of the key; panics beyond the largest.
+    pub fn body(&self, key: usize, generation: u32, len: usize) -> &[u8] {
         // Coprime steps: no two keys below WINDOWS, and no two successive
         // generations of one key, share a window.
         let window = (key + generation as usize * 7_919) % WINDOWS;

@@ -1,0 +1,48 @@
+//! A node inside another process, without a runtime loop and without sockets: for
+//! simulations of the platform.
+
+use std::{cell::RefCell, io};
+
+use scatterhoard_wire::{
+    ChunkDescriptor, InstanceId,
+    invoke::{Invocation, Report},
+};
+
+use crate::{
+    conduit::{Reader, Writer},
+    instance::Instance,
+    runtime,
+};
+
+/// One instance of a function. Dropping it in the middle of an invocation is its
+/// death.
+pub struct Embedded(RefCell<Instance>);
+
+impl Embedded {
+    /// An instance that begins now, with so many MiB of memory.
+    pub fn new(memory_mb: u64) -> Self {
+        Self(RefCell::new(Instance::new(memory_mb)))
+    }
+
+    /// Its name in hellos and reports.
+    pub fn id(&self) -> InstanceId {
+        self.0.borrow().id()
+    }
+
+    /// Carries out one invocation; one at a time, as the platform has it. `dial`
+    /// connects to the proxy.
+    pub async fn invoke(
+        &self,
+        invocation: &Invocation,
+        deadline_unix_ms: u64,
+        dial: impl AsyncFnOnce() -> io::Result<(Reader, Writer)>,
+    ) -> Report {
+        let dial = async |_: &RefCell<Instance>, _: &Invocation| dial().await;
+        runtime::answer(&self.0, invocation, deadline_unix_ms, dial).await
+    }
+
+    /// All complete chunks that it holds.
+    pub fn chunks(&self) -> Vec<ChunkDescriptor> {
+        self.0.borrow().store.list(None, usize::MAX).0
+    }
+}

@@ -1,0 +1,110 @@
+//! The parts of a proxy, put together the same way in production and in
+//! simulation.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use scatterhoard_node::conduit::Acceptor;
+use scatterhoard_wire::Epoch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    codec::{Codec, CodecError},
+    config::Config,
+    journal::{Journal, JournalError},
+    pool::{self, Links, Pool, lifecycle, platform::Platform},
+    store::{self, Chores, Store},
+};
+
+/// An absent instance is lost after so many invokes that met another.
+pub const LOST_AFTER: u32 = 3;
+
+/// Why the parts do not fit.
+#[derive(Debug, thiserror::Error)]
+pub enum AssemblyError {
+    /// The erasure code cannot be set up.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+/// The pool, before its nodes were asked anything.
+pub fn pool(
+    config: &Config,
+    platform: Platform,
+    link_address: SocketAddr,
+    link_tls: Option<Acceptor>,
+) -> Arc<Pool> {
+    let settings = pool::Settings {
+        functions: config.function_names(),
+        link_address,
+        link_tls,
+        linger: config.linger,
+        deadline_margin: config.deadline_margin,
+        patience: config.patience,
+        lost_after: LOST_AFTER,
+        backup: config.backup,
+        lifecycle: lifecycle::Settings {
+            warm_interval: config.warmth.least,
+            ..Default::default()
+        },
+        warmth: config.warmth,
+    };
+    Pool::new(settings, platform)
+}
+
+/// The store over it, with what the journal has, for a reign of this epoch.
+pub fn store(
+    config: &Config,
+    pool: &Arc<Pool>,
+    epoch: Epoch,
+    journal: Option<Arc<Journal>>,
+) -> Result<(Arc<Store>, Chores), AssemblyError> {
+    let codec = Codec::new(config.geometry.full, config.codec)?;
+    let settings = store::Settings {
+        geometry: config.geometry,
+        eviction: config.eviction,
+        hot_bytes: config.hot_bytes,
+        hot_value_bytes: config.hot_value_bytes,
+        patience: config.patience,
+        hedge_after: config.hedge_after,
+        ack: config.ack,
+        pack_up_to_bytes: config.pack_up_to_bytes,
+        repair_bytes_per_s: config.repair_bytes_per_s,
+        backup_bytes_per_s: config.backup_bytes_per_s,
+        memory_bytes: config.inflight_bytes,
+        dirty_bytes: config.dirty_bytes,
+    };
+    let (store, chores) = Store::new(settings, pool.clone(), codec, epoch, journal)?;
+    pool.reign(epoch);
+    if store.is_empty() {
+        pool.raise_floor(store.floor());
+    }
+    Ok((store, chores))
+}
+
+/// Sets everything going that is done without being asked. What nobody waits for
+/// ends with `stop`; what was acknowledged is finished until `drain`.
+pub fn start(
+    store: &Arc<Store>,
+    chores: Chores,
+    links: Links,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    drain: &CancellationToken,
+) {
+    store.pool().start(links);
+    tasks.spawn(store.clone().expire_for_ever(stop.clone()));
+    tasks.spawn(store.clone().repair_for_ever(stop.clone()));
+    tasks.spawn(store.clone().pack_for_ever(chores.small, drain.clone()));
+    tasks.spawn(store.clone().clean_for_ever(stop.clone()));
+    tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone()));
+    tasks.spawn(store.clone().make_rounds(stop.clone()));
+    if let Some(journal) = store.journal().cloned() {
+        let store = store.clone();
+        // what was kept while nothing could be written goes out with the lock
+        let touch = move || drop(store.index());
+        tasks.spawn(journal.keep(touch, drain.clone()));
+    }
+}
