@@ -110,12 +110,18 @@ impl DataDir {
 /// before. Stored before it is returned.
 pub fn next(dir: Option<&DataDir>, highest_met: Epoch) -> Result<Epoch, DataDirError> {
     let stored = dir.map_or(Ok(Epoch(0)), DataDir::stored_epoch)?;
-    let by_clock = clock::since_1970().as_secs();
-    let epoch = Epoch(by_clock.max(stored.0.max(highest_met.0).saturating_add(1)));
+    let epoch = above(stored, highest_met);
     if let Some(dir) = dir {
         dir.store_epoch(epoch)?;
     }
     Ok(epoch)
+}
+
+/// The epoch of a start: above the last one of this folder, and above those that
+/// nodes have met.
+pub fn above(stored: Epoch, highest_met: Epoch) -> Epoch {
+    let by_clock = clock::since_1970().as_secs();
+    Epoch(by_clock.max(stored.0.max(highest_met.0).saturating_add(1)))
 }
 
 #[cfg(test)]

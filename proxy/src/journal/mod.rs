@@ -25,7 +25,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use scatterhoard_wire::WriteId;
-use tokio::{sync::watch, time::sleep};
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::keyspace::{Change, Keyspace, Object};
@@ -115,8 +115,10 @@ pub struct Journal {
     failure: Mutex<String>,
     /// Changes written so far, and those that the disk has for certain.
     written: AtomicU64,
-    synced: watch::Sender<u64>,
-    wanted: tokio::sync::Notify,
+    synced: AtomicU64,
+    /// Rung when the disk has more, or takes no more.
+    settled: Notify,
+    wanted: Notify,
 }
 
 /// Where a value is that no node has.
@@ -160,8 +162,9 @@ impl Journal {
             failed: AtomicBool::new(false),
             failure: Mutex::default(),
             written: AtomicU64::new(0),
-            synced: watch::Sender::new(0),
-            wanted: tokio::sync::Notify::new(),
+            synced: AtomicU64::new(0),
+            settled: Notify::new(),
+            wanted: Notify::new(),
         }
     }
 
@@ -262,7 +265,7 @@ impl Journal {
         *self.failure.lock() = error.to_string();
         self.failed.store(true, Ordering::Release);
         // nobody waits in vain
-        self.synced.send_modify(|_| {});
+        self.settled.notify_waiters();
     }
 
     /// Why nothing can be written at the moment.
@@ -278,9 +281,16 @@ impl Journal {
             return;
         }
         let written = self.written.load(Ordering::Acquire);
-        let mut synced = self.synced.subscribe();
-        let reached = synced.wait_for(|synced| *synced >= written || self.failure().is_some());
-        let _ = reached.await;
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            // before looking, or a change in between would be missed
+            settled.as_mut().enable();
+            if self.synced.load(Ordering::Acquire) >= written || self.failure().is_some() {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Forces it to the disk as the policy says, and opens it again after it has
@@ -313,13 +323,14 @@ impl Journal {
 
     async fn sync(self: &Arc<Self>) {
         let written = self.written.load(Ordering::Acquire);
-        if written == *self.synced.borrow() {
+        if written == self.synced.load(Ordering::Acquire) {
             return;
         }
         let place = self.place.clone();
         match self.place.apart(move || place.sync()).await {
             Some(Ok(())) => {
-                self.synced.send_replace(written);
+                self.synced.store(written, Ordering::Release);
+                self.settled.notify_waiters();
             }
             Some(Err(error)) => self.fail(&error),
             None => {}

@@ -1,9 +1,8 @@
 //! Which objects go when nodes are full. Pure: the caller says what would help
 //! and when it is enough.
 
-use std::collections::HashMap;
-
 use rand::{Rng, seq::SliceRandom};
+use scatterhoard_node::random::HashMap;
 use scatterhoard_wire::WriteId;
 use serde::{Deserialize, Serialize};
 
@@ -94,7 +93,7 @@ impl<'a, W: FnMut(&Object) -> Verdict> Choice<'a, W> {
         Self {
             keyspace,
             wanted,
-            segments: HashMap::new(),
+            segments: HashMap::default(),
             chosen: Vec::new(),
         }
     }

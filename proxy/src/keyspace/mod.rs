@@ -15,14 +15,11 @@ mod segments;
 mod stock;
 mod walk;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use hashbrown::{HashTable, hash_table::Entry};
 use rand::Rng;
-use scatterhoard_node::random::Hashing;
+use scatterhoard_node::random::{HashMap, Hashing};
 use scatterhoard_wire::WriteId;
 
 pub use changes::Change;
@@ -125,8 +122,8 @@ impl Default for Keyspace {
             expiries: BTreeSet::new(),
             counts: [0; DATABASES],
             bytes: 0,
-            pins: HashMap::new(),
-            deferred: HashMap::new(),
+            pins: HashMap::default(),
+            deferred: HashMap::default(),
             segments: Segments::default(),
             changes: Changes::default(),
             freed: Vec::new(),

@@ -4,11 +4,9 @@
 //! leave holes; when more than half of it is holes, it is noted as sparse, for
 //! somebody to move what is left.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
+use scatterhoard_node::random::HashMap;
 use scatterhoard_wire::WriteId;
 
 use super::{KeyRef, Keyspace, Object};

@@ -1,7 +1,6 @@
 //! What a node should hold, by the index.
 
-use std::collections::HashSet;
-
+use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{ChunkDescriptor, NodeId, WriteId};
 
 use super::{KeyRef, Keyspace};

@@ -172,7 +172,7 @@ proptest! {
     #[test]
     fn behaves_like_a_map(ops in vec((0u8..7, 0u8..6, 0u64..50), 1..200)) {
         let (mut k, mut model) = (Keyspace::default(), BTreeMap::<u8, (u64, u64)>::new());
-        let (mut now, mut counter, mut gone) = (1u64, 0u64, HashSet::new());
+        let (mut now, mut counter, mut gone) = (1u64, 0u64, HashSet::default());
         let mut rng = SmallRng::seed_from_u64(7);
         for (op, key, n) in ops {
             model.retain(|_, (_, at)| *at == 0 || *at > now);

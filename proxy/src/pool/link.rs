@@ -8,7 +8,6 @@
 //! breaks the protocol and loses its link.
 
 use std::{
-    collections::HashMap,
     io::{self, IoSlice},
     sync::Arc,
     time::Duration,
@@ -17,6 +16,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use scatterhoard_node::conduit::{Reader, Writer};
+use scatterhoard_node::random::HashMap;
 use scatterhoard_wire::{
     Cell, ChunkDescriptor, InvocationId,
     message::{Held, Message, Refusal},

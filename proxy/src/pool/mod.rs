@@ -23,7 +23,6 @@ mod strangers;
 pub mod warmth;
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -33,7 +32,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use scatterhoard_node::{conduit::Acceptor, random};
+use scatterhoard_node::{
+    conduit::Acceptor,
+    random::{self, HashMap},
+};
 use scatterhoard_wire::{
     Epoch, InstanceId, InvocationId, NodeId, Token, WriteId,
     invoke::{self, Ending, Invocation, Purpose, Report},

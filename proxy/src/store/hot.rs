@@ -4,10 +4,9 @@
 //! superseded write is never served; it is merely dropped early. Values that
 //! no node has yet (see `behind`) are held beside the budget, under their own.
 
-use std::collections::HashMap;
-
 use bytes::Bytes;
 use lru::LruCache;
+use scatterhoard_node::random::HashMap;
 use scatterhoard_wire::WriteId;
 
 /// Bookkeeping of an entry, in bytes, counted against the budget.
@@ -28,7 +27,7 @@ impl HotTier {
     pub(super) fn new(budget_bytes: u64, max_value_bytes: u64) -> Self {
         Self {
             entries: LruCache::unbounded(),
-            dirty: HashMap::new(),
+            dirty: HashMap::default(),
             bytes: 0,
             budget_bytes,
             max_value_bytes,

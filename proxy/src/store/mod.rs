@@ -28,7 +28,6 @@ mod standby;
 mod write;
 
 use std::{
-    collections::HashSet,
     hash::BuildHasher,
     num::NonZeroU64,
     sync::{
@@ -41,6 +40,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::SeedableRng;
+use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{Epoch, GeometryPolicy, WriteId};
 use tokio::sync::mpsc;
 

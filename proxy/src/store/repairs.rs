@@ -1,8 +1,9 @@
 //! Repairs that wait for their turn: what was used last goes first.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
+use scatterhoard_node::random::{HashMap, HashSet};
 use scatterhoard_wire::WriteId;
 use tokio::sync::Notify;
 

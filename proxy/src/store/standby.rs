@@ -2,10 +2,11 @@
 //! onto both of its instances, what should not be there is freed, and what
 //! neither has is repaired.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{ChunkDescriptor, ChunkId, NodeId, WriteId};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -1,0 +1,20 @@
+//! Scatterhoard in virtual time: the production proxy and nodes, on a simulated
+//! platform and network, with everything going wrong that a seed says, and a judge
+//! who looks at every answer.
+//!
+//! `world` runs a seed: `scenario` (what it decides), `platform` (Lambda), `network`
+//! (links), `proxy` (a life of the production parts), `client` (operations and their
+//! judgement), `history` (what happened, and its fingerprint).
+//!
+//! One thread and one paused clock: whatever is random comes from the seed, so a seed
+//! gives one history.
+
+#![allow(clippy::future_not_send, reason = "a run has one thread")]
+
+pub mod client;
+pub mod history;
+pub mod network;
+pub mod platform;
+pub mod proxy;
+pub mod scenario;
+pub mod world;

@@ -1,0 +1,391 @@
+//! One run: clients, proxies that die, a platform that takes what it likes, and what
+//! must be true all the time.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use rand::Rng;
+use scatterhoard_judge::{
+    bodies::Bodies,
+    model::{Content, Ending, Key},
+};
+use scatterhoard_node::{clock, random};
+use scatterhoard_proxy::{journal::memory::MemoryDisk, keyspace::KeyRef, value::Value};
+use scatterhoard_wire::{Epoch, WriteId};
+use tokio::{
+    task::LocalSet,
+    time::{Instant, sleep},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    client,
+    history::History,
+    platform::{Faults, Platform},
+    proxy::Proxy,
+    scenario::Scenario,
+};
+
+/// How long things go wrong.
+const TROUBLED: Duration = Duration::from_secs(240);
+/// How long after that all must be well again.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
+/// The date when every run begins.
+const BEGINS: Duration = Duration::from_secs(1_600_000_000);
+const FIRST_PORT: u16 = 10_000;
+
+/// What came out of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What must not be, with what led to it.
+    pub violations: Vec<String>,
+    /// A number that stands for the whole history, and its events.
+    pub fingerprint: (u64, u64),
+    /// Reads that found nothing because too few chunks were left.
+    pub lost: u64,
+    /// Lives of proxies.
+    pub lives: u64,
+    /// Virtual time.
+    pub took: Duration,
+}
+
+/// Where a key's bytes were, when last seen.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    source: WriteId,
+    data: usize,
+}
+
+/// What all parts of a run share.
+pub struct World {
+    /// What the seed decided.
+    pub scenario: Scenario,
+    /// What happened.
+    pub history: Rc<History>,
+    /// What each key may hold.
+    pub keys: RefCell<Vec<Key>>,
+    /// The contents of values.
+    pub bodies: Bodies,
+    platform: Rc<Platform>,
+    disk: Option<MemoryDisk>,
+    proxy: RefCell<Option<Rc<Proxy>>>,
+    seen: RefCell<BTreeMap<usize, Seen>>,
+    violations: RefCell<Vec<String>>,
+    lost: Cell<u64>,
+    lives: Cell<u64>,
+    over: Cell<bool>,
+}
+
+/// Runs one seed from its beginning to its end.
+pub fn run(seed: u64, prints: bool) -> anyhow::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()?;
+    random::simulate(Some(seed));
+    let report = LocalSet::new().block_on(&runtime, async {
+        clock::simulate(Some(BEGINS));
+        World::new(seed, prints)?.run().await
+    });
+    drop(runtime);
+    clock::simulate(None);
+    random::simulate(None);
+    report
+}
+
+impl World {
+    fn new(seed: u64, prints: bool) -> anyhow::Result<Rc<Self>> {
+        let scenario = Scenario::new(seed)?;
+        let history = Rc::new(History::new(prints));
+        history.add(format_args!("{scenario:?}"));
+        Ok(Rc::new(Self {
+            keys: RefCell::new((0..scenario.keys).map(Key::new).collect()),
+            bodies: Bodies::new(scenario.largest.max(4_000), seed),
+            platform: Platform::new(scenario.platform, history.clone()),
+            disk: scenario.has_journal.then(MemoryDisk::default),
+            proxy: RefCell::default(),
+            seen: RefCell::default(),
+            violations: RefCell::default(),
+            lost: Cell::new(0),
+            lives: Cell::new(0),
+            over: Cell::new(false),
+            scenario,
+            history,
+        }))
+    }
+
+    /// Virtual time since the beginning.
+    pub fn now(&self) -> Duration {
+        self.history.now()
+    }
+
+    /// Whether clients are to stop.
+    pub fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// The proxy that lives at present.
+    pub fn proxy(&self) -> Option<Rc<Proxy>> {
+        self.proxy.borrow().clone()
+    }
+
+    /// The key's name.
+    pub fn name(&self, key: usize) -> Value {
+        Value::from_segments(vec![Bytes::from(format!("key:{key}"))])
+    }
+
+    /// Something happened that must not; false.
+    pub fn violated(&self, key: usize, what: &str) -> bool {
+        self.history.add(format_args!("VIOLATED at {key}: {what}"));
+        let mut violations = self.violations.borrow_mut();
+        if violations.len() < 5 {
+            violations.push(format!("{:.3?} key {key}: {what}", self.now()));
+        }
+        false
+    }
+
+    /// Remembers where the key's bytes are.
+    pub fn observe(&self, key: usize) {
+        let Some(proxy) = self.proxy() else { return };
+        let name = format!("key:{key}");
+        let key_ref = KeyRef {
+            db: 0,
+            key: name.as_bytes(),
+        };
+        let mut index = proxy.store().index();
+        if let Some(found) = index.peek(key_ref, clock::unix_ms()) {
+            let (source, _) = index.source(&found.object);
+            let seen = Seen {
+                source: source.write_id,
+                data: source.layout.geometry().data(),
+            };
+            self.seen.borrow_mut().insert(key, seen);
+        }
+    }
+
+    /// A key is missing that was stored: was it lost?
+    pub fn missed(&self, key: usize) {
+        let Some(seen) = self.seen.borrow().get(&key).copied() else {
+            self.violated(key, "missed, and never seen in the index");
+            return;
+        };
+        let at_once = 1 + usize::from(self.scenario.config.backup.standby);
+        let alive = self.platform.reachable(seen.source, at_once);
+        self.history
+            .add(format_args!("missed {key}: {seen:?}, alive {alive:?}"));
+        if alive.len() >= seen.data {
+            let what = format!(
+                "missed, but chunks of {} can be reached, {} needed: {alive:?}",
+                seen.source, seen.data
+            );
+            self.violated(key, &what);
+        }
+        self.lost.set(self.lost.get() + 1);
+        // or it comes back, with an instance that was not there
+        self.forget(key, Ending::Refused);
+    }
+
+    /// From now on the key is missing, or may be.
+    fn forget(&self, key: usize, ending: Ending) {
+        let mut keys = self.keys.borrow_mut();
+        let version = keys[key].begin_write(Content::Nothing, self.now());
+        keys[key].end_write(version, ending, self.now());
+    }
+
+    async fn run(self: Rc<Self>) -> anyhow::Result<Report> {
+        let tasks = TaskTracker::new();
+        let mut lives = Lives {
+            last_epoch: Epoch(0),
+            count: 0,
+        };
+        lives.begin(&self).await?;
+        for index in 0..self.scenario.clients {
+            tasks.spawn_local(client::work(self.clone(), index));
+        }
+        while self.now() < TROUBLED && self.violations.borrow().is_empty() {
+            self.second(&mut lives).await?;
+        }
+        self.platform.set_faults(Faults::default());
+        if let Some(disk) = &self.disk {
+            disk.fill(false);
+        }
+        if self.violations.borrow().is_empty() {
+            self.recover(&mut lives).await?;
+        }
+        self.over.set(true);
+        tasks.close();
+        tasks.wait().await;
+        if self.violations.borrow().is_empty() {
+            self.read_all().await;
+        }
+        if let Some(proxy) = self.proxy.take() {
+            proxy.kill(&self.platform, self.disk.as_ref(), false);
+            proxy.bury().await;
+        }
+        let mut violations = self.violations.take();
+        if let Some(first) = violations.first_mut() {
+            let lines = self.history.about(&[String::new()], 60);
+            *first = format!("{first}\n{}", lines.join("\n"));
+        }
+        Ok(Report {
+            violations,
+            fingerprint: self.history.fingerprint(),
+            lost: self.lost.get(),
+            lives: self.lives.get(),
+            took: self.now(),
+        })
+    }
+
+    /// One second of trouble.
+    async fn second(self: &Rc<Self>, lives: &mut Lives) -> anyhow::Result<()> {
+        let (trouble, mut rng) = (self.scenario.trouble, random::rng());
+        sleep(Duration::from_millis(rng.random_range(500..1_500))).await;
+        for key in 0..self.scenario.keys {
+            self.observe(key);
+        }
+        self.platform.reclaim(trouble.reclaim, trouble.crash);
+        if rng.random_bool(trouble.burst) {
+            self.history.add("a burst");
+            self.platform.reclaim(0.3, 0.3);
+        }
+        if rng.random_bool(trouble.functions) {
+            let parity = self.scenario.config.geometry.full.parity();
+            self.platform.take_functions(rng.random_range(1..=parity));
+        }
+        if rng.random_bool(trouble.strike) {
+            self.platform.strike();
+        }
+        if rng.random_bool(trouble.invokes) {
+            let mut share = || {
+                if rng.random_bool(0.3) {
+                    rng.random_range(0.0..1.0)
+                } else {
+                    0.0
+                }
+            };
+            let faults = Faults {
+                throttled: share(),
+                failing: share(),
+                disowned: share() / 4.0,
+                unanswered: share() / 8.0,
+            };
+            self.platform.set_faults(faults);
+        } else if rng.random_bool(0.1) {
+            self.platform.set_faults(Faults::default());
+        }
+        if let Some(disk) = &self.disk {
+            if rng.random_bool(trouble.full_disk) {
+                self.history.add("the disk is full");
+                disk.fill(true);
+            } else if rng.random_bool(0.2) {
+                disk.fill(false);
+            }
+        }
+        if rng.random_bool(trouble.death) {
+            lives.end(self).await?;
+            sleep(Duration::from_millis(rng.random_range(0..5_000))).await;
+        }
+        if self.proxy.borrow().is_none() {
+            lives.begin(self).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing goes wrong any more: soon everything is answered.
+    async fn recover(self: &Rc<Self>, lives: &mut Lives) -> anyhow::Result<()> {
+        let end = Instant::now() + RECOVERS_WITHIN;
+        self.history.add("all is well from now on");
+        while Instant::now() < end {
+            sleep(Duration::from_secs(1)).await;
+            if self.proxy.borrow().is_none() {
+                lives.begin(self).await?;
+            }
+        }
+        if self.proxy.borrow().is_none() {
+            self.violated(usize::MAX, "no proxy starts");
+        }
+        Ok(())
+    }
+
+    async fn read_all(self: &Rc<Self>) {
+        for key in 0..self.scenario.keys {
+            if !client::get(self, key).await {
+                self.violated(key, "cannot be read although all is well");
+            }
+        }
+        let (chunks, instances) = self.platform.census();
+        self.history
+            .add(format_args!("{chunks} chunks on {instances} instances"));
+    }
+}
+
+/// The proxies of a run, one after the other.
+struct Lives {
+    last_epoch: Epoch,
+    count: u16,
+}
+
+impl Lives {
+    async fn begin(&mut self, world: &Rc<World>) -> anyhow::Result<()> {
+        self.count += 1;
+        let port = FIRST_PORT + self.count;
+        let (config, disk) = (&world.scenario.config, world.disk.as_ref());
+        let start = Proxy::start(config, &world.platform, disk, &mut self.last_epoch, port);
+        let started = match start.await {
+            Ok(started) => started,
+            // a full disk
+            Err(error) => {
+                world.history.add(format_args!("no proxy: {error}"));
+                None
+            }
+        };
+        world.history.add(format_args!(
+            "proxy {port} {}, epoch {}",
+            if started.is_some() {
+                "starts"
+            } else {
+                "finds no node"
+            },
+            self.last_epoch
+        ));
+        if started.is_some() {
+            world.lives.set(world.lives.get() + 1);
+        }
+        *world.proxy.borrow_mut() = started.map(Rc::new);
+        Ok(())
+    }
+
+    async fn end(&mut self, world: &Rc<World>) -> anyhow::Result<()> {
+        let Some(proxy) = world.proxy.take() else {
+            return Ok(());
+        };
+        let always =
+            world.scenario.config.appendfsync == scatterhoard_proxy::journal::Fsync::Always;
+        let machine = world.disk.is_none() || always && random::rng().random_bool(0.5);
+        world
+            .history
+            .add(format_args!("proxy dies, machine too: {machine}"));
+        proxy.kill(&world.platform, world.disk.as_ref(), machine);
+        if world.disk.is_none() {
+            let forget = |key| world.forget(key, Ending::Acknowledged);
+            (0..world.scenario.keys).for_each(forget);
+        }
+        proxy.bury().await;
+        Ok(())
+    }
+}
+
+/// Runs a seed twice; fails if it is not the same history.
+pub fn run_twice(seed: u64) -> anyhow::Result<Report> {
+    let first = run(seed, false)?;
+    let second = run(seed, false)?;
+    (first == second)
+        .then_some(first)
+        .with_context(|| format!("seed {seed} gives two histories"))
+}
