@@ -49,6 +49,8 @@ pub(super) struct Chunk {
     pub(super) confirmed: bool,
     /// What its node has is not what was sent.
     pub(super) damaged: bool,
+    /// How many rounds of its node had ended when that said that it does not have it.
+    pub(super) rounds_then: u64,
     /// Requests in a row that came to nothing.
     pub(super) interruptions: u32,
     /// When its node was asked, until the first cell of the request comes.
@@ -80,6 +82,7 @@ impl Chunk {
             until: stripes.end,
             confirmed: false,
             damaged: false,
+            rounds_then: 0,
             interruptions: 0,
             since: None,
             slow: false,

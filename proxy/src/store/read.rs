@@ -504,10 +504,12 @@ impl ObjectReader {
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
+        let rounds = self.node(index).map_or(0, |node| node.rounds_ended());
         let chunk = &mut self.chunks[index];
         if chunk.is_failed() {
             return;
         }
+        chunk.rounds_then = rounds;
         chunk.reset(chunk.next);
         chunk.state = State::Failed(failure);
         if self.narrow {

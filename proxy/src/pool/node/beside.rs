@@ -185,7 +185,7 @@ impl Node {
     }
 
     /// How many rounds have ended, well or not.
-    pub(in crate::pool) fn rounds_ended(&self) -> u64 {
+    pub fn rounds_ended(&self) -> u64 {
         self.inner.lock().backup.rounds()
     }
 

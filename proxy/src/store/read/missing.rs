@@ -9,37 +9,73 @@ use tokio::time::Instant;
 
 use super::{Failure, ObjectReader, State};
 use crate::{
+    clock,
+    keyspace::Object,
     pool::node::Node,
     store::{Key, RepairJob},
 };
 
-/// How often absent instances are looked for while one object is read: as often
-/// as it takes to know that one of them is lost, and once more.
-const MAX_SEEKS: u32 = 4;
+/// How often chunks that are missing are looked for while one object is read: as
+/// often as it takes to know that an instance is lost, and for each time once more
+/// where a round was made meanwhile.
+const MAX_SEEKS: u32 = 8;
 
 impl ObjectReader {
-    /// Too few chunks are left, but of those that are missing some may be on
-    /// instances that did not answer: looks for these; whether there were any.
+    /// Too few chunks are left: asks again where what is missing may be by now, or
+    /// else looks for it on instances that did not answer; whether there was anything
+    /// to do.
     pub(super) async fn seek(&mut self) -> bool {
         if self.sought == MAX_SEEKS {
             return false;
         }
         self.sought += 1;
+        let mut again = self.moved();
         let missing: Vec<usize> = self.failed(Failure::Missing).collect();
-        let sought: Vec<(usize, &Arc<Node>)> = missing
-            .into_iter()
-            .filter_map(|i| Some((i, self.node(i)?)))
-            .filter(|(_, node)| node.sought_instances(None) > 0)
-            .collect();
-        let pool = self.store.pool.clone();
-        let deadline = Instant::now() + self.store.settings.patience;
-        let rounds = sought
-            .iter()
-            .map(|(_, node)| pool.await_round(node, deadline));
-        join_all(rounds).await;
-        let sought: Vec<usize> = sought.into_iter().map(|(i, _)| i).collect();
+        let mut elsewhere: Vec<(usize, Arc<Node>)> = Vec::new();
+        for i in missing {
+            let Some(node) = self.node(i) else { continue };
+            if node.rounds_ended() != self.chunks[i].rounds_then {
+                // the one that answers has what the other one had
+                again.push(i);
+            } else if node.sought_instances(None) > 0 {
+                elsewhere.push((i, node.clone()));
+            }
+        }
+        if again.is_empty() {
+            let pool = self.store.pool.clone();
+            let deadline = Instant::now() + self.store.settings.patience;
+            let rounds = elsewhere.iter();
+            join_all(rounds.map(|(_, node)| pool.await_round(node, deadline))).await;
+            again.extend(elsewhere.iter().map(|(i, _)| *i));
+        }
+        self.ask_again(&again);
+        !again.is_empty()
+    }
+
+    /// Repairs move chunks: takes over where they are by now. Those that this read
+    /// lacks and that are on another node than it thought.
+    fn moved(&mut self) -> Vec<usize> {
+        let present = {
+            let mut index = self.store.index();
+            let found = index.peek(self.pinned.key.as_ref(), clock::unix_ms());
+            found.map(|found| index.source(&found.object).0)
+        };
+        let is_it = |object: &Arc<Object>| object.write_id == self.object.write_id;
+        let Some(present) = present.filter(is_it) else {
+            return Vec::new();
+        };
+        let before = std::mem::replace(&mut self.object, present);
+        let has_moved = |i: &usize| {
+            self.chunks[*i].is_failed()
+                && self.object.node(*i).is_some()
+                && self.object.node(*i) != before.node(*i)
+        };
+        (0..self.chunks.len()).filter(has_moved).collect()
+    }
+
+    fn ask_again(&mut self, chunks: &[usize]) {
         let rest = self.gather.rest();
-        for &i in &sought {
+        for &i in chunks {
             let (has_it, chunk) = (self.gather.has(i), &mut self.chunks[i]);
             chunk.state = State::Asked;
             chunk.until = rest.end;
@@ -47,7 +83,6 @@ impl ObjectReader {
             chunk.reset(if has_it { rest.start + 1 } else { rest.start });
         }
         self.top_up();
-        !sought.is_empty()
     }
 
     /// All was read: what was found missing on the way is repaired, unless it may
