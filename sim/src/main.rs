@@ -11,6 +11,7 @@ use anyhow::Context;
 use clap::Parser;
 use parking_lot::Mutex;
 use scatterhoard_sim::world::{self, Report};
+use tracing_subscriber::filter::LevelFilter;
 
 #[derive(Parser)]
 #[command(
@@ -27,7 +28,7 @@ struct Args {
     /// Run every seed twice and compare the histories
     #[arg(long)]
     twice: bool,
-    /// Print every event to stderr
+    /// Print every event to stderr, and what the proxy logs
     #[arg(long)]
     trace: bool,
 }
@@ -76,6 +77,14 @@ fn seeds(text: &str) -> anyhow::Result<Range<u64>> {
 #[allow(clippy::print_stdout, reason = "what it is asked to print")]
 fn run(args: &Args) -> anyhow::Result<usize> {
     let seeds = seeds(&args.seeds)?;
+    if args.trace {
+        tracing_subscriber::fmt()
+            .with_max_level(LevelFilter::DEBUG)
+            .with_ansi(false)
+            .without_time()
+            .with_writer(std::io::stderr)
+            .init();
+    }
     let threads = match args.threads {
         Some(threads) => threads.max(1),
         None => std::thread::available_parallelism()?.get(),

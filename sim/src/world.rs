@@ -179,6 +179,18 @@ impl World {
         let alive = self.platform.reachable(seen.source, at_once);
         self.history
             .add(format_args!("missed {key}: {seen:?}, alive {alive:?}"));
+        for node in self
+            .proxy()
+            .iter()
+            .flat_map(|p| p.store().pool().nodes().to_vec())
+        {
+            let (absent, sought) = (node.absent_instances(), node.sought_instances(None));
+            let rounds = node.rounds_ended();
+            self.history.add(format_args!(
+                "node {}: {absent} absent, {sought} sought, {rounds} rounds",
+                node.id
+            ));
+        }
         if alive.len() >= seen.data {
             let what = format!(
                 "missed, but chunks of {} can be reached, {} needed: {alive:?}",

@@ -24,8 +24,10 @@ pub struct Settings {
 /// much after each further failure.
 const RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(30);
-/// After so many rounds alone it is clear that the platform gives no second instance.
+/// After so many rounds alone, and so long, it is clear that the platform gives no
+/// second instance: what a dead proxy left awake has returned by then.
 const HOPELESS: u32 = 5;
+const HOPELESS_AFTER: Duration = Duration::from_secs(30);
 /// Rounds that search for an absent instance follow each other at this pace.
 const SEARCH: Duration = Duration::from_millis(200);
 
@@ -52,6 +54,8 @@ pub struct Backup {
     failures: u32,
     /// Rounds in a row in which no second instance was to be had.
     alone: u32,
+    /// When the first of them ended.
+    alone_since: Option<Instant>,
     /// Urged since the latest failure.
     urged_anew: bool,
     running: bool,
@@ -72,6 +76,7 @@ impl Backup {
             is_urgent: false,
             failures: 0,
             alone: 0,
+            alone_since: None,
             urged_anew: false,
             running: false,
             ended: 0,
@@ -142,7 +147,9 @@ impl Backup {
     /// Whether instances that did not answer may still be found: not after
     /// several rounds in a row in which no second one was to be had.
     pub fn can_search(&self) -> bool {
-        self.settings.standby && self.alone < HOPELESS
+        let since = self.alone_since.unwrap_or(self.attempted);
+        let hopeless = self.alone >= HOPELESS && self.attempted - since >= HOPELESS_AFTER;
+        self.settings.standby && !hopeless
     }
 
     /// The round is over. `searching`: an instance is absent that may hold what
@@ -152,11 +159,14 @@ impl Backup {
         self.ended += 1;
         self.attempted = now;
         self.urged_anew = false;
-        self.alone = match how {
-            Ending::Alone => self.alone.saturating_add(1),
-            Ending::BrokenOff => self.alone,
-            Ending::Done => 0,
-        };
+        match how {
+            Ending::Alone => {
+                self.alone = self.alone.saturating_add(1);
+                self.alone_since.get_or_insert(now);
+            }
+            Ending::BrokenOff => {}
+            Ending::Done => (self.alone, self.alone_since) = (0, None),
+        }
         if how == Ending::Done {
             self.last = now;
             self.failures = 0;

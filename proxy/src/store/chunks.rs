@@ -49,7 +49,7 @@ pub(super) struct Chunk {
     pub(super) confirmed: bool,
     /// What its node has is not what was sent.
     pub(super) damaged: bool,
-    /// How many rounds of its node had ended when that said that it does not have it.
+    /// How many rounds of its node had ended when that was asked.
     pub(super) rounds_then: u64,
     /// Requests in a row that came to nothing.
     pub(super) interruptions: u32,

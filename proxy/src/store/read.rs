@@ -392,6 +392,10 @@ impl ObjectReader {
         let (due, horizon) = (self.gather.next(), self.horizon());
         for i in 0..self.chunks.len() {
             if let Some(window) = self.chunks[i].ask(due, horizon) {
+                if !self.chunks[i].confirmed {
+                    let rounds = self.node(i).map_or(0, |node| node.rounds_ended());
+                    self.chunks[i].rounds_then = rounds;
+                }
                 self.opening.push(self.open(i, window));
             }
         }
@@ -504,12 +508,10 @@ impl ObjectReader {
     }
 
     fn fail(&mut self, index: usize, failure: Failure) {
-        let rounds = self.node(index).map_or(0, |node| node.rounds_ended());
         let chunk = &mut self.chunks[index];
         if chunk.is_failed() {
             return;
         }
-        chunk.rounds_then = rounds;
         chunk.reset(chunk.next);
         chunk.state = State::Failed(failure);
         if self.narrow {

@@ -30,6 +30,8 @@ impl ObjectReader {
         }
         self.sought += 1;
         let mut again = self.moved();
+        let states: Vec<State> = self.chunks.iter().map(|c| c.state).collect();
+        tracing::debug!(write_id = %self.object.write_id, ?states, moved = ?again, "too few chunks");
         let missing: Vec<usize> = self.failed(Failure::Missing).collect();
         let mut elsewhere: Vec<(usize, Arc<Node>)> = Vec::new();
         for i in missing {
