@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod admission;
 pub mod apply;
+pub mod backing;
 pub mod clients;
 pub mod clock;
 pub mod codec;

@@ -21,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admin::Admin,
     apply::{Context, Stats},
+    backing::{self, Backing},
     clients::Clients,
     codec::{Codec, CodecError},
     config::{Config, Functions},
@@ -58,6 +59,9 @@ pub enum ServeError {
     /// The journal cannot be used.
     #[error("{0}; if it is damaged, remove the folder: the cache then begins empty")]
     Journal(#[from] JournalError),
+    /// The backing store cannot be used.
+    #[error("{0}; see --backing-store")]
+    Backing(#[from] backing::OpenError),
     /// No function answered.
     #[error(
         "no node answered at {endpoint}: {why}; is it running, and are the functions {first} .. {last} there? (--lambda-endpoint, --function-prefix, --nodes)"
@@ -224,7 +228,11 @@ async fn start(
         Some(dir) => Some(Arc::new(Journal::open(&dir.journal(), config.appendfsync)?)),
         None => None,
     };
-    let (store, chores) = Store::new(settings, pool.clone(), codec, epoch, journal)?;
+    let backing = match (config.backing.clone(), data_dir) {
+        (Some(settings), Some(dir)) => Some(Backing::open(settings, &dir.backing()).await?),
+        _ => None,
+    };
+    let (store, chores) = Store::new(settings, pool.clone(), codec, epoch, journal, backing)?;
     pool.reign(epoch);
     if store.is_empty() {
         pool.raise_floor(store.floor());
@@ -318,6 +326,11 @@ impl Server<'_> {
         tasks.spawn(store.clone().clean_for_ever(stop.clone()));
         tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone()));
         tasks.spawn(store.clone().make_rounds(stop.clone()));
+        if let Some(backing) = store.backing().cloned() {
+            tasks.spawn(store.clone().upload_for_ever(drain.clone()));
+            tasks.spawn(store.clone().take_stock_for_ever(stop.clone()));
+            tasks.spawn(backing.delete_for_ever(stop.clone()));
+        }
         if let Some(journal) = store.journal().cloned() {
             let store = store.clone();
             // what was kept while nothing could be written goes out with the lock
