@@ -47,20 +47,27 @@ impl Image {
         self.size_bytes.div_ceil(BLOCK_BYTES)
     }
 
-    fn header(self) -> Vec<u8> {
+    /// What it claims to be.
+    fn claim(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES as usize);
         out.put_slice(MAGIC);
         out.put_u64_le(self.write_id.epoch.0);
         out.put_u64_le(self.write_id.counter);
         out.put_u64_le(self.size_bytes);
         out.put_u32_le(BLOCK_BYTES as u32);
+        out
+    }
+
+    fn header(self) -> Vec<u8> {
+        let mut out = self.claim();
         out.put_u32_le(finish(&checksum(&out)));
         out
     }
 
-    /// Begins the checksum of a block.
+    /// Begins the checksum of a block. Not with the header's own checksum: behind
+    /// that, all headers are alike to a CRC.
     fn block_checksum(self, block: u64) -> Digest {
-        let mut digest = checksum(&self.header());
+        let mut digest = checksum(&self.claim());
         digest.update(&block.to_le_bytes());
         digest
     }

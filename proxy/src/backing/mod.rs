@@ -276,12 +276,11 @@ impl Backing {
 
     /// Nothing names this write any more, or ever will.
     pub fn forget(&self, write_id: WriteId) {
-        match self.ledger.lock().forget(write_id) {
-            Forgotten::Skipped => {
-                metrics::counter!("scatterhoard_backing_skipped_total").increment(1);
-            }
-            Forgotten::Doomed => self.doomed.notify_one(),
+        let forgotten = self.ledger.lock().forget(write_id);
+        if forgotten == Forgotten::Skipped {
+            metrics::counter!("scatterhoard_backing_skipped_total").increment(1);
         }
+        self.doomed.notify_one();
     }
 
     /// The oldest write that waits to be uploaded, when it has waited long enough;
