@@ -166,7 +166,11 @@ impl Backing {
         let remote = Remote::new(&settings, id).map_err(place)?;
         let mut answers = true;
         if known.is_some() {
-            if let Err(error) = remote.check_marker().await {
+            let found = async {
+                remote.check_marker().await?;
+                remote.clear_unfinished().await
+            };
+            if let Err(error) = found.await {
                 tracing::error!(location = %settings.location, %error, "backing store not reached");
                 answers = false;
             }

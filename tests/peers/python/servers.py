@@ -174,7 +174,7 @@ class S3(Server):
         super().__init__(self._arguments(), self.port, {"SERVICES": "s3", "S3_PERSIST": "0"})
 
     def _arguments(self):
-        return [sys.executable, "-m", "hypercorn", "ministack.app:app",
+        return [sys.executable, "-m", "hypercorn", "ministack.app:app", "--workers", "0",
                 "--bind", f"127.0.0.1:{self.port}"]
 
     @property

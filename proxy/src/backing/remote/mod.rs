@@ -3,7 +3,7 @@
 
 mod http;
 
-use std::{future::Future, ops::Range, time::Duration};
+use std::{fs, future::Future, io, ops::Range, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
@@ -29,9 +29,8 @@ pub(super) struct Remote {
     root: Path,
     requests: Semaphore,
     timeout: Duration,
-    /// A folder is made when something is put into it, also where another file
-    /// system should be mounted.
-    makes_folders: bool,
+    /// Where that is, if it is a folder on this machine.
+    folder: Option<PathBuf>,
 }
 
 /// An upload in parts.
@@ -54,7 +53,10 @@ impl Remote {
             root: root.join(id.to_string()),
             requests: Semaphore::new(REQUESTS_AT_ONCE),
             timeout: settings.timeout,
-            makes_folders: matches!(settings.location, Location::Folder(_)),
+            folder: match &settings.location {
+                Location::Folder(path) => Some(path.join(id.to_string())),
+                Location::Bucket { .. } => None,
+            },
         })
     }
 
@@ -105,22 +107,39 @@ impl Remote {
         }
     }
 
-    async fn before_put(&self) -> Result<(), BackingError> {
-        match self.makes_folders {
-            true => self.check_marker().await,
-            false => Ok(()),
+    /// A folder would be made when something is put into it, also where another
+    /// file system should be mounted.
+    async fn check_folder(&self) -> Result<(), BackingError> {
+        match self.folder {
+            Some(_) => self.check_marker().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes files of uploads that a predecessor did not end. While nothing is
+    /// uploaded. (A bucket has rules for its own.)
+    pub(super) async fn clear_unfinished(&self) -> Result<(), BackingError> {
+        let Some(folder) = self.folder.clone() else {
+            return Ok(());
+        };
+        let cleared = tokio::task::spawn_blocking(move || clear_unfinished(&folder));
+        let done = timeout(self.timeout, cleared).await;
+        match done {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(unreachable("clear", &error)),
+            _ => Err(unreachable("clear", &"no answer in time")),
         }
     }
 
     pub(super) async fn put(&self, id: WriteId, pieces: Vec<Bytes>) -> Result<(), BackingError> {
-        self.before_put().await?;
+        self.check_folder().await?;
         let (path, payload) = (self.path(id), PutPayload::from_iter(pieces));
         let put = self.store.put(&path, payload);
         self.ask("put", put).await.map(|_| ())
     }
 
     pub(super) async fn begin_parts(&self, id: WriteId) -> Result<Parts, BackingError> {
-        self.before_put().await?;
+        self.check_folder().await?;
         let path = self.path(id);
         self.ask("begin", self.store.put_multipart(&path)).await
     }
@@ -172,7 +191,7 @@ impl Remote {
             }
         }
         // nothing was found because nothing is there at all
-        self.before_put().await
+        self.check_folder().await
     }
 
     pub(super) fn list(&self) -> Names<'_> {
@@ -207,6 +226,29 @@ impl Names<'_> {
             }
         }
     }
+}
+
+/// They are called like what they become, with `#` and a number behind it.
+fn clear_unfinished(folder: &std::path::Path) -> io::Result<()> {
+    for epoch in fs::read_dir(folder)? {
+        let epoch = epoch?;
+        if !epoch.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(epoch.path())? {
+            let file = file?;
+            let name = file.file_name();
+            let whole = name.to_str().and_then(|name| name.split_once('#'));
+            let is_ours = |(counter, _): (&str, &str)| {
+                let name = format!("{}/{counter}", epoch.file_name().display());
+                name::parse(&name).is_some()
+            };
+            if whole.is_some_and(is_ours) {
+                fs::remove_file(file.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Credentials and region as everywhere: from the environment, a container or the
