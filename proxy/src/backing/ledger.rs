@@ -26,6 +26,8 @@ pub(super) struct Ledger<J> {
     /// Under upload, and whether to be deleted then.
     running: HashMap<WriteId, bool>,
     doomed: BTreeSet<WriteId>,
+    /// Under deletion.
+    deleting: BTreeSet<WriteId>,
     /// Something was forgotten.
     is_incomplete: bool,
 }
@@ -36,6 +38,7 @@ impl<J> Default for Ledger<J> {
             waiting: BTreeMap::new(),
             running: HashMap::new(),
             doomed: BTreeSet::new(),
+            deleting: BTreeSet::new(),
             is_incomplete: false,
         }
     }
@@ -53,15 +56,23 @@ pub(super) enum Forgotten {
 impl<J> Ledger<J> {
     /// An upload for later.
     pub(super) fn wait(&mut self, write_id: WriteId, job: J) {
-        let waiting = Waiting { job, tried: false };
-        self.waiting.insert(write_id, waiting);
+        // one that was given up, and is tried again by its writer, may be there
+        let given_up = self
+            .running
+            .get_mut(&write_id)
+            .map(|doomed| *doomed = false);
+        let tried = self.doomed.remove(&write_id)
+            || given_up.is_some()
+            || self.deleting.contains(&write_id);
+        self.waiting.insert(write_id, Waiting { job, tried });
     }
 
     /// The oldest that waits, if it is `ready`: under upload until
     /// [`Self::end`] or [`Self::again`].
     pub(super) fn begin_next(&mut self, ready: impl Fn(&J) -> bool) -> Option<(WriteId, J)> {
         let first = self.waiting.first_entry()?;
-        if !ready(&first.get().job) {
+        let is_busy = self.running.contains_key(first.key()) || self.deleting.contains(first.key());
+        if is_busy || !ready(&first.get().job) {
             return None;
         }
         let (write_id, waiting) = first.remove_entry();
@@ -74,10 +85,13 @@ impl<J> Ledger<J> {
         self.waiting.first_key_value().map(|(_, w)| &w.job)
     }
 
-    /// An upload now; false if it is under way, or waits.
+    /// An upload now; false if it is under way, waits, or is under deletion.
     pub(super) fn begin(&mut self, write_id: WriteId) -> bool {
-        let is_new = !self.waiting.contains_key(&write_id) && !self.running.contains_key(&write_id);
+        let is_new = !self.waiting.contains_key(&write_id)
+            && !self.running.contains_key(&write_id)
+            && !self.deleting.contains(&write_id);
         if is_new {
+            self.doomed.remove(&write_id);
             self.running.insert(write_id, false);
         }
         is_new
@@ -95,7 +109,7 @@ impl<J> Ledger<J> {
         match self.running.remove(&write_id) {
             Some(false) => {
                 let waiting = Waiting { job, tried: true };
-                self.waiting.insert(write_id, waiting);
+                self.waiting.entry(write_id).or_insert(waiting);
             }
             _ => self.doom(write_id),
         }
@@ -103,12 +117,10 @@ impl<J> Ledger<J> {
 
     /// Nothing names it any more.
     pub(super) fn forget(&mut self, write_id: WriteId) -> Forgotten {
+        let waiting = self.waiting.remove(&write_id);
         if let Some(doomed) = self.running.get_mut(&write_id) {
             *doomed = true;
-            return Forgotten::Doomed;
-        }
-        let waiting = self.waiting.remove(&write_id);
-        if waiting.as_ref().is_none_or(|waiting| waiting.tried) {
+        } else if waiting.as_ref().is_none_or(|waiting| waiting.tried) {
             self.doom(write_id);
         }
         match waiting {
@@ -125,14 +137,25 @@ impl<J> Ledger<J> {
         }
     }
 
-    /// At most `most` to be deleted now; [`Self::forget`] takes back those that
-    /// could not be.
+    /// At most `most` to be deleted now: under deletion until [`Self::deleted`].
     pub(super) fn take_doomed(&mut self, most: usize) -> Vec<WriteId> {
         let taken: Vec<WriteId> = self.doomed.iter().copied().take(most).collect();
         taken.iter().for_each(|id| {
             self.doomed.remove(id);
         });
+        self.deleting.extend(&taken);
         taken
+    }
+
+    /// They are deleted, or are to be deleted again.
+    pub(super) fn deleted(&mut self, ids: &[WriteId], is_done: bool) {
+        for id in ids {
+            self.deleting.remove(id);
+            // not if it is wanted after all: its upload is a new one
+            if !is_done && !self.waiting.contains_key(id) {
+                self.doom(*id);
+            }
+        }
     }
 
     /// Whether something was forgotten since the last call.
@@ -147,7 +170,7 @@ impl<J> Ledger<J> {
 
     /// Objects to be deleted.
     pub(super) fn deletions(&self) -> usize {
-        self.doomed.len()
+        self.doomed.len() + self.deleting.len()
     }
 }
 
@@ -172,6 +195,7 @@ mod tests {
         stored: BTreeSet<WriteId>,
         named: BTreeSet<WriteId>,
         running: Vec<WriteId>,
+        deleting: Vec<WriteId>,
         last: u64,
     }
 
@@ -194,14 +218,34 @@ mod tests {
             self.running.extend(next.map(|(id, ())| id));
         }
 
+        /// Begins to delete, or ends it.
         fn delete(&mut self, fails: bool) {
-            for id in self.ledger.take_doomed(3) {
-                if fails {
-                    self.ledger.forget(id);
-                } else {
-                    self.stored.remove(&id);
-                }
+            if self.deleting.is_empty() {
+                self.deleting = self.ledger.take_doomed(3);
+                return;
             }
+            let ids = std::mem::take(&mut self.deleting);
+            if !fails {
+                ids.iter().for_each(|id| {
+                    self.stored.remove(id);
+                });
+            }
+            self.ledger.deleted(&ids, !fails);
+        }
+
+        /// A writer that had given up tries the same write again.
+        fn retry(&mut self, id: WriteId, later: bool) {
+            if self.named.contains(&id) {
+                return;
+            }
+            if later {
+                self.ledger.wait(id, ());
+            } else if self.ledger.begin(id) {
+                self.running.push(id);
+            } else {
+                return;
+            }
+            self.named.insert(id);
         }
 
         fn step(&mut self, what: u8, which: usize) {
@@ -224,31 +268,31 @@ mod tests {
                     self.finish(at, which.is_multiple_of(2), what == 4);
                 }
                 5 => self.delete(which.is_multiple_of(3)),
+                6 if self.last > 0 => {
+                    let id = id(1 + which as u64 % self.last);
+                    self.retry(id, which.is_multiple_of(2));
+                }
                 _ => {}
             }
-            let unique: BTreeSet<_> = self.running.iter().collect();
-            assert_eq!(unique.len(), self.running.len(), "twice at once");
+            let busy = || self.running.iter().chain(&self.deleting);
+            let unique: BTreeSet<_> = busy().collect();
+            assert_eq!(unique.len(), busy().count(), "twice at once");
         }
     }
 
     proptest! {
         #[test]
         fn in_the_end_what_is_named_is_stored_and_nothing_else(
-            steps in vec((0u8..6, any::<usize>()), 0..200)
+            steps in vec((0u8..7, any::<usize>()), 0..200)
         ) {
             let mut world = World::default();
             steps.into_iter().for_each(|(what, which)| world.step(what, which));
-            loop {
-                while !world.running.is_empty() {
+            while world.ledger.uploads() + world.ledger.deletions() > 0 {
+                world.delete(false);
+                world.begin_next();
+                if !world.running.is_empty() {
                     world.finish(0, true, false);
                 }
-                world.begin_next();
-                if world.running.is_empty() {
-                    break;
-                }
-            }
-            while world.ledger.deletions() > 0 {
-                world.delete(false);
             }
             prop_assert_eq!(&world.stored, &world.named);
             prop_assert_eq!(world.ledger.uploads(), 0);

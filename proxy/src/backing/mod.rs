@@ -200,6 +200,11 @@ impl Backing {
         self.settings.mode
     }
 
+    /// Where it is.
+    pub fn location(&self) -> &Location {
+        &self.settings.location
+    }
+
     /// Whether it answered when it was asked last.
     pub fn answers(&self) -> bool {
         self.answers.load(Ordering::Relaxed)
@@ -316,6 +321,24 @@ impl Backing {
         }
     }
 
+    /// Leave to upload a write of one's own now: when an attempt before, which came
+    /// to nothing, is cleared away.
+    pub(crate) async fn begin_own(
+        self: &Arc<Self>,
+        write_id: WriteId,
+    ) -> Result<Uploading, BackingError> {
+        let cleared = async {
+            loop {
+                match self.begin(write_id) {
+                    Some(uploading) => break uploading,
+                    None => sleep(DELETE_GATHER).await,
+                }
+            }
+        };
+        let begun = timeout(self.settings.timeout, cleared).await;
+        begun.map_err(|_| BackingError::Behind)
+    }
+
     /// Leave to upload a write now, unless that is under way already.
     pub(crate) fn begin(self: &Arc<Self>, write_id: WriteId) -> Option<Uploading> {
         let begun = self.ledger.lock().begin(write_id);
@@ -338,16 +361,16 @@ impl Backing {
                 let _ = stop.run_until_cancelled(more).await;
                 continue;
             }
-            match self.note(self.remote.delete(&batch).await) {
+            let result = self.note(self.remote.delete(&batch).await);
+            self.ledger.lock().deleted(&batch, result.is_ok());
+            self.queued.notify_one();
+            match result {
                 Ok(()) => {
                     let deleted = batch.len() as u64;
                     metrics::counter!("scatterhoard_backing_deletes_total").increment(deleted);
                     pause = RETRY_FIRST;
                 }
                 Err(_) => {
-                    for write_id in batch {
-                        self.ledger.lock().forget(write_id);
-                    }
                     let _ = stop.run_until_cancelled(sleep(pause)).await;
                     pause = (pause * 2).min(RETRY_LAST);
                 }

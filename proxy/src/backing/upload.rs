@@ -58,6 +58,7 @@ impl Drop for Uploading {
     fn drop(&mut self) {
         self.backing.ledger.lock().end(self.write_id);
         self.backing.doomed.notify_one();
+        self.backing.queued.notify_one();
     }
 }
 

@@ -2,11 +2,12 @@
 //! or behind it in a bounded queue. Values in memory are sent from there; others
 //! are read back from the nodes, a few at a time.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use scatterhoard_wire::WriteId;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{Key, ObjectReader, Pinned, ReadError, Store, write::WriteError};
@@ -19,6 +20,9 @@ use crate::{
 /// Objects that are read back at a time: each takes a few stripes and a part in
 /// memory that no budget knows.
 pub(super) const UPLOADS_AT_ONCE: usize = 4;
+
+/// Longest wait for a turn.
+const TURN: Duration = Duration::from_secs(30);
 
 /// Why an object that nodes have is not in the backing store.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +53,7 @@ impl Store {
         let Some(backing) = self.backing_in(Mode::WriteThrough) else {
             return Ok(());
         };
-        // a new write id: nobody else uploads it
-        let Some(uploading) = backing.begin(write_id) else {
-            return Ok(());
-        };
+        let uploading = backing.begin_own(write_id).await?;
         let mut upload = uploading.send(value.len());
         for segment in value.segments() {
             upload.push(segment.clone()).await?;
@@ -68,11 +69,10 @@ impl Store {
         let Some(backing) = self.backing_in(Mode::WriteThrough) else {
             return self.back_later(object).await;
         };
-        // never closed
-        let _turn = self.uploads.acquire().await;
-        let Some(uploading) = backing.begin(object.write_id) else {
-            return Ok(());
+        let Ok(_turn) = timeout(TURN, self.uploads.acquire()).await else {
+            return Err(BackingError::Behind.into());
         };
+        let uploading = backing.begin_own(object.write_id).await?;
         match self.upload(&uploading, self.pin_unnamed(object)).await {
             Ok(()) => Ok(()),
             Err(UploadError::Backing(error)) => Err(error.into()),

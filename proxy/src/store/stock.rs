@@ -12,10 +12,7 @@ use scatterhoard_wire::WriteId;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Key, RepairJob, Store,
-    backed::{UPLOADS_AT_ONCE, UploadError},
-};
+use super::{Key, RepairJob, Store, backed::UploadError};
 use crate::{
     backing::{Backing, BackingError},
     keyspace::StockCursor,
@@ -27,6 +24,8 @@ const EVERY: Duration = Duration::from_secs(6 * 3600);
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Names that are looked up in one walk through the index.
 const PAGE: usize = 1 << 16;
+/// Objects that are read back at a time.
+const AT_ONCE: usize = 2;
 /// Slots that are looked at under one hold of the index's lock.
 const BATCH: usize = 4096;
 
@@ -124,9 +123,7 @@ impl Store {
             });
             tally.missing += missing.len();
             stream::iter(missing.into_iter().map(Ok))
-                .try_for_each_concurrent(UPLOADS_AT_ONCE, |(key, id)| {
-                    self.upload_named(backing, key, id)
-                })
+                .try_for_each_concurrent(AT_ONCE, |(key, id)| self.upload_named(backing, key, id))
                 .await?;
             tokio::task::yield_now().await;
         }
@@ -140,7 +137,6 @@ impl Store {
         key: Key,
         write_id: WriteId,
     ) -> Result<(), BackingError> {
-        let _turn = self.uploads.acquire().await;
         let Some(uploading) = backing.begin(write_id) else {
             return Ok(());
         };

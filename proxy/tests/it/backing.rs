@@ -409,6 +409,77 @@ fn values_that_were_there_before_are_taken_in() {
     server.stop();
 }
 
+/// The pool on this machine ends with its proxy, and everything with it.
+#[test]
+fn a_pool_that_ended_is_filled_again() {
+    let (data, cold) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let location = format!("file://{}", cold.path().join("store").display());
+    let start = |mode| {
+        Server::start(&[
+            "--nodes",
+            "6",
+            "--data-parity",
+            "3+2",
+            "--data-dir",
+            data.path().to_str().unwrap(),
+            "--backing-store",
+            &location,
+            "--backing-mode",
+            mode,
+        ])
+    };
+    // what waits to be uploaded is, before it ends
+    let server = start("write-behind");
+    let mut values = fill(&server, 8);
+    server.stop();
+    let server = start("write-through");
+    verify(&server, &values);
+    values.extend(fill(&server, 9));
+    let mut redis = server.client();
+    let info: String = redis::cmd("INFO")
+        .arg("persistence")
+        .query(&mut redis)
+        .unwrap();
+    assert!(
+        info.contains(&format!("backing_store:{location}")),
+        "{info}"
+    );
+    server.stop();
+    let server = start("write-through");
+    verify(&server, &values);
+    server.stop();
+}
+
+/// Acknowledged from memory, then on nodes, then here.
+#[test]
+fn values_acknowledged_from_memory_get_there_too() {
+    let world = World::new();
+    let server = world.proxy(&["--ack", "proxy", "--hot-tier-mb", "4"]);
+    let mut values = fill(&server, 11);
+    let away = world.cold.path().join("away");
+    std::fs::rename(world.folder(), &away).unwrap();
+    let (mut redis, mut random) = (server.client(), Random::new(12));
+    for i in 0..20 {
+        let (key, value) = (format!("later:{i}"), random.bytes(30_000));
+        let () = redis.set(&key, &value).unwrap();
+        values.insert(key, value);
+    }
+    until("it was tried", SOON, || {
+        server.metric("scatterhoard_settle_errors_total") > 2.0
+    });
+    std::fs::rename(&away, world.folder()).unwrap();
+    until("all are settled", SOON, || {
+        server.metric("scatterhoard_dirty_values") == 0.0
+    });
+    until_settled(&server);
+    // a new proxy has no hot tier that could help
+    server.stop();
+    let server = world.proxy(&[]);
+    world.lose_everything();
+    verify(&server, &values);
+    server.stop();
+}
+
 #[test]
 fn a_place_that_cannot_be_used_is_refused_at_the_start() {
     let data = tempfile::tempdir().unwrap();

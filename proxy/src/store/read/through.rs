@@ -57,6 +57,10 @@ impl ObjectReader {
     /// behind it; `None` if it cannot, either. Little at first: memory for more is
     /// asked for when that of the stripes was given back.
     pub(super) async fn turn_to_backing(&mut self) -> Option<Vec<Bytes>> {
+        if self.through.refusal.is_some() {
+            // asked once, which may have taken its time
+            return None;
+        }
         match self.read_through(GLANCE_BYTES).await {
             Ok(cells) => {
                 self.through.is_open = true;
