@@ -106,6 +106,7 @@ fn gauges(context: &Context) {
         metrics::gauge!("scatterhoard_backing_waiting_uploads").set(uploads as f64);
         metrics::gauge!("scatterhoard_backing_waiting_bytes").set(bytes as f64);
         metrics::gauge!("scatterhoard_backing_waiting_deletions").set(deletions as f64);
+        metrics::gauge!("scatterhoard_backing_request_usd").set(backing.usd());
         metrics::gauge!("scatterhoard_backing_answers").set(f64::from(backing.answers()));
     }
     metrics::gauge!("scatterhoard_clients").set(context.clients.len() as f64);

@@ -8,6 +8,7 @@
 //!
 //! Knows writes, but neither keys nor nodes.
 
+mod cost;
 mod format;
 mod ledger;
 mod location;
@@ -217,6 +218,11 @@ impl Backing {
         let ledger = self.ledger.lock();
         let bytes = used as u64 * UNIT_BYTES;
         (ledger.uploads(), bytes, ledger.deletions())
+    }
+
+    /// What requests to a bucket have cost since the start, in US dollars.
+    pub fn usd(&self) -> f64 {
+        self.remote.usd()
     }
 
     /// Notes how a request went.

@@ -14,7 +14,11 @@ use object_store::{
 use scatterhoard_wire::WriteId;
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{BackingError, Location, Settings, name};
+use super::{
+    BackingError, Location, Settings,
+    cost::{Bill, Class, NAMES_PER_LIST},
+    name,
+};
 use http::Connector;
 
 /// Requests under way at once; more wait.
@@ -28,6 +32,7 @@ pub(super) struct Remote {
     /// What all names begin with.
     root: Path,
     requests: Semaphore,
+    bill: Bill,
     timeout: Duration,
     /// Where that is, if it is a folder on this machine.
     folder: Option<PathBuf>,
@@ -52,6 +57,7 @@ impl Remote {
             store,
             root: root.join(id.to_string()),
             requests: Semaphore::new(REQUESTS_AT_ONCE),
+            bill: Bill::default(),
             timeout: settings.timeout,
             folder: match &settings.location {
                 Location::Folder(path) => Some(path.join(id.to_string())),
@@ -70,15 +76,25 @@ impl Remote {
         self.root.clone().join(name::MARKER)
     }
 
+    /// What requests have cost so far, in US dollars; a folder costs nothing.
+    pub(super) fn usd(&self) -> f64 {
+        match self.folder {
+            Some(_) => 0.0,
+            None => self.bill.usd(),
+        }
+    }
+
     /// One request, within its deadline.
     async fn ask<T>(
         &self,
+        class: Class,
         what: &'static str,
         request: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, BackingError> {
         let asked = timeout(self.timeout, async {
             // never closed
             let _turn = self.requests.acquire().await;
+            self.bill.count(class);
             request.await
         });
         match asked.await {
@@ -93,12 +109,15 @@ impl Remote {
     pub(super) async fn put_marker(&self, text: String) -> Result<(), BackingError> {
         let marker = self.marker();
         let put = self.store.put(&marker, text.into_bytes().into());
-        self.ask("put", put).await.map(|_| ())
+        self.ask(Class::Write, "put", put).await.map(|_| ())
     }
 
     /// Whether this is the place where the cache's objects are.
     pub(super) async fn check_marker(&self) -> Result<(), BackingError> {
-        match self.ask("head", self.store.head(&self.marker())).await {
+        match self
+            .ask(Class::Read, "head", self.store.head(&self.marker()))
+            .await
+        {
             Ok(_) => Ok(()),
             Err(BackingError::Absent) => Err(BackingError::Unreachable(
                 "this cache's folder is not there".into(),
@@ -135,13 +154,14 @@ impl Remote {
         self.check_folder().await?;
         let (path, payload) = (self.path(id), PutPayload::from_iter(pieces));
         let put = self.store.put(&path, payload);
-        self.ask("put", put).await.map(|_| ())
+        self.ask(Class::Write, "put", put).await.map(|_| ())
     }
 
     pub(super) async fn begin_parts(&self, id: WriteId) -> Result<Parts, BackingError> {
         self.check_folder().await?;
         let path = self.path(id);
-        self.ask("begin", self.store.put_multipart(&path)).await
+        self.ask(Class::Write, "begin", self.store.put_multipart(&path))
+            .await
     }
 
     pub(super) async fn put_part(
@@ -150,16 +170,18 @@ impl Remote {
         pieces: Vec<Bytes>,
     ) -> Result<(), BackingError> {
         let part = parts.put_part(PutPayload::from_iter(pieces));
-        self.ask("part", part).await
+        self.ask(Class::Write, "part", part).await
     }
 
     pub(super) async fn end_parts(&self, parts: &mut Parts) -> Result<(), BackingError> {
-        self.ask("end", parts.complete()).await.map(|_| ())
+        self.ask(Class::Write, "end", parts.complete())
+            .await
+            .map(|_| ())
     }
 
     /// Best effort: what stays is for the bucket's own rules.
     pub(super) async fn abort_parts(&self, parts: &mut Parts) {
-        if let Err(error) = self.ask("abort", parts.abort()).await {
+        if let Err(error) = self.ask(Class::Free, "abort", parts.abort()).await {
             tracing::info!(%error, "upload in parts not taken back");
         }
     }
@@ -167,7 +189,10 @@ impl Remote {
     /// These bytes of what is stored; fewer if it ends before.
     pub(super) async fn get(&self, id: WriteId, range: Range<u64>) -> Result<Bytes, BackingError> {
         let path = self.path(id);
-        match self.ask("get", self.store.get_range(&path, range)).await {
+        match self
+            .ask(Class::Read, "get", self.store.get_range(&path, range))
+            .await
+        {
             Err(BackingError::Absent) => {
                 // not because all of it is elsewhere, or nothing mounted
                 self.check_marker().await?;
@@ -182,7 +207,7 @@ impl Remote {
         let paths: Vec<_> = ids.iter().map(|id| Ok(self.path(*id))).collect();
         let mut deleted = self.store.delete_stream(stream::iter(paths).boxed());
         while let Some(one) = self
-            .ask("delete", async { Ok(deleted.next().await) })
+            .ask(Class::Free, "delete", async { Ok(deleted.next().await) })
             .await?
         {
             match one {
@@ -198,6 +223,7 @@ impl Remote {
         Names {
             remote: self,
             listed: self.store.list(Some(&self.root)),
+            count: 0,
         }
     }
 }
@@ -206,6 +232,8 @@ impl Remote {
 pub(crate) struct Names<'a> {
     remote: &'a Remote,
     listed: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    /// Names so far.
+    count: u64,
 }
 
 impl Names<'_> {
@@ -213,7 +241,12 @@ impl Names<'_> {
     pub(crate) async fn next(&mut self) -> Result<Option<WriteId>, BackingError> {
         loop {
             let next = async { self.listed.next().await.transpose() };
-            let Some(meta) = self.remote.ask("list", next).await? else {
+            let class = match self.count % NAMES_PER_LIST {
+                0 => Class::Write,
+                _ => Class::Free,
+            };
+            self.count += 1;
+            let Some(meta) = self.remote.ask(class, "list", next).await? else {
                 return Ok(None);
             };
             let rest = meta.location.prefix_match(&self.remote.root);
