@@ -332,7 +332,12 @@ fn while_it_is_away_errors_say_so_and_nothing_is_forgotten() {
 #[test]
 fn write_behind_waits_for_a_store_that_is_away_and_is_bounded() {
     let world = World::new();
-    let server = world.proxy(&["--backing-mode", "write-behind", "--backing-behind-mb", "4"]);
+    let server = world.proxy(&[
+        "--backing-mode",
+        "write-behind",
+        "--backing-behind-mb",
+        "12",
+    ]);
     let mut redis = server.client();
     let () = redis.set("first", "there").unwrap();
     until_settled(&server);
@@ -349,14 +354,16 @@ fn write_behind_waits_for_a_store_that_is_away_and_is_bounded() {
         assert!(values.len() < 20, "it is never full");
     };
     assert!(refusal.contains("too far behind"), "{refusal}");
-    // overwritten, they owe nothing: others have room again
+    // those that are tried again and again are the oldest: the latest one waits,
+    // and owes nothing when it is gone
+    let latest = (values.len() - 1).to_string();
     for _ in 0..3 {
         let value = random.bytes(900_000);
-        let () = redis.del("1").unwrap();
+        let () = redis.del(&latest).unwrap();
         until("there is room", SOON, || {
-            redis.set::<_, _, ()>("1", &value).is_ok()
+            redis.set::<_, _, ()>(&latest, &value).is_ok()
         });
-        values.insert("1".into(), value);
+        values.insert(latest.clone(), value);
     }
     assert!(server.metric("scatterhoard_backing_skipped_total") >= 3.0);
     std::fs::rename(&away, world.folder()).unwrap();
