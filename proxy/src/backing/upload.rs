@@ -21,20 +21,27 @@ const PART_BYTES: u64 = 8 << 20;
 pub struct Uploading {
     backing: Arc<Backing>,
     write_id: WriteId,
+    /// Others may have it by now.
+    is_over: bool,
 }
 
 impl Uploading {
     pub(super) fn begun(backing: &Arc<Backing>, write_id: WriteId) -> Self {
-        let backing = backing.clone();
-        Self { backing, write_id }
+        Self {
+            backing: backing.clone(),
+            write_id,
+            is_over: false,
+        }
     }
 
     /// It failed: after a pause it waits again, unless nothing names it any more.
-    pub(crate) async fn again(self, mut queued: Queued) {
+    pub(crate) async fn again(mut self, mut queued: Queued) {
         sleep(RETRY_FIRST).await;
         queued.since = Instant::now();
+        self.is_over = true;
         self.backing.ledger.lock().again(self.write_id, queued);
         self.backing.queued.notify_one();
+        self.backing.doomed.notify_one();
     }
 
     /// Begins to send a value of this length.
@@ -56,6 +63,9 @@ impl Uploading {
 
 impl Drop for Uploading {
     fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
         self.backing.ledger.lock().end(self.write_id);
         self.backing.doomed.notify_one();
         self.backing.queued.notify_one();
