@@ -487,6 +487,72 @@ fn values_acknowledged_from_memory_get_there_too() {
     server.stop();
 }
 
+/// Whatever is done and lost, a read gives what was acknowledged last.
+#[test]
+fn the_last_value_is_read_whatever_is_lost_in_between() {
+    let world = World::new();
+    let server = world.proxy(&["--standby", "false"]);
+    let (mut redis, mut random) = (server.client(), Random::new(13));
+    let mut values = Values::new();
+    for step in 0..240 {
+        let key = format!("key:{}", random.below(12));
+        let size = random.size(21);
+        match random.below(6) {
+            0 => {
+                let () = redis.del(&key).unwrap();
+                values.remove(&key);
+            }
+            1 => {
+                let more = random.bytes(size);
+                let () = redis.append(&key, &more).unwrap();
+                values.entry(key).or_default().extend(more);
+            }
+            2 => {
+                let old: Option<Vec<u8>> = redis.get_del(&key).unwrap();
+                assert_eq!(old, values.remove(&key), "{key} in step {step}");
+            }
+            _ => {
+                let value = random.any_bytes(size);
+                let () = redis.set(&key, &value).unwrap();
+                values.insert(key, value);
+            }
+        }
+        if step % 40 == 39 {
+            world.lose_everything();
+        }
+        let key = format!("key:{}", random.below(12));
+        let read: Option<Vec<u8>> = redis.get(&key).unwrap();
+        let same = read.as_ref() == values.get(&key);
+        assert!(same, "{key} in step {step}: {:?}", read.map(|r| r.len()));
+    }
+    verify(&server, &values);
+    until("only what is named is there", SOON, || {
+        world.stored().len() == values.values().filter(|v| !v.is_empty()).count()
+    });
+    server.stop();
+}
+
+#[test]
+fn what_is_evicted_goes_here_too() {
+    let world = World::new();
+    let server = world.proxy(&[]);
+    let mut redis = server.client();
+    let value = Random::new(14).bytes(2_000_000);
+    for i in 0.. {
+        let () = redis.set(i, &value).unwrap();
+        if server.metric("scatterhoard_evicted_objects_total") > 10.0 {
+            break;
+        }
+        assert!(i < 1000, "nothing is evicted");
+    }
+    let keys: usize = redis::cmd("DBSIZE").query(&mut redis).unwrap();
+    until("what was evicted is deleted", SOON, || {
+        world.stored().len() == keys
+    });
+    assert_eq!(redis.get::<_, Option<Vec<u8>>>(0).unwrap(), None);
+    server.stop();
+}
+
 #[test]
 fn a_place_that_cannot_be_used_is_refused_at_the_start() {
     let data = tempfile::tempdir().unwrap();
