@@ -101,6 +101,14 @@ fn gauges(context: &Context) {
     metrics::gauge!("scatterhoard_instance_losses_per_second").set(hazard);
     metrics::gauge!("scatterhoard_repairs_waiting").set(store.repairs_waiting() as f64);
     metrics::gauge!("scatterhoard_dirty_values").set(store.dirty_values() as f64);
+    if let Some(backing) = store.backing() {
+        let (uploads, bytes, deletions) = backing.waiting();
+        metrics::gauge!("scatterhoard_backing_waiting_uploads").set(uploads as f64);
+        metrics::gauge!("scatterhoard_backing_waiting_bytes").set(bytes as f64);
+        metrics::gauge!("scatterhoard_backing_waiting_deletions").set(deletions as f64);
+        metrics::gauge!("scatterhoard_backing_request_usd").set(backing.usd());
+        metrics::gauge!("scatterhoard_backing_answers").set(f64::from(backing.answers()));
+    }
     metrics::gauge!("scatterhoard_clients").set(context.clients.len() as f64);
     let views: Vec<_> = store.pool().nodes().iter().map(|n| n.view()).collect();
     let phases: [(&str, IsPhase); 6] = [

@@ -8,6 +8,7 @@ use scatterhoard_wire::Epoch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    backing::Backing,
     codec::{Codec, CodecError},
     config::Config,
     journal::{Journal, JournalError},
@@ -60,6 +61,7 @@ pub fn store(
     pool: &Arc<Pool>,
     epoch: Epoch,
     journal: Option<Arc<Journal>>,
+    backing: Option<Arc<Backing>>,
 ) -> Result<(Arc<Store>, Chores), AssemblyError> {
     let codec = Codec::new(config.geometry.full, config.codec)?;
     let settings = store::Settings {
@@ -76,7 +78,7 @@ pub fn store(
         memory_bytes: config.inflight_bytes,
         dirty_bytes: config.dirty_bytes,
     };
-    let (store, chores) = Store::new(settings, pool.clone(), codec, epoch, journal)?;
+    let (store, chores) = Store::new(settings, pool.clone(), codec, epoch, journal, backing)?;
     pool.reign(epoch);
     if store.is_empty() {
         pool.raise_floor(store.floor());
@@ -101,6 +103,11 @@ pub fn start(
     tasks.spawn(store.clone().clean_for_ever(stop.clone()));
     tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone()));
     tasks.spawn(store.clone().make_rounds(stop.clone()));
+    if let Some(backing) = store.backing().cloned() {
+        tasks.spawn(store.clone().upload_for_ever(drain.clone()));
+        tasks.spawn(store.clone().take_stock_for_ever(stop.clone()));
+        tasks.spawn(backing.delete_for_ever(stop.clone()));
+    }
     if let Some(journal) = store.journal().cloned() {
         let store = store.clone();
         // what was kept while nothing could be written goes out with the lock

@@ -68,6 +68,11 @@ impl DataDir {
         self.path.join("journal")
     }
 
+    /// The file that says which part of the backing store is ours.
+    pub fn backing(&self) -> PathBuf {
+        self.path.join("backing")
+    }
+
     fn epoch_file(&self) -> PathBuf {
         self.path.join("epoch")
     }

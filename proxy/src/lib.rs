@@ -10,6 +10,7 @@ pub mod admin;
 pub mod admission;
 pub mod apply;
 pub mod assembly;
+pub mod backing;
 pub mod clients;
 pub mod clock;
 pub mod codec;

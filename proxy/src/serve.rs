@@ -22,6 +22,7 @@ use crate::{
     admin::Admin,
     apply::{Context, Stats},
     assembly::{self, AssemblyError},
+    backing::{self, Backing},
     clients::Clients,
     config::{Config, Functions},
     epoch::{self, DataDir, DataDirError},
@@ -56,6 +57,9 @@ pub enum ServeError {
     /// The journal cannot be used.
     #[error("{0}; if it is damaged, remove the folder: the cache then begins empty")]
     Journal(#[from] JournalError),
+    /// The backing store cannot be used.
+    #[error("{0}; see --backing-store")]
+    Backing(#[from] backing::OpenError),
     /// No function answered.
     #[error(
         "no node answered at {endpoint}: {why}; is it running, and are the functions {first} .. {last} there? (--lambda-endpoint, --function-prefix, --nodes)"
@@ -192,7 +196,11 @@ async fn start(
         Some(dir) => Some(Arc::new(Journal::open(&dir.journal(), config.appendfsync)?)),
         None => None,
     };
-    let (store, chores) = assembly::store(config, &pool, epoch, journal)?;
+    let backing = match (config.backing.clone(), data_dir) {
+        (Some(settings), Some(dir)) => Some(Backing::open(settings, &dir.backing()).await?),
+        _ => None,
+    };
+    let (store, chores) = assembly::store(config, &pool, epoch, journal, backing)?;
     Ok(Started {
         pool,
         store,

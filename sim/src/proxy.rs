@@ -58,7 +58,7 @@ impl Proxy {
         *last_epoch = epoch.max(*last_epoch);
         let journal = disk.map(|disk| Journal::open_in_memory(disk, config.appendfsync));
         let journal = journal.transpose()?.map(Arc::new);
-        let (store, chores) = assembly::store(config, &pool, epoch, journal)?;
+        let (store, chores) = assembly::store(config, &pool, epoch, journal, None)?;
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, links) = (TaskTracker::new(), Links::Local(links));
         assembly::start(&store, chores, links, &tasks, &stop, &drain);

@@ -93,8 +93,20 @@ fn memory(context: &Context, out: &mut String) -> std::fmt::Result {
     )
 }
 
-fn persistence(_: &Context, out: &mut String) -> std::fmt::Result {
-    fields!(out, "loading" => 0, "rdb_changes_since_last_save" => 0, "aof_enabled" => 0)
+fn persistence(context: &Context, out: &mut String) -> std::fmt::Result {
+    let fields: std::fmt::Result =
+        fields!(out, "loading" => 0, "rdb_changes_since_last_save" => 0, "aof_enabled" => 0);
+    let Some(backing) = context.store.backing() else {
+        return fields;
+    };
+    let (uploads, bytes, deletions) = backing.waiting();
+    fields!(out,
+        "backing_store" => backing.location(),
+        "backing_answers" => u8::from(backing.answers()),
+        "backing_waiting_uploads" => uploads,
+        "backing_waiting_bytes" => bytes,
+        "backing_waiting_deletions" => deletions,
+    )
 }
 
 fn stats(context: &Context, out: &mut String) -> std::fmt::Result {

@@ -118,7 +118,7 @@ impl From<ReadError> for Reply {
         match error {
             // a cache has lost it: a miss
             ReadError::Lost { .. } => Self::Null,
-            ReadError::Unavailable { .. } => {
+            ReadError::Unavailable { .. } | ReadError::Backing(_) => {
                 Self::Error(format!("UNAVAILABLE {error}; try again").into())
             }
             ReadError::Codec(_) => Self::Error(format!("ERR internal error: {error}").into()),
@@ -135,7 +135,10 @@ impl From<WriteError> for Reply {
             }
             WriteError::TooLarge { .. } => format!("OOM {error}"),
             WriteError::Size(_) => format!("ERR {error}"),
-            WriteError::Nodes(_) | WriteError::Quorum { .. } | WriteError::Stopping => {
+            WriteError::Nodes(_)
+            | WriteError::Quorum { .. }
+            | WriteError::Stopping
+            | WriteError::NotBacked(_) => {
                 format!("UNAVAILABLE {error}; try again")
             }
             WriteError::Superseded => format!("READONLY {error}"),

@@ -15,6 +15,7 @@ use scatterhoard_wire::{
 };
 
 use crate::{
+    backing,
     codec::Backend,
     journal::Fsync,
     keyspace::EvictionPolicy,
@@ -116,6 +117,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// When the journal is forced to the disk.
     pub appendfsync: Fsync,
+    /// Where values are kept besides.
+    pub backing: Option<backing::Settings>,
     /// How long an idle invocation is held open.
     pub linger: linger::Settings,
     /// Bytes of objects read a second for repairs; none: no limit.
@@ -239,6 +242,7 @@ impl Config {
             // by the availability study
             _ => (linger::USD_PER_WAIT, 4, 800),
         };
+        let backing = backing_settings(&options)?;
         let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
         let warmth = warmth_settings(&options);
         let link_listen = options.link_listen.unwrap_or(local(0));
@@ -273,6 +277,7 @@ impl Config {
             dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
             data_dir: options.data_dir,
             appendfsync: options.appendfsync.unwrap_or_default(),
+            backing,
             linger,
             repair_bytes_per_s: megabytes(options.repair_mb_s.unwrap_or(200)),
             backup: backup::Settings {
@@ -371,6 +376,31 @@ fn linger_settings(
         least,
         break_even: break_even.max(least),
     })
+}
+
+/// Without a data folder nobody would know after a restart what lies there.
+fn backing_settings(options: &Options) -> Result<Option<backing::Settings>, ConfigError> {
+    let Some(place) = options.backing_store.as_deref() else {
+        return Ok(None);
+    };
+    if options.data_dir.is_none() {
+        return Err(bad("backing_store", "needs a data_dir"));
+    }
+    let endpoint = options.backing_s3_endpoint.clone();
+    let is_url = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+    if !endpoint.iter().all(is_url) {
+        return Err(bad("backing_s3_endpoint", "must be an http(s) URL"));
+    }
+    let location = place
+        .parse()
+        .map_err(|why: &str| bad("backing_store", why))?;
+    Ok(Some(backing::Settings {
+        location,
+        mode: options.backing_mode.unwrap_or_default(),
+        s3_endpoint: endpoint,
+        behind_bytes: u64::from(options.backing_behind_mb.unwrap_or(256).max(1)) << 20,
+        timeout: millis(options.backing_timeout_ms.unwrap_or(10_000).max(100)),
+    }))
 }
 
 /// What is asked for at least counts, if bounds contradict each other.

@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use crate::{
-    codec::Backend, journal::Fsync, keyspace::EvictionPolicy, pool::link_tls::LinkTls, store::Ack,
+    backing::Mode, codec::Backend, journal::Fsync, keyspace::EvictionPolicy,
+    pool::link_tls::LinkTls, store::Ack,
 };
 
 /// How log lines look.
@@ -96,6 +97,24 @@ options! {
     /// [default: everysec]
     #[arg(long, env = "SCATTERHOARD_APPENDFSYNC", value_name = "WHEN", value_enum)]
     appendfsync: Fsync,
+    /// Where values are kept besides, for when nodes lose them: file:///FOLDER or
+    /// s3://BUCKET/PREFIX; needs a data folder [default: none]
+    #[arg(long, env = "SCATTERHOARD_BACKING_STORE", value_name = "URL")]
+    backing_store: String,
+    /// When a write must be there: before its reply, or soon after
+    /// [default: write-through]
+    #[arg(long, env = "SCATTERHOARD_BACKING_MODE", value_name = "MODE", value_enum)]
+    backing_mode: Mode,
+    /// Values that write-behind may owe the backing store, in MB; then writes
+    /// wait [default: 256]
+    #[arg(long, env = "SCATTERHOARD_BACKING_BEHIND_MB", value_name = "M")]
+    backing_behind_mb: u32,
+    /// Another S3-compatible server [default: AWS's]
+    #[arg(long, env = "SCATTERHOARD_BACKING_S3_ENDPOINT", value_name = "URL")]
+    backing_s3_endpoint: String,
+    /// Longest wait for an answer of the backing store, in ms [default: 10000]
+    #[arg(long, env = "SCATTERHOARD_BACKING_TIMEOUT_MS", value_name = "MS")]
+    backing_timeout_ms: u64,
     /// Health and metrics, or `off` [default: 127.0.0.1:9121]
     #[arg(long, env = "SCATTERHOARD_ADMIN", value_name = "ADDR:PORT")]
     admin: String,

@@ -63,6 +63,24 @@ fn links_are_tls_unless_they_stay_here() {
 }
 
 #[test]
+fn a_backing_store_needs_a_place_and_a_data_folder() {
+    let with = |text: &str| format!("data_dir = \"/d\"\n{text}");
+    let backing = from_toml(&with("backing_store = \"s3://b/p\"")).unwrap();
+    let backing = backing.backing.unwrap();
+    assert_eq!(backing.location.to_string(), "s3://b/p");
+    assert_eq!(backing.mode, crate::backing::Mode::WriteThrough);
+    assert!(from_toml("").unwrap().backing.is_none());
+    assert_eq!(
+        error("backing_store = \"s3://b\""),
+        "backing_store: needs a data_dir"
+    );
+    assert!(error(&with("backing_store = \"b\"")).contains("file:///FOLDER"));
+    assert!(error("backing_mode = \"later\"").contains("write-behind"));
+    let endpoint = "backing_store = \"s3://b\"\nbacking_s3_endpoint = \"b:1\"";
+    assert!(error(&with(endpoint)).starts_with("backing_s3_endpoint: "));
+}
+
+#[test]
 fn nearer_sources_win() {
     let file = Options {
         nodes: Some(20),

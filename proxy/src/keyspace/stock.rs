@@ -3,7 +3,7 @@
 use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{ChunkDescriptor, NodeId, WriteId};
 
-use super::{KeyRef, Keyspace};
+use super::{KeyRef, Keyspace, Object};
 
 /// A chunk that a node should hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,31 @@ impl Keyspace {
                 idleness: self.recency.idleness(slot).saturating_add(1),
                 slot: u32::try_from(i).ok(),
             }));
+        }
+        (end < self.slots.len()).then_some(StockCursor(end))
+    }
+
+    /// Goes on with a walk over all that has chunks of its own: segments first, by
+    /// an empty key, then what keys name.
+    pub fn sources(
+        &self,
+        cursor: StockCursor,
+        count: usize,
+        mut visit: impl FnMut(KeyRef<'_>, &Object),
+    ) -> Option<StockCursor> {
+        if cursor == StockCursor::default() {
+            let nameless = KeyRef { db: 0, key: &[] };
+            let segments = self.segments.ids();
+            segments
+                .filter_map(|id| self.segments.object(id))
+                .for_each(|object| visit(nameless, object));
+        }
+        let start = cursor.0.min(self.slots.len());
+        let end = start.saturating_add(count).min(self.slots.len());
+        for slot in self.slots[start..end].iter().flatten() {
+            if slot.object.chunks() > 0 {
+                visit(slot.key(), &slot.object);
+            }
         }
         (end < self.slots.len()).then_some(StockCursor(end))
     }

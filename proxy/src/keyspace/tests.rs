@@ -172,7 +172,7 @@ proptest! {
     #[test]
     fn behaves_like_a_map(ops in vec((0u8..7, 0u8..6, 0u64..50), 1..200)) {
         let (mut k, mut model) = (Keyspace::default(), BTreeMap::<u8, (u64, u64)>::new());
-        let (mut now, mut counter, mut gone) = (1u64, 0u64, HashSet::default());
+        let (mut now, mut counter, mut gone) = (1u64, 0u64, HashSet::new());
         let mut rng = SmallRng::seed_from_u64(7);
         for (op, key, n) in ops {
             model.retain(|_, (_, at)| *at == 0 || *at > now);
@@ -360,10 +360,12 @@ fn what_a_node_should_hold_is_found_and_nothing_that_is_named_is_suspect() {
     put(&mut k, &9u64.to_le_bytes(), 61);
     assert!(k.key_of(&expected[0]).is_none(), "written anew");
     let id = |counter| object(counter, 1).write_id;
-    let mut suspects = HashSet::from([7, 8, 9, 10, 60, 61, 99].map(id));
+    let mut suspects: scatterhoard_node::random::HashSet<WriteId> =
+        [7, 8, 9, 10, 60, 61, 99].map(id).into_iter().collect();
     let mut cursor = Some(StockCursor::default());
     while let Some(at) = cursor {
         cursor = k.unsuspect(at, 7, &mut suspects);
     }
-    assert_eq!(suspects, HashSet::from([7, 8, 9, 99].map(id)));
+    let left: HashSet<WriteId> = suspects.into_iter().collect();
+    assert_eq!(left, HashSet::from([7, 8, 9, 99].map(id)));
 }

@@ -28,6 +28,11 @@ impl Ahead {
         self.metered = false;
     }
 
+    /// Whether memory is asked for.
+    pub(super) fn is_metered(&self) -> bool {
+        self.metered
+    }
+
     /// One behind the last stripe that may be in memory.
     pub(super) fn end(&self) -> u32 {
         // a handful

@@ -80,6 +80,16 @@ impl Gather {
         self.next..self.end
     }
 
+    /// The range.
+    pub(super) fn bytes(&self) -> Range<u64> {
+        self.bytes.clone()
+    }
+
+    /// Nothing more is taken: what has come is let go.
+    pub(super) fn clear(&mut self) {
+        self.stripes.clear();
+    }
+
     /// Length of the range in bytes.
     pub(super) fn len_bytes(&self) -> u64 {
         self.bytes.end - self.bytes.start

@@ -61,6 +61,7 @@ impl Store {
         if freed.is_empty() {
             return;
         }
+        self.forget_backed(&freed);
         let mut hot = self.hot.lock();
         for object in freed {
             hot.remove(object.write_id);

@@ -8,6 +8,7 @@
 //! node.
 
 mod ahead;
+mod backed;
 mod behind;
 mod body;
 mod chunks;
@@ -25,6 +26,7 @@ mod read;
 mod repair;
 pub mod repairs;
 mod standby;
+mod stock;
 mod write;
 
 use std::{
@@ -46,6 +48,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     admission::Admission,
+    backing::Backing,
     clock,
     codec::Codec,
     journal::{Journal, JournalError},
@@ -122,6 +125,7 @@ pub struct Store {
     memory: Admission,
     index: Mutex<Keyspace>,
     journal: Option<Arc<Journal>>,
+    backing: Option<Arc<Backing>>,
     hot: Mutex<HotTier>,
     epoch: Epoch,
     last_write: AtomicU64,
@@ -133,6 +137,8 @@ pub struct Store {
     edit_turns: Vec<tokio::sync::Mutex<()>>,
     /// Large values that are edited.
     edits: tokio::sync::Semaphore,
+    /// Objects that are read back for the backing store.
+    uploads: tokio::sync::Semaphore,
     /// One eviction at a time: two would free twice what is needed.
     evicting: tokio::sync::Mutex<()>,
     repairs: Repairs,
@@ -239,6 +245,7 @@ impl Store {
         codec: Codec,
         epoch: Epoch,
         journal: Option<Arc<Journal>>,
+        backing: Option<Arc<Backing>>,
     ) -> Result<(Arc<Self>, Chores), JournalError> {
         let mut index = Keyspace::default();
         let unplaced = match &journal {
@@ -273,6 +280,7 @@ impl Store {
             codec,
             index: Mutex::new(index),
             journal,
+            backing,
             epoch,
             last_write: AtomicU64::new(0),
             flushed: Mutex::new(WriteId { epoch, counter: 0 }),
@@ -281,6 +289,7 @@ impl Store {
                 .map(|_| tokio::sync::Mutex::default())
                 .collect(),
             edits: tokio::sync::Semaphore::new(edit::EDITS_AT_ONCE),
+            uploads: tokio::sync::Semaphore::new(backed::UPLOADS_AT_ONCE),
             evicting: tokio::sync::Mutex::default(),
             repairs: Repairs::default(),
             repair_rate: Rate::new(settings.repair_bytes_per_s),
@@ -313,6 +322,11 @@ impl Store {
     /// The journal, if there is one.
     pub fn journal(&self) -> Option<&Arc<Journal>> {
         self.journal.as_ref()
+    }
+
+    /// The backing store, if there is one.
+    pub fn backing(&self) -> Option<&Arc<Backing>> {
+        self.backing.as_ref()
     }
 
     /// The pool underneath.
@@ -559,6 +573,7 @@ impl Store {
         let mut hot = self.hot.lock();
         freed.iter().for_each(|object| hot.remove(object.write_id));
         drop(hot);
+        self.forget_backed(&freed);
         let pinned = index.has_pins();
         drop(index);
         if pinned {

@@ -7,6 +7,7 @@
 //! Memory is bounded by the window.
 
 mod missing;
+mod through;
 
 use std::{future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 
@@ -27,6 +28,7 @@ use super::{
     gather::Gather,
 };
 use crate::{
+    backing::BackingError,
     codec::CodecError,
     keyspace::Object,
     pool::{
@@ -35,6 +37,7 @@ use crate::{
         node::Node,
     },
 };
+use through::Through;
 
 /// Stripes fetched ahead of the one that is delivered next, once enough nodes
 /// have said that they hold their chunk. Before that nothing may be handed on,
@@ -64,6 +67,9 @@ pub enum ReadError {
         /// Chunks that could not be had.
         failed: usize,
     },
+    /// Nodes have lost it, and the backing store does not answer.
+    #[error("{0}")]
+    Backing(BackingError),
     /// Our own mistake.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -96,6 +102,8 @@ pub struct ObjectReader {
     left_at: Option<Instant>,
     /// How often absent instances were looked for.
     sought: u32,
+    /// How far it is, and what comes from the backing store.
+    through: Through,
     opening: FuturesUnordered<Opening>,
     answers: mpsc::Receiver<Tagged>,
     sender: mpsc::Sender<Tagged>,
@@ -132,6 +140,7 @@ impl ObjectReader {
             ahead: Ahead::new(gather.next()),
             left_at: None,
             sought: 0,
+            through: Through::new(gather.bytes()),
             gather,
             opening: FuturesUnordered::new(),
             answers,
@@ -206,6 +215,9 @@ impl ObjectReader {
     /// `None` at the end. The first come only when d nodes have confirmed that
     /// they hold their whole chunk. After an error, nothing more comes.
     pub async fn next_cells(&mut self) -> Result<Option<Vec<Bytes>>, ReadError> {
+        if self.through.is_open() {
+            return self.next_through().await;
+        }
         if self.gather.is_done() {
             self.finish();
             self.ahead.finish();
@@ -230,12 +242,16 @@ impl ObjectReader {
                         self.on_open(opened);
                     }
                     self.left_at = Some(Instant::now());
+                    self.through.handed_on(&cells);
                     return Ok(Some(cells));
                 }
             }
             if let Err(error) = self.check_enough() {
+                if let Some(cells) = self.turn_to_backing().await {
+                    return Ok(Some(cells));
+                }
                 if !self.seek().await {
-                    return Err(error);
+                    return Err(self.through.error(error));
                 }
                 give_up = Instant::now() + self.store.settings.patience * 2;
             }
@@ -248,6 +264,9 @@ impl ObjectReader {
                 () = sleep_until(hedge_at.min(give_up)) => {
                     if Instant::now() >= give_up {
                         let failed = self.late().count();
+                        if let Some(cells) = self.turn_to_backing().await {
+                            return Ok(Some(cells));
+                        }
                         return Err(ReadError::Unavailable { failed });
                     }
                     self.hedge();

@@ -186,7 +186,7 @@ impl Store {
         named
     }
 
-    fn pin_if_named(self: &Arc<Self>, job: &RepairJob) -> Option<Pinned> {
+    pub(super) fn pin_if_named(self: &Arc<Self>, job: &RepairJob) -> Option<Pinned> {
         let mut index = self.index();
         let object = match index.segment(job.write_id) {
             Some(segment) => segment.clone(),

@@ -209,7 +209,7 @@ impl Store {
 
     /// Those of the write ids, all of them begun some time ago, that no key names
     /// and no reader holds. What is neither under way nor named never will be.
-    async fn garbage_among(&self, mut suspects: HashSet<WriteId>) -> Vec<WriteId> {
+    pub(super) async fn garbage_among(&self, mut suspects: HashSet<WriteId>) -> Vec<WriteId> {
         {
             let under_way = self.under_way.lock();
             suspects.retain(|id| !under_way.contains(id));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, TryFutureExt, stream::FuturesUnordered};
 use scatterhoard_wire::{Layout, NodeId, WriteId, geometry::GeometryError};
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     admission::Permit,
+    backing::BackingError,
     codec::CodecError,
     keyspace::{Object, eviction::Verdict},
     pool::{
@@ -60,6 +61,9 @@ pub enum WriteError {
     /// The proxy ends.
     #[error("the proxy is stopping")]
     Stopping,
+    /// On nodes, but not where it must be besides.
+    #[error("{0}")]
+    NotBacked(BackingError),
     /// Our own mistake.
     #[error(transparent)]
     Codec(#[from] CodecError),
@@ -143,6 +147,7 @@ impl Written {
         let nothing = || Arc::new(Object::new(self.attempt.write_id, EMPTY, Vec::new()));
         let object = self.object.take().unwrap_or_else(nothing);
         self.attempt.nodes.clear();
+        self.attempt.backed = false;
         (object, std::mem::replace(&mut self.cargo, Cargo::None))
     }
 }
@@ -172,6 +177,8 @@ struct Attempt {
     store: Arc<Store>,
     write_id: WriteId,
     nodes: Vec<NodeId>,
+    /// The backing store may have it.
+    backed: bool,
 }
 
 impl Attempt {
@@ -181,6 +188,7 @@ impl Attempt {
             store: store.clone(),
             write_id,
             nodes: Vec::new(),
+            backed: false,
         }
     }
 }
@@ -190,6 +198,9 @@ impl Drop for Attempt {
         self.store.under_way.lock().remove(&self.write_id);
         for node in self.nodes.iter().filter_map(|id| self.store.pool.node(*id)) {
             node.discard(self.write_id);
+        }
+        if let Some(backing) = self.store.backing.as_ref().filter(|_| self.backed) {
+            backing.forget(self.write_id);
         }
     }
 }
@@ -249,7 +260,13 @@ impl Store {
         let mut attempt = Attempt::new(self, self.next_write_id());
         let placement = self.store_chunks(&mut attempt, layout, body, Pace::AtOnce);
         let placement = placement.await?;
-        Ok(Written::on_nodes(attempt, layout, placement))
+        let mut written = Written::on_nodes(attempt, layout, placement);
+        written.attempt.backed = self.backing.is_some();
+        if let Some(object) = &written.object {
+            // read back: in memory that does not depend on its length either
+            self.back_stored(object).await?;
+        }
+        Ok(written)
     }
 
     /// Puts a value on nodes, with others if it is small and others are under
@@ -284,14 +301,22 @@ impl Store {
         let placement = if layout.stripes() == 0 {
             Vec::new()
         } else {
+            attempt.backed = self.backing.is_some();
             let body = InMemory::new(value);
             let placement = self.store_chunks(&mut attempt, layout, body, pace);
-            placement.await.map_err(|broken| match broken {
+            let placement = placement.map_err(|broken| match broken {
                 Broken::Write(error) => error,
                 Broken::Body(never) => match never {},
-            })?
+            });
+            let backed = self.back_value(write_id, value);
+            let (placement, ()) = futures_util::future::try_join(placement, backed).await?;
+            placement
         };
-        Ok(Written::on_nodes(attempt, layout, placement))
+        let written = Written::on_nodes(attempt, layout, placement);
+        if let Some(object) = written.object.as_ref().filter(|o| o.chunks() > 0) {
+            self.back_later(object).await?;
+        }
+        Ok(written)
     }
 
     /// Takes the body in and sends it out, side by side.

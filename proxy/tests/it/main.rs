@@ -21,6 +21,7 @@ mod platform;
 mod restart;
 mod server;
 
+mod backing;
 mod bad_clients;
 mod bad_nodes;
 mod chaos;

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -39,7 +40,7 @@ class Server:
     name = "server"
     port = 0
 
-    def __init__(self, arguments, port):
+    def __init__(self, arguments, port, environment=None):
         self.port = port
         self.folder = tempfile.mkdtemp(prefix="scatterhoard-peer-")
         self.log = pathlib.Path(self.folder) / "log"
@@ -47,6 +48,7 @@ class Server:
             self.process = subprocess.Popen(
                 [str(argument).replace("{folder}", self.folder) for argument in arguments],
                 cwd=self.folder,
+                env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -64,13 +66,17 @@ class Server:
             if self.process.poll() is not None:
                 raise AssertionError(f"{self.name} ended at once:\n{self.log_tail()}")
             self.port = self.port or self._announced_port()
-            try:
-                with self.client(socket_timeout=5) as client:
-                    client.ping()
+            if self._is_ready():
                 return
-            except redis.ConnectionError:
-                time.sleep(0.02)
-        raise AssertionError(f"{self.name} does not answer PING:\n{self.log_tail()}")
+            time.sleep(0.02)
+        raise AssertionError(f"{self.name} does not answer:\n{self.log_tail()}")
+
+    def _is_ready(self):
+        try:
+            with self.client(socket_timeout=5) as client:
+                return client.ping()
+        except redis.ConnectionError:
+            return False
 
     def _announced_port(self):
         """The port in the line that says ready; 0 until it is there."""
@@ -123,7 +129,8 @@ class Scatterhoard(Server):
 
     name = "scatterhoard"
 
-    def __init__(self, nodes=14, node_memory_mb=256, data_parity="10+2", hot_tier_mb=0, port=None):
+    def __init__(self, nodes=14, node_memory_mb=256, data_parity="10+2", hot_tier_mb=0, port=None,
+                 more=(), environment=None):
         if not BINARY.exists():
             raise AssertionError(f"{BINARY} is not there: build it, or set SCATTERHOARD_BIN")
         port = free_port() if port is None else port
@@ -132,8 +139,9 @@ class Scatterhoard(Server):
             [BINARY, "serve", "--listen", f"127.0.0.1:{port}",
              "--admin", f"127.0.0.1:{self.admin_port}", "--nodes", nodes,
              "--node-memory-mb", node_memory_mb, "--data-parity", data_parity,
-             "--hot-tier-mb", hot_tier_mb, "--data-dir", "{folder}/data"],
+             "--hot-tier-mb", hot_tier_mb, "--data-dir", "{folder}/data", *more],
             port,
+            environment,
         )
 
     def admin(self, path, method="GET"):
@@ -149,3 +157,55 @@ class Scatterhoard(Server):
     def reclaim(self, count, seed=0):
         """The platform takes `count` instances away: SIGKILL, without notice."""
         return self.admin(f"/pool/reclaim?count={count}&seed={seed}", method="POST")
+
+    def metric(self, name):
+        """The sum of a metric over its labels; 0 if it is not there."""
+        lines = (line.rsplit(" ", 1) for line in self.admin("/metrics").splitlines())
+        return sum(float(line[1]) for line in lines if line[0].split("{")[0] == name)
+
+
+class S3(Server):
+    """MiniStack's S3 on a loopback port: objects in memory, any credentials."""
+
+    name = "ministack"
+
+    def __init__(self):
+        self.port = free_port()
+        super().__init__(self._arguments(), self.port, {"SERVICES": "s3", "S3_PERSIST": "0"})
+
+    def _arguments(self):
+        return [sys.executable, "-m", "hypercorn", "ministack.app:app", "--workers", "0",
+                "--bind", f"127.0.0.1:{self.port}"]
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def _ask(self, method, path):
+        request = urllib.request.Request(self.url + path, method=method)
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.read().decode()
+
+    def _is_ready(self):
+        try:
+            self._ask("GET", "/")
+            return True
+        except OSError:
+            return False
+
+    def make_bucket(self, bucket):
+        self._ask("PUT", f"/{bucket}")
+
+    def names(self, bucket):
+        return re.findall("<Key>(.*?)</Key>", self._ask("GET", f"/{bucket}?list-type=2"))
+
+    def pause(self):
+        """It takes connections, and answers nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def restart_empty(self):
+        self.stop()
+        super().__init__(self._arguments(), self.port, {"SERVICES": "s3", "S3_PERSIST": "0"})

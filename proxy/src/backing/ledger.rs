@@ -1,0 +1,324 @@
+//! What the backing store still lacks, and what it has in vain. Pure.
+//!
+//! A write is uploaded at most once at a time. One that is named no longer is not
+//! uploaded any more if it only waits, and is deleted otherwise: after its upload
+//! is over, since nobody knows what a broken upload leaves behind.
+//!
+//! Deletions are bounded. Those that are too many are forgotten, and found again
+//! by the next stock-taking, like those that a crash took.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use scatterhoard_wire::WriteId;
+
+/// Objects that wait to be deleted.
+const MOST_DOOMED: usize = 1 << 16;
+
+struct Waiting<J> {
+    job: J,
+    /// It was begun before.
+    tried: bool,
+}
+
+/// The book. `J` is what an upload needs.
+pub(super) struct Ledger<J> {
+    waiting: BTreeMap<WriteId, Waiting<J>>,
+    /// Under upload, and whether to be deleted then.
+    running: HashMap<WriteId, bool>,
+    doomed: BTreeSet<WriteId>,
+    /// Under deletion.
+    deleting: BTreeSet<WriteId>,
+    /// Something was forgotten.
+    is_incomplete: bool,
+}
+
+impl<J> Default for Ledger<J> {
+    fn default() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            running: HashMap::new(),
+            doomed: BTreeSet::new(),
+            deleting: BTreeSet::new(),
+            is_incomplete: false,
+        }
+    }
+}
+
+/// What became of a write that is named no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forgotten {
+    /// It waited, and will not be uploaded any more.
+    Skipped,
+    /// It is to be deleted, perhaps after its upload.
+    Doomed,
+}
+
+impl<J> Ledger<J> {
+    /// An upload for later.
+    pub(super) fn wait(&mut self, write_id: WriteId, job: J) {
+        // one that was given up, and is tried again by its writer, may be there
+        let given_up = self
+            .running
+            .get_mut(&write_id)
+            .map(|doomed| *doomed = false);
+        let tried = self.doomed.remove(&write_id)
+            || given_up.is_some()
+            || self.deleting.contains(&write_id);
+        self.waiting.insert(write_id, Waiting { job, tried });
+    }
+
+    /// The oldest that waits, if it is `ready`: under upload until
+    /// [`Self::end`] or [`Self::again`].
+    pub(super) fn begin_next(&mut self, ready: impl Fn(&J) -> bool) -> Option<(WriteId, J)> {
+        let first = self.waiting.first_entry()?;
+        let is_busy = self.running.contains_key(first.key()) || self.deleting.contains(first.key());
+        if is_busy || !ready(&first.get().job) {
+            return None;
+        }
+        let (write_id, waiting) = first.remove_entry();
+        self.running.insert(write_id, false);
+        Some((write_id, waiting.job))
+    }
+
+    /// The oldest that waits.
+    pub(super) fn first(&self) -> Option<&J> {
+        self.waiting.first_key_value().map(|(_, w)| &w.job)
+    }
+
+    /// An upload now; false if it is under way, waits, or is under deletion.
+    pub(super) fn begin(&mut self, write_id: WriteId) -> bool {
+        let is_new = !self.waiting.contains_key(&write_id)
+            && !self.running.contains_key(&write_id)
+            && !self.deleting.contains(&write_id);
+        if is_new {
+            self.doomed.remove(&write_id);
+            self.running.insert(write_id, false);
+        }
+        is_new
+    }
+
+    /// The upload is over, however it went.
+    pub(super) fn end(&mut self, write_id: WriteId) {
+        if self.running.remove(&write_id) == Some(true) {
+            self.doom(write_id);
+        }
+    }
+
+    /// The upload failed, and waits again unless it is named no longer.
+    pub(super) fn again(&mut self, write_id: WriteId, job: J) {
+        match self.running.remove(&write_id) {
+            Some(false) => {
+                let waiting = Waiting { job, tried: true };
+                self.waiting.entry(write_id).or_insert(waiting);
+            }
+            _ => self.doom(write_id),
+        }
+    }
+
+    /// Nothing names it any more.
+    pub(super) fn forget(&mut self, write_id: WriteId) -> Forgotten {
+        let waiting = self.waiting.remove(&write_id);
+        if let Some(doomed) = self.running.get_mut(&write_id) {
+            *doomed = true;
+        } else if waiting.as_ref().is_none_or(|waiting| waiting.tried) {
+            self.doom(write_id);
+        }
+        match waiting {
+            Some(_) => Forgotten::Skipped,
+            None => Forgotten::Doomed,
+        }
+    }
+
+    fn doom(&mut self, write_id: WriteId) {
+        if self.doomed.len() < MOST_DOOMED {
+            self.doomed.insert(write_id);
+        } else {
+            self.is_incomplete = true;
+        }
+    }
+
+    /// At most `most` to be deleted now: under deletion until [`Self::deleted`].
+    pub(super) fn take_doomed(&mut self, most: usize) -> Vec<WriteId> {
+        let taken: Vec<WriteId> = self.doomed.iter().copied().take(most).collect();
+        taken.iter().for_each(|id| {
+            self.doomed.remove(id);
+        });
+        self.deleting.extend(&taken);
+        taken
+    }
+
+    /// They are deleted, or are to be deleted again.
+    pub(super) fn deleted(&mut self, ids: &[WriteId], is_done: bool) {
+        for id in ids {
+            self.deleting.remove(id);
+            // not if it is wanted after all: its upload is a new one
+            if !is_done && !self.waiting.contains_key(id) {
+                self.doom(*id);
+            }
+        }
+    }
+
+    /// Whether something was forgotten since the last call.
+    pub(super) fn take_incomplete(&mut self) -> bool {
+        std::mem::take(&mut self.is_incomplete)
+    }
+
+    /// Uploads that wait or are under way.
+    pub(super) fn uploads(&self) -> usize {
+        self.waiting.len() + self.running.len()
+    }
+
+    /// Objects to be deleted.
+    pub(super) fn deletions(&self) -> usize {
+        self.doomed.len() + self.deleting.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+    use scatterhoard_wire::Epoch;
+
+    use super::*;
+
+    fn id(counter: u64) -> WriteId {
+        WriteId {
+            epoch: Epoch(1),
+            counter,
+        }
+    }
+
+    /// A store, the names, and uploads under way.
+    #[derive(Default)]
+    struct World {
+        ledger: Ledger<()>,
+        stored: BTreeSet<WriteId>,
+        named: BTreeSet<WriteId>,
+        running: Vec<WriteId>,
+        deleting: Vec<WriteId>,
+        last: u64,
+    }
+
+    impl World {
+        fn finish(&mut self, at: usize, is_stored: bool, fails: bool) {
+            let id = self.running.remove(at);
+            // a failed one may have got there all the same
+            if is_stored || !fails {
+                self.stored.insert(id);
+            }
+            if fails {
+                self.ledger.again(id, ());
+            } else {
+                self.ledger.end(id);
+            }
+        }
+
+        fn begin_next(&mut self) {
+            let next = self.ledger.begin_next(|()| true);
+            self.running.extend(next.map(|(id, ())| id));
+        }
+
+        /// Begins to delete, or ends it.
+        fn delete(&mut self, fails: bool) {
+            if self.deleting.is_empty() {
+                self.deleting = self.ledger.take_doomed(3);
+                return;
+            }
+            let ids = std::mem::take(&mut self.deleting);
+            if !fails {
+                ids.iter().for_each(|id| {
+                    self.stored.remove(id);
+                });
+            }
+            self.ledger.deleted(&ids, !fails);
+        }
+
+        /// A writer that had given up tries the same write again.
+        fn retry(&mut self, id: WriteId, later: bool) {
+            if self.named.contains(&id) {
+                return;
+            }
+            if later {
+                self.ledger.wait(id, ());
+            } else if self.ledger.begin(id) {
+                self.running.push(id);
+            } else {
+                return;
+            }
+            self.named.insert(id);
+        }
+
+        fn step(&mut self, what: u8, which: usize) {
+            let one = |set: &BTreeSet<WriteId>| set.iter().nth(which % set.len().max(1)).copied();
+            match what {
+                0 => {
+                    self.last += 1;
+                    self.named.insert(id(self.last));
+                    self.ledger.wait(id(self.last), ());
+                }
+                1 => {
+                    if let Some(id) = one(&self.named) {
+                        self.named.remove(&id);
+                        self.ledger.forget(id);
+                    }
+                }
+                2 => self.begin_next(),
+                3 | 4 if !self.running.is_empty() => {
+                    let at = which % self.running.len();
+                    self.finish(at, which.is_multiple_of(2), what == 4);
+                }
+                5 => self.delete(which.is_multiple_of(3)),
+                6 if self.last > 0 => {
+                    let id = id(1 + which as u64 % self.last);
+                    self.retry(id, which.is_multiple_of(2));
+                }
+                _ => {}
+            }
+            let busy = || self.running.iter().chain(&self.deleting);
+            let unique: BTreeSet<_> = busy().collect();
+            assert_eq!(unique.len(), busy().count(), "twice at once");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn in_the_end_what_is_named_is_stored_and_nothing_else(
+            steps in vec((0u8..7, any::<usize>()), 0..200)
+        ) {
+            let mut world = World::default();
+            steps.into_iter().for_each(|(what, which)| world.step(what, which));
+            while world.ledger.uploads() + world.ledger.deletions() > 0 {
+                world.delete(false);
+                world.begin_next();
+                if !world.running.is_empty() {
+                    world.finish(0, true, false);
+                }
+            }
+            prop_assert_eq!(&world.stored, &world.named);
+            prop_assert_eq!(world.ledger.uploads(), 0);
+            prop_assert!(!world.ledger.take_incomplete());
+        }
+    }
+
+    #[test]
+    fn too_many_deletions_are_left_to_stock_taking() {
+        let mut ledger = Ledger::<()>::default();
+        for counter in 0..=MOST_DOOMED as u64 {
+            ledger.forget(id(counter));
+        }
+        assert_eq!(ledger.deletions(), MOST_DOOMED);
+        assert!(ledger.take_incomplete() && !ledger.take_incomplete());
+    }
+
+    #[test]
+    fn an_upload_that_waits_is_not_begun_beside() {
+        let mut ledger = Ledger::default();
+        ledger.wait(id(1), 7);
+        assert!(!ledger.begin(id(1)));
+        assert!(ledger.begin_next(|job| *job > 7).is_none());
+        assert_eq!(ledger.begin_next(|job| *job == 7), Some((id(1), 7)));
+        assert!(!ledger.begin(id(1)));
+        ledger.end(id(1));
+        assert!(ledger.begin(id(1)));
+    }
+}

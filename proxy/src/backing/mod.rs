@@ -1,0 +1,441 @@
+//! The backing store: what nodes hold is also in a folder or a bucket, and is
+//! read from there when nodes have lost it.
+//!
+//! Its objects are named by write id and never change, so that none can be stale:
+//! the index alone decides what a key means, here as on nodes. What the index
+//! names no longer is deleted behind it; what was forgotten on the way, by a
+//! crash or for its number, is found by comparing lists (`store/stock`).
+//!
+//! Knows writes, but neither keys nor nodes.
+
+mod cost;
+mod format;
+mod ledger;
+mod location;
+pub mod name;
+mod remote;
+mod upload;
+
+use std::{
+    fs,
+    io::{self, Write},
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use scatterhoard_wire::WriteId;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::keyspace::Object;
+use format::{BLOCK_BYTES, Image};
+use ledger::{Forgotten, Ledger};
+pub use location::Location;
+use name::CacheId;
+use remote::{Names, Remote};
+pub use upload::{Upload, Uploading};
+
+/// When a write must be in the backing store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Before it is acknowledged.
+    #[default]
+    WriteThrough,
+    /// Soon after.
+    WriteBehind,
+}
+
+/// How it is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where it is.
+    pub location: Location,
+    /// When writes must be there.
+    pub mode: Mode,
+    /// Another server than AWS's.
+    pub s3_endpoint: Option<String>,
+    /// Bytes that may be acknowledged and not yet there (write-behind).
+    pub behind_bytes: u64,
+    /// Longest time for one request, its retries included.
+    pub timeout: Duration,
+}
+
+/// Why something is not to be had from it, or not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BackingError {
+    /// It has no such object.
+    #[error("the backing store does not have it")]
+    Absent,
+    /// What it has is not what was stored.
+    #[error("the backing store has it damaged")]
+    Damaged,
+    /// It does not answer, or refuses.
+    #[error("the backing store cannot be used ({0})")]
+    Unreachable(String),
+    /// Too much waits for it already.
+    #[error("the backing store is too far behind")]
+    Behind,
+    /// Its bytes ended before the value did.
+    #[error("the value is not whole")]
+    NotWhole,
+}
+
+/// Why the proxy does not start with it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The place cannot be used.
+    #[error("backing store {location}: {error}")]
+    Place {
+        /// Where.
+        location: Location,
+        /// Why.
+        error: BackingError,
+    },
+    /// The file that says which part of it is ours.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Bytes that one request should read at most.
+pub(crate) const WINDOW_BYTES: u64 = 8 * BLOCK_BYTES;
+/// Bytes that one should read for a first look.
+pub(crate) const GLANCE_BYTES: u64 = BLOCK_BYTES;
+/// What is overwritten within this time is never uploaded (write-behind).
+const GATHER: Duration = Duration::from_millis(500);
+/// Granularity of the budget of write-behind; also what an entry costs at least.
+const UNIT_BYTES: u64 = 4096;
+/// Deletions in one request, as S3 takes them.
+const DELETE_BATCH: usize = 1000;
+/// Deletions wait so long for others.
+const DELETE_GATHER: Duration = Duration::from_millis(200);
+/// Pauses after failures, ever longer.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LAST: Duration = Duration::from_secs(15);
+
+/// A write that is to be uploaded, and its part of the budget.
+pub(crate) struct Queued {
+    object: Arc<Object>,
+    since: Instant,
+    _budget: OwnedSemaphorePermit,
+}
+
+/// A backing store in use.
+pub struct Backing {
+    settings: Settings,
+    remote: Remote,
+    ledger: Mutex<Ledger<Queued>>,
+    /// Rung for new uploads, deletions, and when stock is to be taken.
+    queued: Notify,
+    doomed: Notify,
+    stock: Notify,
+    budget: Arc<Semaphore>,
+    budget_units: u32,
+    answers: AtomicBool,
+}
+
+impl Backing {
+    /// Opens the part of a backing store that belongs to the data folder whose
+    /// `file` says so, or begins one. One that was there before and cannot be
+    /// reached now is no error: nodes may have everything.
+    pub async fn open(settings: Settings, file: &Path) -> Result<Arc<Self>, OpenError> {
+        let place = |error| OpenError::Place {
+            location: settings.location.clone(),
+            error,
+        };
+        let unwritten = |error| OpenError::File {
+            path: file.to_owned(),
+            error,
+        };
+        let known = read_id(file, &settings.location).map_err(unwritten)?;
+        let id = known.unwrap_or_else(|| CacheId(rand::random()));
+        let remote = Remote::new(&settings, id).map_err(place)?;
+        let mut answers = true;
+        if known.is_some() {
+            let found = async {
+                remote.check_marker().await?;
+                remote.clear_unfinished().await
+            };
+            if let Err(error) = found.await {
+                tracing::error!(location = %settings.location, %error, "backing store not reached");
+                answers = false;
+            }
+        } else {
+            let text = format!("objects of a scatterhoard cache; its data folder names {id}\n");
+            remote.put_marker(text).await.map_err(place)?;
+            write_id(file, id, &settings.location).map_err(unwritten)?;
+        }
+        tracing::info!(location = %settings.location, %id, mode = ?settings.mode, "backing store");
+        let units = u32::try_from(settings.behind_bytes / UNIT_BYTES).unwrap_or(u32::MAX);
+        let units = units.clamp(1, u32::MAX >> 4);
+        Ok(Arc::new(Self {
+            remote,
+            ledger: Mutex::default(),
+            queued: Notify::new(),
+            doomed: Notify::new(),
+            stock: Notify::new(),
+            budget: Arc::new(Semaphore::new(units as usize)),
+            budget_units: units,
+            answers: AtomicBool::new(answers),
+            settings,
+        }))
+    }
+
+    /// When writes must be there.
+    pub fn mode(&self) -> Mode {
+        self.settings.mode
+    }
+
+    /// Where it is.
+    pub fn location(&self) -> &Location {
+        &self.settings.location
+    }
+
+    /// Whether it answered when it was asked last.
+    pub fn answers(&self) -> bool {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Uploads that wait or are under way, bytes of the budget that they take, and
+    /// deletions.
+    pub fn waiting(&self) -> (usize, u64, usize) {
+        let used = (self.budget_units as usize).saturating_sub(self.budget.available_permits());
+        let ledger = self.ledger.lock();
+        let bytes = used as u64 * UNIT_BYTES;
+        (ledger.uploads(), bytes, ledger.deletions())
+    }
+
+    /// What requests to a bucket have cost since the start, in US dollars.
+    pub fn usd(&self) -> f64 {
+        self.remote.usd()
+    }
+
+    /// Notes how a request went.
+    fn note<T>(&self, result: Result<T, BackingError>) -> Result<T, BackingError> {
+        let answers = !matches!(result, Err(BackingError::Unreachable(_)));
+        if self.answers.swap(answers, Ordering::Relaxed) != answers {
+            match &result {
+                Err(error) => tracing::error!(%error, "backing store fails"),
+                Ok(_) => tracing::warn!("backing store answers again"),
+            }
+        }
+        result
+    }
+
+    /// These bytes of a write's value, checked. The blocks in which they lie are in
+    /// memory as a whole.
+    pub async fn read(
+        &self,
+        write_id: WriteId,
+        size_bytes: u64,
+        bytes: Range<u64>,
+    ) -> Result<Vec<Bytes>, BackingError> {
+        let image = Image {
+            write_id,
+            size_bytes,
+        };
+        let blocks = image.blocks_of(&bytes);
+        let stored = self.remote.get(write_id, image.stored_range(&blocks)).await;
+        let stored = self.note(stored)?;
+        metrics::counter!("scatterhoard_backing_reads_total").increment(1);
+        metrics::counter!("scatterhoard_backing_read_bytes_total").increment(stored.len() as u64);
+        image.open(blocks, &stored, &bytes).map_err(|damaged| {
+            metrics::counter!("scatterhoard_backing_damaged_total").increment(1);
+            tracing::error!(%write_id, %damaged, "backing store has damaged bytes");
+            BackingError::Damaged
+        })
+    }
+
+    /// Waits for room in the budget of write-behind.
+    pub(crate) async fn admit(
+        &self,
+        size_bytes: u64,
+        patience: Duration,
+    ) -> Result<OwnedSemaphorePermit, BackingError> {
+        let units = u32::try_from(size_bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
+        // one that is larger than all of it goes alone
+        let units = units.clamp(1, self.budget_units);
+        let permit = self.budget.clone().acquire_many_owned(units);
+        match timeout(patience, permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(BackingError::Behind),
+        }
+    }
+
+    /// A write that is to be uploaded later.
+    pub(crate) fn queue(&self, object: Arc<Object>, budget: OwnedSemaphorePermit) {
+        let write_id = object.write_id;
+        let queued = Queued {
+            object,
+            since: Instant::now(),
+            _budget: budget,
+        };
+        self.ledger.lock().wait(write_id, queued);
+        self.queued.notify_one();
+    }
+
+    /// Nothing names this write any more, or ever will.
+    pub fn forget(&self, write_id: WriteId) {
+        let forgotten = self.ledger.lock().forget(write_id);
+        if forgotten == Forgotten::Skipped {
+            metrics::counter!("scatterhoard_backing_skipped_total").increment(1);
+        }
+        self.doomed.notify_one();
+    }
+
+    /// The oldest write that waits to be uploaded, when it has waited long enough;
+    /// none when `drain` is cancelled and nothing is left.
+    pub(crate) async fn next_upload(
+        self: &Arc<Self>,
+        drain: &CancellationToken,
+    ) -> Option<(Uploading, Queued)> {
+        loop {
+            let queued = self.queued.notified();
+            let due = {
+                let (now, hurry) = (Instant::now(), drain.is_cancelled());
+                let mut ledger = self.ledger.lock();
+                let next = ledger.begin_next(|q| hurry || q.since + GATHER <= now);
+                if let Some((write_id, next)) = next {
+                    return Some((Uploading::begun(self, write_id), next));
+                }
+                ledger.first().map(|q| q.since + GATHER)
+            };
+            if drain.is_cancelled() {
+                return None;
+            }
+            let later = due.unwrap_or_else(|| Instant::now() + RETRY_LAST);
+            tokio::select! {
+                () = queued => {}
+                () = sleep_until(later) => {}
+                () = drain.cancelled() => {}
+            }
+        }
+    }
+
+    /// Leave to upload a write of one's own now: when an attempt before, which came
+    /// to nothing, is cleared away.
+    pub(crate) async fn begin_own(
+        self: &Arc<Self>,
+        write_id: WriteId,
+    ) -> Result<Uploading, BackingError> {
+        let cleared = async {
+            loop {
+                match self.begin(write_id) {
+                    Some(uploading) => break uploading,
+                    None => sleep(DELETE_GATHER).await,
+                }
+            }
+        };
+        let begun = timeout(self.settings.timeout, cleared).await;
+        begun.map_err(|_| BackingError::Behind)
+    }
+
+    /// Leave to upload a write now, unless that is under way already.
+    pub(crate) fn begin(self: &Arc<Self>, write_id: WriteId) -> Option<Uploading> {
+        let begun = self.ledger.lock().begin(write_id);
+        begun.then(|| Uploading::begun(self, write_id))
+    }
+
+    /// Deletes what nothing names any more, until stopped.
+    pub async fn delete_for_ever(self: Arc<Self>, stop: CancellationToken) {
+        let mut pause = RETRY_FIRST;
+        while !stop.is_cancelled() {
+            let batch = self.ledger.lock().take_doomed(DELETE_BATCH);
+            if batch.is_empty() {
+                if self.ledger.lock().take_incomplete() {
+                    self.stock.notify_one();
+                }
+                let more = async {
+                    self.doomed.notified().await;
+                    sleep(DELETE_GATHER).await;
+                };
+                let _ = stop.run_until_cancelled(more).await;
+                continue;
+            }
+            let result = self.note(self.remote.delete(&batch).await);
+            self.ledger.lock().deleted(&batch, result.is_ok());
+            self.queued.notify_one();
+            match result {
+                Ok(()) => {
+                    let deleted = batch.len() as u64;
+                    metrics::counter!("scatterhoard_backing_deletes_total").increment(deleted);
+                    pause = RETRY_FIRST;
+                }
+                Err(_) => {
+                    let _ = stop.run_until_cancelled(sleep(pause)).await;
+                    pause = (pause * 2).min(RETRY_LAST);
+                }
+            }
+        }
+    }
+
+    /// Waits until deletions were carried out, if there are too many.
+    pub(crate) async fn room_for_deletions(&self) {
+        while self.ledger.lock().deletions() > DELETE_BATCH * 8 {
+            sleep(DELETE_GATHER).await;
+        }
+    }
+
+    /// Whether it is the place where the cache's objects are.
+    pub(crate) async fn check(&self) -> Result<(), BackingError> {
+        self.note(self.remote.check_marker().await)
+    }
+
+    /// All that is there.
+    pub(crate) fn list(&self) -> Names<'_> {
+        self.remote.list()
+    }
+
+    /// Stock should be taken.
+    pub(crate) fn want_stock(&self) {
+        self.stock.notify_one();
+    }
+
+    /// Waits until it should.
+    pub(crate) async fn stock_wanted(&self) {
+        self.stock.notified().await;
+    }
+}
+
+impl Queued {
+    /// What is to be uploaded.
+    pub(crate) fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+}
+
+/// `ID LOCATION`; none if it is another place.
+fn read_id(file: &Path, location: &Location) -> io::Result<Option<CacheId>> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let id = text.trim_end().split_once(' ');
+    let id = id.filter(|(_, place)| *place == location.to_string());
+    Ok(id.and_then(|(id, _)| id.parse().ok()))
+}
+
+/// Written beside, synced and renamed: it is there as a whole or not at all.
+fn write_id(file: &Path, id: CacheId, location: &Location) -> io::Result<()> {
+    let beside = file.with_extension("new");
+    let mut new = fs::File::create(&beside)?;
+    writeln!(new, "{id} {location}")?;
+    new.sync_all()?;
+    fs::rename(&beside, file)
+}

@@ -1,0 +1,144 @@
+//! One write on its way to the backing store: in one request if it is short, in
+//! parts otherwise, of which one is in memory at a time.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use scatterhoard_wire::WriteId;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Backing, BackingError, Queued, RETRY_FIRST,
+    format::{Encoder, Image},
+    remote::Parts,
+};
+
+/// Longest object that is put with one request, and length of a part: S3 wants
+/// 5 MiB at least, and at most 10,000 of them.
+const PART_BYTES: u64 = 8 << 20;
+
+/// Leave to upload a write; nobody else has it until it is dropped.
+pub struct Uploading {
+    backing: Arc<Backing>,
+    write_id: WriteId,
+    /// Others may have it by now.
+    is_over: bool,
+}
+
+impl Uploading {
+    pub(super) fn begun(backing: &Arc<Backing>, write_id: WriteId) -> Self {
+        Self {
+            backing: backing.clone(),
+            write_id,
+            is_over: false,
+        }
+    }
+
+    /// It failed: after a pause it waits again, unless nothing names it any more.
+    pub(crate) async fn again(mut self, mut queued: Queued) {
+        sleep(RETRY_FIRST).await;
+        queued.since = Instant::now();
+        self.is_over = true;
+        self.backing.ledger.lock().again(self.write_id, queued);
+        self.backing.queued.notify_one();
+        self.backing.doomed.notify_one();
+    }
+
+    /// Begins to send a value of this length.
+    pub(crate) fn send(&self, size_bytes: u64) -> Upload<'_> {
+        let image = Image {
+            write_id: self.write_id,
+            size_bytes,
+        };
+        let mut pieces = Vec::new();
+        Upload {
+            uploading: self,
+            image,
+            encoder: Encoder::new(image, &mut pieces),
+            pieces,
+            parts: None,
+        }
+    }
+}
+
+impl Drop for Uploading {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        self.backing.ledger.lock().end(self.write_id);
+        self.backing.doomed.notify_one();
+        self.backing.queued.notify_one();
+    }
+}
+
+/// The value's bytes go in, piece by piece.
+pub struct Upload<'a> {
+    uploading: &'a Uploading,
+    image: Image,
+    encoder: Encoder,
+    /// What was not sent yet.
+    pieces: Vec<Bytes>,
+    parts: Option<Parts>,
+}
+
+impl Upload<'_> {
+    /// The next bytes.
+    pub(crate) async fn push(&mut self, bytes: Bytes) -> Result<(), BackingError> {
+        self.encoder.push(bytes, &mut self.pieces);
+        let waiting: usize = self.pieces.iter().map(Bytes::len).sum();
+        if self.image.stored_bytes() <= PART_BYTES || (waiting as u64) < PART_BYTES {
+            return Ok(());
+        }
+        self.send_part().await
+    }
+
+    async fn send_part(&mut self) -> Result<(), BackingError> {
+        let backing = &self.uploading.backing;
+        let parts = match &mut self.parts {
+            Some(parts) => parts,
+            None => {
+                let begun = backing.remote.begin_parts(self.image.write_id).await;
+                self.parts.insert(backing.note(begun)?)
+            }
+        };
+        let pieces = std::mem::take(&mut self.pieces);
+        backing.note(backing.remote.put_part(parts, pieces).await)
+    }
+
+    /// All of it has come: when this returns, it is there.
+    pub(crate) async fn finish(mut self) -> Result<(), BackingError> {
+        let done = self.try_finish().await;
+        let backing = &self.uploading.backing;
+        match (&done, &mut self.parts) {
+            (Ok(()), _) => {
+                let bytes = self.image.stored_bytes();
+                metrics::counter!("scatterhoard_backing_uploads_total").increment(1);
+                metrics::counter!("scatterhoard_backing_upload_bytes_total").increment(bytes);
+            }
+            (Err(_), Some(parts)) => backing.remote.abort_parts(parts).await,
+            (Err(_), None) => {}
+        }
+        done
+    }
+
+    async fn try_finish(&mut self) -> Result<(), BackingError> {
+        if !self.encoder.is_whole() {
+            return Err(BackingError::NotWhole);
+        }
+        let backing = &self.uploading.backing;
+        if self.parts.is_none() {
+            let pieces = std::mem::take(&mut self.pieces);
+            let put = backing.remote.put(self.image.write_id, pieces).await;
+            return backing.note(put);
+        }
+        if !self.pieces.is_empty() {
+            self.send_part().await?;
+        }
+        let backing = &self.uploading.backing;
+        match &mut self.parts {
+            Some(parts) => backing.note(backing.remote.end_parts(parts).await),
+            None => Ok(()),
+        }
+    }
+}

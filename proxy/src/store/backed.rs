@@ -1,0 +1,163 @@
+//! What is written goes to the backing store as well: before the acknowledgement,
+//! or behind it in a bounded queue. Values in memory are sent from there; others
+//! are read back from the nodes, a few at a time.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use scatterhoard_wire::WriteId;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::{Key, ObjectReader, Pinned, ReadError, Store, write::WriteError};
+use crate::{
+    backing::{Backing, BackingError, Mode, Uploading},
+    keyspace::Object,
+    value::Value,
+};
+
+/// Objects that are read back at a time: each takes a few stripes and a part in
+/// memory that no budget knows.
+pub(super) const UPLOADS_AT_ONCE: usize = 4;
+
+/// Longest wait for a turn.
+const TURN: Duration = Duration::from_secs(30);
+
+/// Why an object that nodes have is not in the backing store.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UploadError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Backing(#[from] BackingError),
+}
+
+impl From<BackingError> for WriteError {
+    fn from(error: BackingError) -> Self {
+        Self::NotBacked(error)
+    }
+}
+
+impl Store {
+    fn backing_in(&self, mode: Mode) -> Option<&Arc<Backing>> {
+        self.backing.as_ref().filter(|b| b.mode() == mode)
+    }
+
+    /// Write-through of a value that is in memory.
+    pub(super) async fn back_value(
+        &self,
+        write_id: WriteId,
+        value: &Value,
+    ) -> Result<(), WriteError> {
+        let Some(backing) = self.backing_in(Mode::WriteThrough) else {
+            return Ok(());
+        };
+        let uploading = backing.begin_own(write_id).await?;
+        let mut upload = uploading.send(value.len());
+        for segment in value.segments() {
+            upload.push(segment.clone()).await?;
+        }
+        Ok(upload.finish().await?)
+    }
+
+    /// Write-through of what came too long for memory, or its turn behind.
+    pub(super) async fn back_stored(
+        self: &Arc<Self>,
+        object: &Arc<Object>,
+    ) -> Result<(), WriteError> {
+        let Some(backing) = self.backing_in(Mode::WriteThrough) else {
+            return self.back_later(object).await;
+        };
+        let Ok(_turn) = timeout(TURN, self.uploads.acquire()).await else {
+            return Err(BackingError::Behind.into());
+        };
+        let uploading = backing.begin_own(object.write_id).await?;
+        match self.upload(&uploading, self.pin_unnamed(object)).await {
+            Ok(()) => Ok(()),
+            Err(UploadError::Backing(error)) => Err(error.into()),
+            Err(UploadError::Read(error)) => {
+                let why = format!("read back: {error}");
+                Err(WriteError::NotBacked(BackingError::Unreachable(why)))
+            }
+        }
+    }
+
+    /// Write-behind: a place in the queue, if need be when there is room.
+    pub(super) async fn back_later(&self, object: &Arc<Object>) -> Result<(), WriteError> {
+        if let Some(backing) = self.backing_in(Mode::WriteBehind) {
+            let room = backing.admit(object.size_bytes(), self.settings.patience);
+            backing.queue(object.clone(), room.await?);
+        }
+        Ok(())
+    }
+
+    /// Uploads what was acknowledged before; ends when `drain` is cancelled and
+    /// nothing is left.
+    pub async fn upload_for_ever(self: Arc<Self>, drain: CancellationToken) {
+        let Some(backing) = &self.backing else {
+            return;
+        };
+        let workers = (0..UPLOADS_AT_ONCE).map(|_| async {
+            while let Some((uploading, queued)) = backing.next_upload(&drain).await {
+                let pinned = self.pin_unnamed(queued.object());
+                let write_id = queued.object().write_id;
+                match self.upload(&uploading, pinned).await {
+                    Ok(()) => {}
+                    Err(UploadError::Backing(error)) => {
+                        tracing::debug!(%write_id, %error, "not uploaded yet");
+                        uploading.again(queued).await;
+                    }
+                    Err(UploadError::Read(error)) => {
+                        // its chunks may have moved: the index knows
+                        tracing::info!(%write_id, %error, "not uploaded");
+                        backing.want_stock();
+                    }
+                }
+            }
+        });
+        join_all(workers).await;
+    }
+
+    /// Sends what nodes have, or the hot tier.
+    pub(super) async fn upload(
+        &self,
+        uploading: &Uploading,
+        pinned: Pinned,
+    ) -> Result<(), UploadError> {
+        let object = pinned.source.clone();
+        let mut upload = uploading.send(object.size_bytes());
+        let hot = self.hot.lock().get(object.write_id);
+        if let Some(value) = hot {
+            upload.push(value).await?;
+        } else {
+            let mut reader = Box::new(ObjectReader::new(pinned).unmetered());
+            while let Some(cells) = reader.next_cells().await? {
+                for cell in cells {
+                    upload.push(cell).await?;
+                }
+            }
+        }
+        Ok(upload.finish().await?)
+    }
+
+    /// An object that no key need name, and none whose repair is wanted.
+    fn pin_unnamed(self: &Arc<Self>, object: &Arc<Object>) -> Pinned {
+        let key = Key {
+            db: 0,
+            bytes: Bytes::new(),
+        };
+        self.pin_chunks(&mut self.index(), key, object.clone())
+    }
+
+    /// What has left the index need not be in the backing store, either.
+    pub(super) fn forget_backed(&self, freed: &[Arc<Object>]) {
+        let Some(backing) = &self.backing else {
+            return;
+        };
+        // values in segments, and empty ones, were never there by themselves
+        for object in freed.iter().filter(|o| o.chunks() > 0) {
+            backing.forget(object.write_id);
+        }
+    }
+}

@@ -1,0 +1,582 @@
+//! A backing store in a folder: what all nodes have lost is read from there, what
+//! was deleted or overwritten is not, and in the end nothing lies there that no
+//! key names.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use redis::Commands;
+
+use crate::{
+    contents::{Random, assert_same},
+    platform::Platform,
+    server::{Server, run, until},
+};
+
+const NODES: usize = 6;
+const SOON: Duration = Duration::from_secs(40);
+
+type Values = BTreeMap<String, Vec<u8>>;
+
+/// A pool that outlives proxies, their data folder, and the backing store.
+struct World {
+    platform: Platform,
+    data: tempfile::TempDir,
+    cold: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            platform: Platform::start(NODES),
+            data: tempfile::tempdir().unwrap(),
+            cold: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.cold.path().join("store")
+    }
+
+    fn proxy(&self, more: &[&str]) -> Server {
+        let location = format!("file://{}", self.folder().display());
+        let url = self.platform.url();
+        let mut arguments = vec![
+            "--lambda-endpoint",
+            &url,
+            "--nodes",
+            "6",
+            "--data-parity",
+            "3+2",
+            "--node-timeout-ms",
+            "2000",
+            "--data-dir",
+            self.data.path().to_str().unwrap(),
+            "--backing-store",
+            &location,
+        ];
+        arguments.extend(more);
+        Server::start(&arguments)
+    }
+
+    /// Every instance of every function goes, with all that it had.
+    fn lose_everything(&self) {
+        let order = local_lambda::Reclaim {
+            count: Some(1000),
+            seed: Some(1),
+            busy: true,
+            ..Default::default()
+        };
+        assert!(self.platform.handle().reclaim(&order).len() >= NODES);
+    }
+
+    /// Names of the writes that are there.
+    fn stored(&self) -> Vec<PathBuf> {
+        let is_write = |path: &PathBuf| path.file_name().is_some_and(|name| name != "cache");
+        let mut files = files(&self.folder());
+        files.retain(is_write);
+        files
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| match path.is_dir() {
+        true => files(&path),
+        false => vec![path],
+    };
+    paths.flat_map(below).collect()
+}
+
+/// Alone, in segments, in several stripes, and longer than a part of an upload.
+fn fill(server: &Server, seed: u64) -> Values {
+    let (mut redis, mut random) = (server.client(), Random::new(seed));
+    let mut values = Values::new();
+    for size in [0, 1, 900, 70_000, 262_144, 700_000, 3_000_000, 21_000_000] {
+        values.insert(format!("{seed}:alone:{size}"), random.any_bytes(size));
+    }
+    for (key, value) in &values {
+        let () = redis.set(key, value).unwrap();
+    }
+    let mut pipe = redis::pipe();
+    for i in 0..100 {
+        let value = random.any_bytes(10 + i * 30);
+        pipe.set(format!("{seed}:packed:{i}"), &value).ignore();
+        values.insert(format!("{seed}:packed:{i}"), value);
+    }
+    let () = pipe.query(&mut redis).unwrap();
+    values
+}
+
+#[track_caller]
+fn verify(server: &Server, values: &Values) {
+    let mut redis = server.client();
+    for (key, value) in values {
+        let read: Option<Vec<u8>> = redis.get(key).unwrap();
+        assert_same(key, read.as_deref(), value);
+    }
+}
+
+/// Nothing waits to be uploaded or deleted.
+fn until_settled(server: &Server) {
+    until("the backing store is up to date", SOON, || {
+        ["uploads", "deletions"]
+            .map(|what| server.metric(&format!("scatterhoard_backing_waiting_{what}")))
+            == [0.0, 0.0]
+    });
+}
+
+fn lost_and_read_again(mode: &str) {
+    let world = World::new();
+    let server = world.proxy(&["--backing-mode", mode]);
+    let values = fill(&server, 1);
+    until_settled(&server);
+    let mut redis = server.client();
+    for round in 0..2 {
+        world.lose_everything();
+        verify(&server, &values);
+        let range: Vec<u8> = redis
+            .getrange("1:alone:21000000", 9_999_000, 12_345_678)
+            .unwrap();
+        assert_eq!(
+            range,
+            values["1:alone:21000000"][9_999_000..=12_345_678],
+            "round {round}"
+        );
+        assert!(server.metric("scatterhoard_backing_reads_total") > 10.0);
+    }
+    assert_eq!(server.metric("scatterhoard_lost_objects_total"), 0.0);
+    // put on nodes again: then they are asked
+    until("nodes have it again", Duration::from_secs(60), || {
+        let before = server.metric("scatterhoard_backing_reads_total");
+        verify(&server, &values);
+        server.metric("scatterhoard_backing_reads_total") == before
+    });
+    server.stop();
+}
+
+#[test]
+fn what_all_nodes_have_lost_is_read_and_put_on_nodes_again() {
+    lost_and_read_again("write-through");
+}
+
+#[test]
+fn what_was_written_behind_is_there_soon() {
+    lost_and_read_again("write-behind");
+}
+
+#[test]
+fn nothing_old_comes_back_and_nothing_stays() {
+    let world = World::new();
+    let server = world.proxy(&[]);
+    let mut values = fill(&server, 2);
+    let (mut redis, mut random) = (server.client(), Random::new(3));
+    let keys: Vec<String> = values.keys().cloned().collect();
+    for key in keys.iter().step_by(3) {
+        let () = redis.del(key).unwrap();
+        values.remove(key);
+    }
+    for key in keys.iter().skip(1).step_by(3) {
+        let value = random.bytes(300_000);
+        let () = redis.set(key, &value).unwrap();
+        values.insert(key.clone(), value);
+    }
+    let () = redis.set_ex("short", random.bytes(400_000), 1).unwrap();
+    world.lose_everything();
+    verify(&server, &values);
+    for key in keys.iter().step_by(3) {
+        assert_eq!(redis.get::<_, Option<Vec<u8>>>(key).unwrap(), None, "{key}");
+    }
+    // of the values of a segment, one is enough to keep it
+    let own = values.values().filter(|v| v.len() > 16_384).count();
+    until("what nothing names is deleted", SOON, || {
+        redis.get::<_, Option<Vec<u8>>>("short").unwrap().is_none()
+            && (own..own + 20).contains(&world.stored().len())
+    });
+    for key in keys.iter().skip(1).step_by(2) {
+        let () = redis.del(key).unwrap();
+        values.remove(key);
+    }
+    verify(&server, &values);
+    let () = redis::cmd("FLUSHALL").query(&mut redis).unwrap();
+    let () = redis.set("after", "flush").unwrap();
+    until("only what came after the flush is there", SOON, || {
+        world.stored().len() == 1
+    });
+    world.lose_everything();
+    for key in &keys {
+        assert_eq!(redis.get::<_, Option<Vec<u8>>>(key).unwrap(), None, "{key}");
+    }
+    assert_eq!(redis.get::<_, String>("after").unwrap(), "flush");
+    server.stop();
+}
+
+#[test]
+fn a_killed_proxy_leaves_neither_gaps_nor_garbage() {
+    let world = World::new();
+    for (round, mode) in ["write-through", "write-behind", "write-behind"]
+        .iter()
+        .enumerate()
+    {
+        let mut server = world.proxy(&["--backing-mode", mode]);
+        let seed = 10 + round as u64;
+        let mut values = fill(&server, seed);
+        // large ones under way, and some that are deleted, when it dies
+        std::thread::scope(|scope| {
+            let mut redis = server.client();
+            scope.spawn(move || {
+                let value = Random::new(1).bytes(2_000_000);
+                while redis.set::<_, _, ()>("changing", &value).is_ok() {}
+            });
+            let mut redis = server.client();
+            for i in 0..50 {
+                let key = format!("{seed}:packed:{i}");
+                let () = redis.del(&key).unwrap();
+                values.remove(&key);
+            }
+            server.signal(Signal::SIGKILL);
+            server.ended(Duration::from_secs(5)).unwrap();
+        });
+        // nodes still have what was not uploaded
+        let server = world.proxy(&["--backing-mode", mode]);
+        until("stock is taken", SOON, || {
+            server.metric("scatterhoard_backing_stocks_total") > 0.0
+        });
+        until_settled(&server);
+        world.lose_everything();
+        verify(&server, &values);
+        let mut redis = server.client();
+        for i in 0..50 {
+            let key = format!("{seed}:packed:{i}");
+            assert_eq!(
+                redis.get::<_, Option<Vec<u8>>>(&key).unwrap(),
+                None,
+                "{key}"
+            );
+        }
+        let () = redis::cmd("FLUSHALL").query(&mut redis).unwrap();
+        until("nothing is left", SOON, || world.stored().is_empty());
+        server.stop();
+    }
+}
+
+#[test]
+fn while_it_is_away_errors_say_so_and_nothing_is_forgotten() {
+    let world = World::new();
+    let server = world.proxy(&[]);
+    let values = fill(&server, 4);
+    let away = world.cold.path().join("away");
+    std::fs::rename(world.folder(), &away).unwrap();
+    let mut redis = server.client();
+    let refused = |error: redis::RedisError| {
+        let text = error.to_string();
+        assert!(
+            text.contains("UNAVAILABLE") && text.contains("backing store"),
+            "{text}"
+        );
+    };
+    // short, long, and several at once
+    refused(redis.set::<_, _, ()>("new", "value").unwrap_err());
+    refused(
+        redis
+            .set::<_, _, ()>("new", vec![1; 2_000_000])
+            .unwrap_err(),
+    );
+    refused(
+        redis
+            .mset::<_, _, ()>(&[("new", "a"), ("other", "b")])
+            .unwrap_err(),
+    );
+    assert_eq!(redis.exists::<_, u32>(&["new", "other"]).unwrap(), 0);
+    assert_eq!(server.metric("scatterhoard_backing_answers"), 0.0);
+    // nodes have everything
+    verify(&server, &values);
+    let () = redis.del("4:alone:700000").unwrap();
+    world.lose_everything();
+    for key in values.keys().filter(|key| *key != "4:alone:700000") {
+        match redis.get::<_, Option<Vec<u8>>>(key) {
+            Ok(read) => assert!(read.unwrap().is_empty(), "{key}"),
+            Err(error) => refused(error),
+        }
+    }
+    // an empty folder in its place is no reason to forget anything, either
+    assert!(!world.folder().exists());
+    std::fs::create_dir(world.folder()).unwrap();
+    refused(
+        redis
+            .get::<_, Option<Vec<u8>>>("4:alone:70000")
+            .unwrap_err(),
+    );
+    std::fs::remove_dir(world.folder()).unwrap();
+    std::fs::rename(&away, world.folder()).unwrap();
+    let mut values = values;
+    values.remove("4:alone:700000");
+    verify(&server, &values);
+    assert_eq!(
+        redis.get::<_, Option<Vec<u8>>>("4:alone:700000").unwrap(),
+        None
+    );
+    let () = redis.set("new", "value").unwrap();
+    assert_eq!(server.metric("scatterhoard_backing_answers"), 1.0);
+    until_settled(&server);
+    server.stop();
+}
+
+#[test]
+fn write_behind_waits_for_a_store_that_is_away_and_is_bounded() {
+    let world = World::new();
+    let server = world.proxy(&[
+        "--backing-mode",
+        "write-behind",
+        "--backing-behind-mb",
+        "12",
+    ]);
+    let mut redis = server.client();
+    let () = redis.set("first", "there").unwrap();
+    until_settled(&server);
+    let away = world.cold.path().join("away");
+    std::fs::rename(world.folder(), &away).unwrap();
+    let mut values = Values::from([("first".to_owned(), b"there".to_vec())]);
+    let mut random = Random::new(5);
+    let refusal = loop {
+        let (key, value) = (format!("{}", values.len()), random.bytes(900_000));
+        match redis.set::<_, _, ()>(&key, &value) {
+            Ok(()) => values.insert(key, value),
+            Err(error) => break error.to_string(),
+        };
+        assert!(values.len() < 20, "it is never full");
+    };
+    assert!(refusal.contains("too far behind"), "{refusal}");
+    // those that are tried again and again are the oldest: the latest one waits,
+    // and owes nothing when it is gone
+    let latest = (values.len() - 1).to_string();
+    for _ in 0..3 {
+        let value = random.bytes(900_000);
+        let () = redis.del(&latest).unwrap();
+        until("there is room", SOON, || {
+            redis.set::<_, _, ()>(&latest, &value).is_ok()
+        });
+        values.insert(latest.clone(), value);
+    }
+    assert!(server.metric("scatterhoard_backing_skipped_total") >= 3.0);
+    std::fs::rename(&away, world.folder()).unwrap();
+    until_settled(&server);
+    world.lose_everything();
+    verify(&server, &values);
+    server.stop();
+}
+
+#[test]
+fn damaged_bytes_are_a_miss_and_never_served() {
+    let world = World::new();
+    let server = world.proxy(&[]);
+    let mut random = Random::new(6);
+    let mut redis = server.client();
+    let () = redis.set("key", random.bytes(3_000_000)).unwrap();
+    let stored = world.stored();
+    let mut bytes = std::fs::read(&stored[0]).unwrap();
+    bytes[2_500_000] ^= 1;
+    std::fs::write(&stored[0], bytes).unwrap();
+    world.lose_everything();
+    // its first block is sound: the rest ends the connection
+    assert!(redis.get::<_, Option<Vec<u8>>>("key").is_err());
+    assert!(server.metric("scatterhoard_backing_damaged_total") > 0.0);
+    server.stop();
+}
+
+#[test]
+fn values_that_were_there_before_are_taken_in() {
+    let world = World::new();
+    let url = world.platform.url();
+    let data = world.data.path().to_str().unwrap();
+    let before = [
+        "--lambda-endpoint",
+        &url,
+        "--nodes",
+        "6",
+        "--data-parity",
+        "3+2",
+    ];
+    let server = Server::start(&[&before[..], &["--data-dir", data]].concat());
+    let values = fill(&server, 7);
+    server.stop();
+    let server = world.proxy(&[]);
+    until("stock is taken", SOON, || {
+        server.metric("scatterhoard_backing_stocks_total") > 0.0
+    });
+    world.lose_everything();
+    verify(&server, &values);
+    server.stop();
+}
+
+/// The pool on this machine ends with its proxy, and everything with it.
+#[test]
+fn a_pool_that_ended_is_filled_again() {
+    let (data, cold) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let location = format!("file://{}", cold.path().join("store").display());
+    let start = |mode| {
+        Server::start(&[
+            "--nodes",
+            "6",
+            "--data-parity",
+            "3+2",
+            "--data-dir",
+            data.path().to_str().unwrap(),
+            "--backing-store",
+            &location,
+            "--backing-mode",
+            mode,
+        ])
+    };
+    // what waits to be uploaded is, before it ends
+    let server = start("write-behind");
+    let mut values = fill(&server, 8);
+    server.stop();
+    let server = start("write-through");
+    verify(&server, &values);
+    values.extend(fill(&server, 9));
+    let mut redis = server.client();
+    let info: String = redis::cmd("INFO")
+        .arg("persistence")
+        .query(&mut redis)
+        .unwrap();
+    assert!(
+        info.contains(&format!("backing_store:{location}")),
+        "{info}"
+    );
+    server.stop();
+    let server = start("write-through");
+    verify(&server, &values);
+    server.stop();
+}
+
+/// Acknowledged from memory, then on nodes, then here.
+#[test]
+fn values_acknowledged_from_memory_get_there_too() {
+    let world = World::new();
+    let server = world.proxy(&["--ack", "proxy", "--hot-tier-mb", "4"]);
+    let mut values = fill(&server, 11);
+    let away = world.cold.path().join("away");
+    std::fs::rename(world.folder(), &away).unwrap();
+    let (mut redis, mut random) = (server.client(), Random::new(12));
+    for i in 0..20 {
+        let (key, value) = (format!("later:{i}"), random.bytes(30_000));
+        let () = redis.set(&key, &value).unwrap();
+        values.insert(key, value);
+    }
+    until("it was tried", SOON, || {
+        server.metric("scatterhoard_settle_errors_total") > 2.0
+    });
+    std::fs::rename(&away, world.folder()).unwrap();
+    until("all are settled", SOON, || {
+        server.metric("scatterhoard_dirty_values") == 0.0
+    });
+    until_settled(&server);
+    // a new proxy has no hot tier that could help
+    server.stop();
+    let server = world.proxy(&[]);
+    world.lose_everything();
+    verify(&server, &values);
+    server.stop();
+}
+
+/// Whatever is done and lost, a read gives what was acknowledged last.
+#[test]
+fn the_last_value_is_read_whatever_is_lost_in_between() {
+    let world = World::new();
+    let server = world.proxy(&["--standby", "false"]);
+    let (mut redis, mut random) = (server.client(), Random::new(13));
+    let mut values = Values::new();
+    for step in 0..240 {
+        let key = format!("key:{}", random.below(12));
+        let size = random.size(21);
+        match random.below(6) {
+            0 => {
+                let () = redis.del(&key).unwrap();
+                values.remove(&key);
+            }
+            1 => {
+                let more = random.bytes(size);
+                let () = redis.append(&key, &more).unwrap();
+                values.entry(key).or_default().extend(more);
+            }
+            2 => {
+                let old: Option<Vec<u8>> = redis.get_del(&key).unwrap();
+                assert_eq!(old, values.remove(&key), "{key} in step {step}");
+            }
+            _ => {
+                let value = random.any_bytes(size);
+                let () = redis.set(&key, &value).unwrap();
+                values.insert(key, value);
+            }
+        }
+        if step % 40 == 39 {
+            world.lose_everything();
+        }
+        let key = format!("key:{}", random.below(12));
+        let read: Option<Vec<u8>> = redis.get(&key).unwrap();
+        let same = read.as_ref() == values.get(&key);
+        assert!(same, "{key} in step {step}: {:?}", read.map(|r| r.len()));
+    }
+    verify(&server, &values);
+    until("only what is named is there", SOON, || {
+        world.stored().len() == values.values().filter(|v| !v.is_empty()).count()
+    });
+    server.stop();
+}
+
+#[test]
+fn what_is_evicted_goes_here_too() {
+    let world = World::new();
+    let server = world.proxy(&[]);
+    let mut redis = server.client();
+    let value = Random::new(14).bytes(2_000_000);
+    for i in 0.. {
+        let () = redis.set(i, &value).unwrap();
+        if server.metric("scatterhoard_evicted_objects_total") > 10.0 {
+            break;
+        }
+        assert!(i < 1000, "nothing is evicted");
+    }
+    let keys: usize = redis::cmd("DBSIZE").query(&mut redis).unwrap();
+    until("what was evicted is deleted", SOON, || {
+        world.stored().len() == keys
+    });
+    assert_eq!(redis.get::<_, Option<Vec<u8>>>(0).unwrap(), None);
+    server.stop();
+}
+
+#[test]
+fn a_place_that_cannot_be_used_is_refused_at_the_start() {
+    let data = tempfile::tempdir().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let location = format!("file://{}/below", file.path().display());
+    let ports = [
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "off",
+        "--node-memory-mb",
+        "128",
+    ];
+    let backing = [
+        "--backing-store",
+        &location,
+        "--data-dir",
+        data.path().to_str().unwrap(),
+    ];
+    let output = run(&[&["serve"], &ports[..], &backing[..]].concat());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(
+        text.contains("--backing-store") && text.contains(&location),
+        "{text}"
+    );
+}
