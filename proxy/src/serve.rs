@@ -191,6 +191,7 @@ async fn start(
             ..Default::default()
         },
         warmth: config.warmth,
+        retire: config.retire,
     };
     let pool = Pool::new(settings, platform);
     let survey = pool.survey(SURVEY_LIMIT).await;

@@ -2,6 +2,7 @@
 //! Everything here is quick and under one lock; what waits is in `pool`.
 
 mod beside;
+mod handover;
 
 use std::{
     collections::VecDeque,
@@ -71,6 +72,8 @@ struct Inner {
     /// When the present instance was started, by its own clock, in milliseconds
     /// since 1970; 0: unknown.
     birth_unix_ms: u64,
+    /// The instance that was told to go, and its invocation.
+    retiring: Option<(InvocationId, InstanceId)>,
     /// Invoke calls that have not returned.
     calls: u32,
     account: Account,
@@ -165,6 +168,7 @@ impl Node {
             backup,
             bucket: Bucket::new(bucket::Settings::default()),
             birth_unix_ms: 0,
+            retiring: None,
             calls: 0,
             account: Account::default(),
             garbage: Garbage::default(),
@@ -347,8 +351,16 @@ impl Node {
         self.inner.lock().last_failure = Some(failure);
     }
 
-    pub(super) fn held(&self, held: Held) {
-        self.inner.lock().account.report(held);
+    /// The instance of this invocation said what it holds.
+    pub(super) fn held(&self, invocation: InvocationId, held: Held) {
+        let mut inner = self.inner.lock();
+        if inner.is_linked(invocation) {
+            inner.account.report(held);
+        } else if let Some(second) = &mut inner.second
+            && second.link.invocation() == invocation
+        {
+            second.held = held;
+        }
     }
 
     pub(super) fn delete_confirmed(&self, invocation: InvocationId) {

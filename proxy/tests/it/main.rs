@@ -33,6 +33,7 @@ mod objects;
 mod packing;
 mod races;
 mod ranges;
+mod retire;
 mod settings;
 mod shutdown;
 mod standby;

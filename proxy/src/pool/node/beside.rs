@@ -23,6 +23,8 @@ pub struct Second {
     pub link: Arc<Link>,
     /// The instance.
     pub instance: InstanceId,
+    /// When it was started, by its own clock; 0: unknown.
+    pub(in crate::pool) birth_unix_ms: u64,
     /// What it holds, as it last said.
     pub held: Held,
 }
@@ -100,15 +102,6 @@ impl Node {
         inner.second = Some(second);
         drop(inner);
         self.changed.notify_waiters();
-    }
-
-    /// The second instance said what it holds.
-    pub(in crate::pool) fn held_beside(&self, invocation: InvocationId, held: Held) {
-        if let Some(second) = &mut self.inner.lock().second
-            && second.link.invocation() == invocation
-        {
-            second.held = held;
-        }
     }
 
     /// The second link, if there is one.
