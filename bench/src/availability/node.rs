@@ -101,6 +101,8 @@ pub(crate) struct Node {
     pub(crate) last_round: Us,
     /// When the instance that answered last was started.
     pub(crate) main_born: i64,
+    /// The same of the other one, there or not.
+    pub(crate) other_born: i64,
     /// Since when it is known that chunks are lost.
     pub(crate) hurt_since: Option<Us>,
 }
@@ -148,6 +150,7 @@ impl Node {
             fresh_bytes: 0,
             last_round: 0,
             main_born: 0,
+            other_born: 0,
             hurt_since: None,
         }
     }

@@ -202,6 +202,8 @@ impl Sim<'_> {
         let at = self.clock.at(now);
         let node = &mut self.nodes[n];
         let had_others = node.met.has_others();
+        let born = node.slots[who.slot].map_or(0, |i| i.born);
+        let before = std::mem::replace(&mut node.other_born, born);
         let survived = match node.met.meet_beside(who.id, true) {
             Meeting::Back => Some(true),
             Meeting::Stranger => had_others.then_some(false),
@@ -211,7 +213,10 @@ impl Sim<'_> {
             && let Some(survived) = survived
         {
             let silence = at.saturating_duration_since(node.backup.last());
-            self.warmth.contact(silence, None, survived, at);
+            // as it was before: of one that is back, the same
+            let born = if survived { born } else { before };
+            let age = Duration::from_micros((now as i64 - born).max(0) as Us);
+            self.warmth.contact(silence, Some(age), survived, at);
         }
     }
 
@@ -243,7 +248,7 @@ impl Sim<'_> {
         let node = &mut self.nodes[n];
         if goes == Goes::Main {
             node.meet(second.id);
-            node.main_born = second_born;
+            (node.main_born, node.other_born) = (second_born, main_born);
         }
         for chunk in &mut node.stock {
             // what came during the round is copied before it goes

@@ -167,6 +167,8 @@ impl<'a> Sim<'a> {
                 node.slots[slot].iter_mut().for_each(|i| i.born = born);
                 if slot == 0 {
                     node.main_born = born;
+                } else {
+                    node.other_born = born;
                 }
             }
         }
@@ -276,7 +278,10 @@ impl<'a> Sim<'a> {
         let meeting = node.meet(who.id);
         let age = (now as i64 - node.main_born).max(0) as Us;
         if let Some(instance) = node.slots[who.slot] {
-            node.main_born = instance.born;
+            let before = std::mem::replace(&mut node.main_born, instance.born);
+            if meeting == Meeting::Back {
+                node.other_born = before;
+            }
         }
         if self.settings.learns()
             && let Meeting::Same | Meeting::Stranger = meeting

@@ -165,10 +165,10 @@ async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
 /// The second instance of a round: nobody but the round asks it.
 async fn run_beside(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
     let now = Instant::now();
-    let met = node.met_beside(hello.instance, now);
+    let met = node.met_beside(hello.instance, hello.birth_unix_ms, now);
     if let Some(survived) = met.survived {
         let mut warmth = pool.warmth.lock();
-        warmth.contact(met.silence, None, survived, now);
+        warmth.contact(met.silence, met.age, survived, now);
     }
     tracing::debug!(node = %node.id, instance = %hello.instance, ?met, "second instance");
     let link = Link::new(hello.invocation, guest.writer);

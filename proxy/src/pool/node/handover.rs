@@ -1,11 +1,11 @@
 //! The two instances of a node change places, and one of them goes for good.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use scatterhoard_wire::{InstanceId, InvocationId, WriteId};
 
-use super::{Inner, Link, Node, Second};
-use crate::{clock, pool::retire::Ages};
+use super::{Inner, Link, Node, Second, age};
+use crate::pool::retire::Ages;
 
 impl Node {
     /// How old its two instances are, if both say so.
@@ -41,6 +41,7 @@ impl Node {
         let retired = inner.retiring.take_if(|(id, _)| *id == invocation);
         if let Some((_, instance)) = retired {
             inner.instances.forget(instance);
+            inner.other_birth_unix_ms = 0;
             inner.backup.urge();
         }
         retired.is_some()
@@ -57,6 +58,7 @@ impl Inner {
             return None;
         }
         let birth_unix_ms = std::mem::replace(&mut self.birth_unix_ms, second.birth_unix_ms);
+        self.other_birth_unix_ms = birth_unix_ms;
         self.instances.meet(second.instance);
         self.account.report(second.held);
         self.garbage.begin_link(Some(second.link.invocation()));
@@ -71,11 +73,4 @@ impl Inner {
         self.second = Some(other.clone());
         Some((second.link, other))
     }
-}
-
-fn age(birth_unix_ms: u64) -> Option<Duration> {
-    let known = (birth_unix_ms > 0).then_some(birth_unix_ms)?;
-    clock::unix_ms()
-        .checked_sub(known)
-        .map(Duration::from_millis)
 }
