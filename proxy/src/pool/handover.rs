@@ -24,10 +24,10 @@ impl Pool {
     /// the other one has.
     pub fn retirement(&self, round: &Round) -> Option<Goes> {
         round.second.as_ref()?;
+        self.retirements.lock().is_whole(round.node.id);
         let ages = round.node.ages()?;
         let wearing = self.warmth.lock().wearing_age();
-        let mut retirements = self.retirements.lock();
-        retirements.is_whole(round.node.id);
+        let retirements = self.retirements.lock();
         retirements.choose(round.node.id, ages, wearing, Instant::now())
     }
 
