@@ -1,10 +1,10 @@
 //! The process: Lambda's runtime loop around [`crate::serve`].
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, future::pending, io, rc::Rc, time::Duration};
 
 use lambda_runtime::{LambdaEvent, service_fn};
 use scatterhoard_wire::invoke::{Ending, Invocation, Purpose, Report};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -37,11 +37,26 @@ async fn serve_invocations() -> anyhow::Result<()> {
         .and_then(|mb| mb.parse().ok())
         .unwrap_or(128);
     let instance = Rc::new(RefCell::new(Instance::new(memory_mb)));
-    let handler =
-        service_fn(|event: LambdaEvent<serde_json::Value>| invoked(instance.clone(), event));
-    lambda_runtime::run(handler)
-        .await
-        .map_err(|e| anyhow::anyhow!("lambda runtime: {e}"))
+    let retired = Notify::new();
+    let handler = service_fn(|event: LambdaEvent<serde_json::Value>| {
+        let invoked = invoked(instance.clone(), event);
+        let retired = &retired;
+        async move {
+            let report = invoked.await?;
+            if report.ending == Ending::Retired {
+                // never answered: an instance that returned would be kept
+                retired.notify_one();
+                pending::<()>().await;
+            }
+            Ok::<_, lambda_runtime::Error>(report)
+        }
+    });
+    tokio::select! {
+        ended = lambda_runtime::run(handler) => {
+            ended.map_err(|e| anyhow::anyhow!("lambda runtime: {e}"))
+        }
+        () = retired.notified() => Ok(()),
+    }
 }
 
 /// One invocation. Its error is what Lambda reports as a function error.

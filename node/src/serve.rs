@@ -74,6 +74,7 @@ pub(crate) async fn serve(
         puts: HashSet::new(),
         epoch: invocation.epoch,
         leaving: None,
+        is_sealed: false,
         last_use: Instant::now(),
         is_new: true,
         unfinished: HashSet::new(),
@@ -116,6 +117,8 @@ struct Link<'a> {
     /// The proxy's.
     epoch: Epoch,
     leaving: Option<(GoodbyeReason, Instant)>,
+    /// No more cells are taken.
+    is_sealed: bool,
     last_use: Instant,
     /// Nothing was asked yet: the first request of the link is bound to come.
     is_new: bool,
@@ -312,11 +315,19 @@ impl Link<'_> {
                 return Next::Leave(ending_of(reason));
             }
             Message::Release => self.leave(GoodbyeReason::Released, deadlines),
+            Message::Seal => self.is_sealed = true,
+            Message::Retire => self.leave(GoodbyeReason::Retired, deadlines),
             Message::Cancel => {
                 self.gets.cancel(request);
                 self.puts.remove(&request);
             }
             Message::Put { .. } | Message::Get { .. } if self.leaving.is_some() => {
+                self.reply(request, &Message::Refused(Refusal::Returning));
+            }
+            Message::Put { last, .. } if self.is_sealed => {
+                if last {
+                    self.puts.remove(&request);
+                }
                 self.reply(request, &Message::Refused(Refusal::Returning));
             }
             Message::Put {
@@ -419,5 +430,6 @@ fn ending_of(reason: GoodbyeReason) -> Ending {
         GoodbyeReason::Idle => Ending::Idle,
         GoodbyeReason::Deadline => Ending::Deadline,
         GoodbyeReason::Released => Ending::Released,
+        GoodbyeReason::Retired => Ending::Retired,
     }
 }

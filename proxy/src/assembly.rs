@@ -51,6 +51,7 @@ pub fn pool(
             ..Default::default()
         },
         warmth: config.warmth,
+        retire: config.retire,
     };
     Pool::new(settings, platform)
 }

@@ -16,7 +16,10 @@ use std::{
 use rand::Rng;
 use scatterhoard_node::{clock, embedded::Embedded, random};
 use scatterhoard_proxy::pool::platform::{Invoke, InvokeFailure};
-use scatterhoard_wire::{WriteId, invoke::Report};
+use scatterhoard_wire::{
+    WriteId,
+    invoke::{Ending, Report},
+};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
@@ -317,6 +320,10 @@ impl Platform {
             }
         };
         *sandbox.connection.borrow_mut() = None;
+        if report.ending == Ending::Retired {
+            self.kill(sandbox, Death::Heard);
+            return Err(InvokeFailure::Function("its process ended".into()));
+        }
         if sandbox.state.get() == State::Busy {
             sandbox.state.set(State::Idle(Instant::now()));
         }

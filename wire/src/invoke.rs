@@ -8,8 +8,9 @@ use crate::ids::{Epoch, Fingerprint, InstanceId, InvocationId, NodeId, Token};
 
 /// Version of payload and result. A field that a node must not overlook needs a
 /// new one: since 2 there is the certificate, and a node that did not look for it
-/// would send its token in plain text; since 3 there is [`Purpose::Backup`].
-pub const VERSION: u32 = 3;
+/// would send its token in plain text; since 3 there is [`Purpose::Backup`]; since
+/// 4 nodes can be told to retire.
+pub const VERSION: u32 = 4;
 
 /// Why the proxy invokes; also what the bill is broken down by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -74,6 +75,8 @@ pub enum Ending {
     Deadline,
     /// The proxy asked for it.
     Released,
+    /// The same, and the process ends: seen only if it ended too late.
+    Retired,
     /// The link could not be opened.
     Unreachable,
     /// The link broke or carried garbage.

@@ -62,6 +62,8 @@ pub enum GoodbyeReason {
     Deadline,
     /// The proxy asked for it.
     Released,
+    /// The proxy asked for it, and for the end of the process.
+    Retired,
 }
 
 /// One message. Requests carry an id that their replies repeat.
@@ -135,6 +137,11 @@ pub enum Message {
     Cancel,
     /// Proxy: return as soon as what is asked is answered.
     Release,
+    /// Proxy: take no more cells on this link; what is there can still be had.
+    Seal,
+    /// Proxy: the same as release, and the process ends: another instance has all
+    /// that this one holds.
+    Retire,
     /// Node: takes no new request and is about to return.
     Goodbye(GoodbyeReason),
     /// Proxy: understood, nothing more will be sent.
@@ -162,6 +169,8 @@ mod kind {
     pub(super) const RELEASE: u8 = 18;
     pub(super) const GOODBYE: u8 = 19;
     pub(super) const GOODBYE_OK: u8 = 20;
+    pub(super) const SEAL: u8 = 21;
+    pub(super) const RETIRE: u8 = 22;
 }
 
 impl Message {
@@ -190,6 +199,8 @@ impl Message {
             Self::Pong(_) => kind::PONG,
             Self::Cancel => kind::CANCEL,
             Self::Release => kind::RELEASE,
+            Self::Seal => kind::SEAL,
+            Self::Retire => kind::RETIRE,
             Self::Goodbye(_) => kind::GOODBYE,
             Self::GoodbyeOk => kind::GOODBYE_OK,
         }
@@ -260,6 +271,8 @@ impl Message {
             | Self::Ping
             | Self::Cancel
             | Self::Release
+            | Self::Seal
+            | Self::Retire
             | Self::GoodbyeOk => {}
         }
     }
@@ -327,10 +340,13 @@ impl Message {
             kind::PONG => Self::Pong(held(&mut f)?),
             kind::CANCEL => Self::Cancel,
             kind::RELEASE => Self::Release,
+            kind::SEAL => Self::Seal,
+            kind::RETIRE => Self::Retire,
             kind::GOODBYE => Self::Goodbye(match f.u8()? {
                 0 => GoodbyeReason::Idle,
                 1 => GoodbyeReason::Deadline,
                 2 => GoodbyeReason::Released,
+                3 => GoodbyeReason::Retired,
                 _ => return Err(FrameError::Malformed("reason")),
             }),
             kind::GOODBYE_OK => Self::GoodbyeOk,

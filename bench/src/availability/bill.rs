@@ -49,6 +49,8 @@ pub(crate) struct Hour {
     /// Instances taken, and nodes of which both were.
     pub(crate) reclaims: f64,
     pub(crate) pairs: f64,
+    /// Instances that were replaced before they were taken.
+    pub(crate) retired: f64,
     /// Chunks made anew.
     pub(crate) repairs: f64,
     pub(crate) backup_bytes: f64,
@@ -111,6 +113,7 @@ impl Hour {
         plus(&mut self.hits_lost, other.hits_lost);
         plus(&mut self.reclaims, other.reclaims);
         plus(&mut self.pairs, other.pairs);
+        plus(&mut self.retired, other.retired);
         plus(&mut self.repairs, other.repairs);
         plus(&mut self.backup_bytes, other.backup_bytes);
         plus(&mut self.repair_bytes, other.repair_bytes);

@@ -25,7 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use local_lambda::Prices;
 use scatterhoard_proxy::assembly::LOST_AFTER;
-use scatterhoard_proxy::pool::{PING_SLACK, backup, lifecycle};
+use scatterhoard_proxy::pool::{PING_SLACK, backup, lifecycle, retire, warmth};
 use scatterhoard_proxy::store::{REPAIRS_AT_ONCE, ROUNDS_AT_ONCE};
 
 use patterns::{Days, ONE_NODE, Pattern, Reading, TWO_HOURS};
@@ -75,6 +75,12 @@ pub(crate) struct Args {
     /// Most seconds without an invoke of a node.
     #[arg(long, value_delimiter = ',', default_value = "45")]
     warm_interval_s: Vec<u64>,
+    /// The same once instances have proved to live through it; 0: no more than that.
+    #[arg(long, value_delimiter = ',', default_value = "0")]
+    warm_interval_max_s: Vec<u64>,
+    /// Age at which instances are replaced: `off`, `auto` or seconds.
+    #[arg(long, value_delimiter = ',', default_value = "off", value_parser = retire_after)]
+    retire_after_s: Vec<retire::Settings>,
     /// Megabytes a second of all backups; 0: no limit.
     #[arg(long, value_delimiter = ',', default_value = "800")]
     backup_mb_s: Vec<u64>,
@@ -120,6 +126,15 @@ fn geometry(text: &str) -> Result<(usize, usize), String> {
     match parsed {
         Some((d @ 1..=99, p @ 1..=99)) => Ok((d, p)),
         _ => Err("must be like 10+2".into()),
+    }
+}
+
+fn retire_after(text: &str) -> Result<retire::Settings, String> {
+    match (text, text.parse()) {
+        ("off", _) => Ok(retire::Settings::Never),
+        ("auto", _) => Ok(retire::Settings::Typical),
+        (_, Ok(age @ 1..)) => Ok(retire::Settings::At(Duration::from_secs(age))),
+        _ => Err("must be off, auto or seconds".into()),
     }
 }
 
@@ -251,7 +266,12 @@ impl Args {
         vary(&mut all, &self.warm_interval_s, |s, seconds| {
             // they wait for rounds that are about to come
             s.life.warm_interval = Duration::from_secs(seconds.max(1)) + PING_SLACK;
+            s.warmth.least = Duration::from_secs(seconds.max(1));
         });
+        vary(&mut all, &self.warm_interval_max_s, |s, seconds| {
+            s.warmth.most = Duration::from_secs(seconds).max(s.warmth.least);
+        });
+        vary(&mut all, &self.retire_after_s, |s, after| s.retire = after);
         vary(&mut all, &self.backup_mb_s, |s, mb| {
             s.backup_bytes_per_s = mb * 1_000_000
         });
@@ -291,6 +311,8 @@ impl Args {
                 after_bytes: 256 << 20,
             },
             life: lifecycle::Settings::default(),
+            warmth: warmth::Settings::default(),
+            retire: retire::Settings::default(),
             lost_after: LOST_AFTER,
             rounds_at_once: ROUNDS_AT_ONCE,
             backup_bytes_per_s: 0,

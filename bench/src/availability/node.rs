@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use scatterhoard_proxy::pool::{
+    PING_SLACK,
     backup::{self, Backup},
     instances::{Instances, Meeting},
     lifecycle::{self, Action, Event, Lifecycle},
@@ -43,6 +44,8 @@ pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     /// When it was last invoked; the platform takes the latest first.
     used: Us,
+    /// When it was started, after the day began or before.
+    pub(crate) born: i64,
 }
 
 /// A chunk that the index names on this node, and which of the instances have it.
@@ -94,6 +97,12 @@ pub(crate) struct Node {
     /// A round has to look at something as soon as it may.
     pub(crate) is_urgent: bool,
     pub(crate) fresh_bytes: u64,
+    /// When the latest round ended.
+    pub(crate) last_round: Us,
+    /// When the instance that answered last was started.
+    pub(crate) main_born: i64,
+    /// The same of the other one, there or not.
+    pub(crate) other_born: i64,
     /// Since when it is known that chunks are lost.
     pub(crate) hurt_since: Option<Us>,
 }
@@ -111,7 +120,13 @@ impl Node {
     ) -> Self {
         let mut met = Instances::new(lost_after, rounds.standby);
         met.meet(ids[0]);
-        let instance = |id| Some(Instance { id, used: 0 });
+        let instance = |id| {
+            Some(Instance {
+                id,
+                used: 0,
+                born: 0,
+            })
+        };
         let mut slots = [instance(ids[0]), None];
         if rounds.standby {
             met.meet_beside(ids[1], true);
@@ -133,6 +148,9 @@ impl Node {
             rounds: 0,
             is_urgent: false,
             fresh_bytes: 0,
+            last_round: 0,
+            main_born: 0,
+            other_born: 0,
             hurt_since: None,
         }
     }
@@ -145,7 +163,11 @@ impl Node {
         let found = (0..2).filter(idle).max_by_key(used);
         let slot = found.unwrap_or_else(|| usize::from(self.slots[0].is_some()));
         let is_cold = found.is_none();
-        let instance = self.slots[slot].get_or_insert(Instance { id: fresh, used: 0 });
+        let instance = self.slots[slot].get_or_insert(Instance {
+            id: fresh,
+            used: 0,
+            born: now as i64,
+        });
         instance.used = now.max(2);
         Answer {
             slot,
@@ -155,13 +177,17 @@ impl Node {
     }
 
     /// An instance answers an invocation alone, as `Inner::meet` of the pool's nodes.
-    pub(crate) fn meet(&mut self, id: InstanceId) -> bool {
+    pub(crate) fn meet(&mut self, id: InstanceId) -> Meeting {
         let meeting = self.met.meet(id);
-        let is_other = matches!(meeting, Meeting::Stranger | Meeting::Back);
-        if is_other {
+        if is_other(meeting) {
             self.urge();
         }
-        is_other
+        meeting
+    }
+
+    /// How long it may be left alone by rounds, as the pool's nodes say.
+    pub(crate) fn silence(&self) -> Duration {
+        self.life.silence().saturating_sub(PING_SLACK)
     }
 
     pub(crate) fn urge(&mut self) {
@@ -203,6 +229,11 @@ impl Node {
     }
 }
 
+/// Whether it is another instance than the last one.
+pub(crate) fn is_other(meeting: Meeting) -> bool {
+    matches!(meeting, Meeting::Stranger | Meeting::Back)
+}
+
 #[cfg(test)]
 mod tests {
     use scatterhoard_proxy::pool::lifecycle::Settings;
@@ -236,8 +267,8 @@ mod tests {
     #[test]
     fn another_instance_than_before_is_urgent() {
         let mut n = node();
-        assert!(!n.meet(InstanceId(1)) && !n.is_urgent);
-        assert!(n.meet(InstanceId(2)) && n.is_urgent);
+        assert!(n.meet(InstanceId(1)) == Meeting::Same && !n.is_urgent);
+        assert!(n.meet(InstanceId(2)) == Meeting::Back && n.is_urgent);
         assert_eq!(n.absent_but(None), 1);
         assert!(n.begin(Event::Wanted, Clock::new().at(0)).is_some());
         assert!(n.begin(Event::Wanted, Clock::new().at(0)).is_none(), "one");

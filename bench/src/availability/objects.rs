@@ -126,8 +126,15 @@ impl Sim<'_> {
         let node = &mut self.nodes[n];
         node.backup.stored(bytes);
         node.fresh_bytes += bytes;
-        if self.settings.backup.standby && node.fresh_bytes >= self.settings.backup.after_bytes {
+        if !self.settings.backup.standby || node.round.is_some() {
+            return;
+        }
+        if node.fresh_bytes >= self.settings.backup.after_bytes {
             self.expect_round(n, now);
+        } else if node.fresh_bytes == bytes {
+            // with something new it does not wait for as long as it may be silent
+            let due = self.nodes[n].last_round + self.round_interval(n);
+            self.expect_round(n, due.min(self.round_due[n]));
         }
     }
 

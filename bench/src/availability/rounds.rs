@@ -1,11 +1,16 @@
 //! Rounds, as `store/standby` makes them: both instances awake, what either lacks
 //! is copied, what neither has is repaired.
 
+use std::time::Duration;
+
 use scatterhoard_proxy::pool::backup::Ending;
+use scatterhoard_proxy::pool::instances::Meeting;
 use scatterhoard_proxy::pool::lifecycle::{Event, Outcome};
+use scatterhoard_proxy::pool::retire::{self, Ages, Goes};
+use scatterhoard_wire::NodeId;
 
 use super::bill::Purpose;
-use super::node::{Call, Copy, Round, Us};
+use super::node::{Answer, Call, Copy, Round, Us};
 use super::settings::{LIST, micros, transfer};
 use super::sim::{Due, Sim};
 
@@ -17,14 +22,13 @@ impl Sim<'_> {
             return;
         }
         let at = self.clock.at(now);
-        let (warm, backup) = (self.settings.life.warm_interval, self.settings.backup);
-        let silence = warm.min(backup.interval);
         let mut from = 0;
         while let Some(next) = self.round_due[from..].iter().position(|due| *due <= now) {
             if self.rounds_running >= self.settings.rounds_at_once {
                 return;
             }
             let n = from + next;
+            let silence = self.nodes[n].silence();
             if self.nodes[n].backup.begin(silence, at) {
                 self.rounds_running += 1;
                 self.open_round(n, now);
@@ -52,7 +56,7 @@ impl Sim<'_> {
         self.nodes[n]
             .life
             .step(Event::Hello(main_call), self.clock.at(hello));
-        if self.nodes[n].meet(main.id) {
+        if self.greet(n, main, now) {
             self.note_hurt(n, now);
         }
         let mut opened = hello;
@@ -66,7 +70,7 @@ impl Sim<'_> {
             self.nodes[n]
                 .life
                 .step(Event::Hello(call), self.clock.at(hello));
-            self.nodes[n].met.meet_beside(who.id, true);
+            self.greet_beside(n, who, now);
             opened = hello;
             second = Some((call, hello, who));
         }
@@ -187,7 +191,85 @@ impl Sim<'_> {
         node.life.step(Event::Goodbye(call), left);
         node.life.step(Event::Returned(call, outcome), left);
         self.contact(n, over);
+        if let (true, Some((_, _, who))) = (succeeded, round.second) {
+            self.hand_over(n, main, who, now);
+        }
         self.ended(n, succeeded, now);
+    }
+
+    /// As `Node::met_beside` of the pool.
+    fn greet_beside(&mut self, n: usize, who: Answer, now: Us) {
+        let at = self.clock.at(now);
+        let node = &mut self.nodes[n];
+        let had_others = node.met.has_others();
+        let born = node.slots[who.slot].map_or(0, |i| i.born);
+        let before = std::mem::replace(&mut node.other_born, born);
+        let survived = match node.met.meet_beside(who.id, true) {
+            Meeting::Back => Some(true),
+            Meeting::Stranger => had_others.then_some(false),
+            Meeting::First | Meeting::Same => None,
+        };
+        if self.settings.learns()
+            && let Some(survived) = survived
+        {
+            let silence = at.saturating_duration_since(node.backup.last());
+            // as it was before: of one that is back, the same
+            let born = if survived { born } else { before };
+            let age = Duration::from_micros((now as i64 - born).max(0) as Us);
+            self.warmth.contact(silence, Some(age), survived, at);
+        }
+    }
+
+    /// An instance goes, if it is time, now that each has what the other one has.
+    fn hand_over(&mut self, n: usize, main: Answer, second: Answer, now: Us) {
+        let born = |who: Answer| self.nodes[n].slots[who.slot].map(|i| i.born);
+        let (Some(main_born), Some(second_born)) = (born(main), born(second)) else {
+            return;
+        };
+        let age = |born: i64| Duration::from_micros((now as i64 - born).max(0) as Us);
+        let ages = Ages {
+            main: age(main_born),
+            second: age(second_born),
+        };
+        let (id, at) = (NodeId(n as u16), self.clock.at(now));
+        let wearing = match self.settings.retire {
+            retire::Settings::Typical => self.warmth.wearing_age(),
+            _ => None,
+        };
+        self.retirements.is_whole(id);
+        let Some(goes) = self.retirements.choose(id, ages, wearing, at) else {
+            return;
+        };
+        self.retirements.goes(id, at);
+        let (old, stays) = match goes {
+            Goes::Second => (second, main),
+            Goes::Main => (main, second),
+        };
+        let node = &mut self.nodes[n];
+        if goes == Goes::Main {
+            node.meet(second.id);
+            (node.main_born, node.other_born) = (second_born, main_born);
+        }
+        for chunk in &mut node.stock {
+            // what came during the round is copied before it goes
+            if chunk.on & 1 << old.slot != 0 {
+                chunk.on = 1 << stays.slot;
+            }
+        }
+        node.slots[old.slot] = None;
+        node.met.merged(old.id);
+        node.met.forget(old.id);
+        node.urge();
+        self.hour(now).retired += 1.0;
+    }
+
+    /// From one round to the next.
+    pub(super) fn round_interval(&self, n: usize) -> Us {
+        let (node, interval) = (&self.nodes[n], self.settings.backup.interval);
+        micros(match node.fresh_bytes {
+            0 => interval.max(node.silence()),
+            _ => interval,
+        })
     }
 
     fn fail(&mut self, n: usize, now: Us) {
@@ -204,13 +286,14 @@ impl Sim<'_> {
             Ending::BrokenOff
         };
         node.backup.ended(how, searching, at);
+        node.last_round = now;
         let soon = node.is_urgent || searching || !succeeded;
+        let is_full = node.fresh_bytes >= self.settings.backup.after_bytes;
         let due = match (soon, self.settings.backup.standby) {
             (true, _) => now,
-            (false, true) => now + micros(self.settings.backup.interval),
+            (false, true) => now + self.round_interval(n),
             (false, false) => Us::MAX,
         };
-        let is_full = node.fresh_bytes >= self.settings.backup.after_bytes;
         self.expect_round(n, if is_full { now } else { due });
         self.rounds_running -= 1;
         self.look_now(now);

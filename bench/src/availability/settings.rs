@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use scatterhoard_proxy::pool::{backup, lifecycle, linger};
+use scatterhoard_proxy::pool::{backup, lifecycle, linger, retire, warmth};
 
 use super::node::Us;
 
@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) correlation: f64,
     pub(crate) backup: backup::Settings,
     pub(crate) life: lifecycle::Settings,
+    pub(crate) warmth: warmth::Settings,
+    pub(crate) retire: retire::Settings,
     pub(crate) lost_after: u32,
     pub(crate) rounds_at_once: usize,
     pub(crate) backup_bytes_per_s: u64,
@@ -44,6 +46,16 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn chunks(&self) -> usize {
         self.data + self.parity
+    }
+
+    /// Whether what becomes of instances decides anything.
+    pub(crate) fn learns(&self) -> bool {
+        self.is_adaptive() || self.retire == retire::Settings::Typical
+    }
+
+    /// Whether instances are left alone for longer as they prove to live.
+    pub(crate) fn is_adaptive(&self) -> bool {
+        self.warmth.most > self.warmth.least
     }
 
     /// Bytes of objects that the pool holds.

@@ -4,15 +4,17 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU64;
+use std::time::Duration;
 
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use scatterhoard_proxy::pool::TICK;
+use scatterhoard_proxy::pool::instances::Meeting;
 use scatterhoard_proxy::pool::lifecycle::{Event, Outcome};
+use scatterhoard_proxy::pool::{PING_SLACK, TICK, retire::Retirements, warmth::Warmth};
 use scatterhoard_proxy::store::{LOOK, rate::Rate, repairs::Queue};
 use scatterhoard_wire::InstanceId;
 
 use super::bill::{Hour, Purpose};
-use super::node::{Answer, Chunk, Clock, Node, Us};
+use super::node::{Answer, Chunk, Clock, Node, Us, is_other};
 use super::objects::Object;
 use super::patterns::Pattern;
 use super::population::Script;
@@ -66,6 +68,8 @@ pub(super) struct Sim<'a> {
     pub(super) workers: Vec<Option<Worker>>,
     pub(super) backup_rate: Rate,
     pub(super) repair_rate: Rate,
+    pub(super) warmth: Warmth,
+    pub(super) retirements: Retirements,
     pub(super) hold: Us,
     pub(super) expected: usize,
     pub(super) lost: usize,
@@ -121,6 +125,8 @@ impl<'a> Sim<'a> {
             workers: (0..settings.repairs_at_once).map(|_| None).collect(),
             backup_rate: rate(settings.backup_bytes_per_s),
             repair_rate: rate(settings.repair_bytes_per_s),
+            warmth: Warmth::new(settings.warmth),
+            retirements: Retirements::new(settings.retire, count),
             hold: settings.hold(),
             expected: 0,
             lost: 0,
@@ -142,13 +148,27 @@ impl<'a> Sim<'a> {
             node.stock.iter_mut().for_each(|c| c.on = all);
         }
         self.schedule(0, Due::Minute);
-        if matches!(self.pattern, Pattern::TwoHours) {
-            for n in 0..self.nodes.len() {
-                for instance in self.nodes[n].slots.into_iter().flatten() {
-                    // as if it had lived for a while
-                    let age = self.rng.random_range(0.0..1.0);
-                    let left = (self.lifetime() as f64 * age) as Us;
+        for n in 0..self.nodes.len() {
+            for slot in 0..2 {
+                let Some(instance) = self.nodes[n].slots[slot] else {
+                    continue;
+                };
+                // as if it had lived for a while
+                let mut lived = (2 * n + slot) as Us * 19 * MINUTE % (2 * HOUR);
+                if matches!(self.pattern, Pattern::TwoHours) {
+                    let share = self.rng.random_range(0.0..1.0);
+                    let life = self.lifetime();
+                    let left = (life as f64 * share) as Us;
                     self.schedule(left, Due::Die(n as u16, instance.id.0));
+                    lived = life - left;
+                }
+                let node = &mut self.nodes[n];
+                let born = -(lived as i64);
+                node.slots[slot].iter_mut().for_each(|i| i.born = born);
+                if slot == 0 {
+                    node.main_born = born;
+                } else {
+                    node.other_born = born;
                 }
             }
         }
@@ -240,16 +260,37 @@ impl<'a> Sim<'a> {
         node.life.step(Event::Goodbye(id), over);
         node.life.step(Event::Returned(id, Outcome::Ok), over);
         self.contact(n, end);
-        self.met(n, who.id, now);
+        self.met(n, who, now);
     }
 
-    fn met(&mut self, n: usize, id: InstanceId, now: Us) {
-        if !self.nodes[n].meet(id) {
+    fn met(&mut self, n: usize, who: Answer, now: Us) {
+        if !self.greet(n, who, now) {
             return;
         }
         self.expect_round(n, now);
         self.next_look = self.next_look.min(now);
         self.note_hurt(n, now);
+    }
+
+    /// An instance answers alone, as `Pool::met`; whether it is another one.
+    pub(super) fn greet(&mut self, n: usize, who: Answer, now: Us) -> bool {
+        let node = &mut self.nodes[n];
+        let meeting = node.meet(who.id);
+        let age = (now as i64 - node.main_born).max(0) as Us;
+        if let Some(instance) = node.slots[who.slot] {
+            let before = std::mem::replace(&mut node.main_born, instance.born);
+            if meeting == Meeting::Back {
+                node.other_born = before;
+            }
+        }
+        if self.settings.learns()
+            && let Meeting::Same | Meeting::Stranger = meeting
+        {
+            let (survived, silence) = (meeting == Meeting::Same, node.life.woken_after());
+            let (age, at) = (Duration::from_micros(age), self.clock.at(now));
+            self.warmth.contact(silence, Some(age), survived, at);
+        }
+        is_other(meeting)
     }
 
     pub(super) fn note_hurt(&mut self, n: usize, now: Us) {
@@ -275,12 +316,31 @@ impl<'a> Sim<'a> {
         }
     }
 
-    /// The node was heard of: the next ping has time.
+    /// The node was heard of, and sleeps: the next ping has time.
     pub(super) fn contact(&mut self, n: usize, at: Us) {
-        self.ping_due[n] = at + micros(self.settings.life.warm_interval);
+        if self.settings.is_adaptive() {
+            let silence = self.warmth.plan(self.clock.at(at));
+            self.nodes[n].life.leave_alone(silence + PING_SLACK);
+        }
+        self.ping_due[n] = at + micros(self.nodes[n].life.silence());
+    }
+
+    /// What was planned is overruled, as `Pool::tick_for_ever` does.
+    fn leave_alone_at_most(&mut self, now: Us) {
+        let longest = self.warmth.longest(self.clock.at(now)) + PING_SLACK;
+        for (n, node) in self.nodes.iter_mut().enumerate() {
+            let planned = node.life.silence();
+            if planned > longest {
+                node.life.leave_alone(longest);
+                self.ping_due[n] -= micros(planned - longest).min(self.ping_due[n]);
+            }
+        }
     }
 
     fn tick(&mut self, now: Us) {
+        if self.settings.is_adaptive() {
+            self.leave_alone_at_most(now);
+        }
         let due = self
             .ping_due
             .iter()
@@ -304,7 +364,7 @@ impl<'a> Sim<'a> {
                 .life
                 .step(Event::Returned(id, Outcome::Ok), over);
             self.contact(n, answered);
-            self.met(n, who.id, now);
+            self.met(n, who, now);
         }
     }
 

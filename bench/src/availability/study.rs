@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use local_lambda::Prices;
+use scatterhoard_proxy::pool::retire;
 use serde::Serialize;
 
 use super::bill::Hour;
@@ -34,6 +35,8 @@ pub(crate) struct Outcome {
     pub(crate) backup_interval_s: u64,
     pub(crate) backup_after_mb: u64,
     pub(crate) warm_interval_s: u64,
+    pub(crate) warm_interval_max_s: u64,
+    pub(crate) retire_after: String,
     pub(crate) rounds_at_once: usize,
     pub(crate) backup_mb_s: u64,
     pub(crate) repair_mb_s: u64,
@@ -47,6 +50,10 @@ pub(crate) struct Outcome {
     pub(crate) worst_seed_available: f64,
     /// Share of objects that the worst hour of the mean day lost.
     pub(crate) worst_hour_lost: f64,
+    /// Instances replaced before they were taken, an hour.
+    pub(crate) retired_per_hour: f64,
+    /// Losses that left a function without an instance, an hour.
+    pub(crate) pairs_per_hour: f64,
     pub(crate) hits_lost_share: f64,
     pub(crate) hits_lost: f64,
     /// Warm-up, backup and repair; mean over the day, the dearest hour of the mean day.
@@ -140,7 +147,13 @@ impl Outcome {
                 false => 0,
             },
             backup_after_mb: settings.backup.after_bytes >> 20,
-            warm_interval_s: settings.life.warm_interval.as_secs(),
+            warm_interval_s: settings.warmth.least.as_secs(),
+            warm_interval_max_s: settings.warmth.most.as_secs(),
+            retire_after: match settings.retire {
+                retire::Settings::Never => "off".into(),
+                retire::Settings::Typical => "auto".into(),
+                retire::Settings::At(age) => format!("{} s", age.as_secs()),
+            },
             rounds_at_once: settings.rounds_at_once,
             backup_mb_s: settings.backup_bytes_per_s / 1_000_000,
             repair_mb_s: settings.repair_bytes_per_s / 1_000_000,
@@ -151,6 +164,8 @@ impl Outcome {
             worst_hour: worst,
             worst_seed_available: worst_seed_hours.iter().copied().fold(1.0, f64::min),
             worst_hour_lost: most(&|h| h.lost / h.objects.max(1.0)),
+            retired_per_hour: day.retired,
+            pairs_per_hour: day.pairs,
             hits_lost_share: day.hits_lost / day.hits.max(f64::MIN_POSITIVE),
             hits_lost: day.hits_lost * settings.hours as f64,
             usd_per_hour: day.usd(prices),

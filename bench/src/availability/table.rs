@@ -7,7 +7,7 @@ use local_lambda::Prices;
 use super::bill::Hour;
 use super::study::Outcome;
 
-const HEADINGS: [&str; 17] = [
+const HEADINGS: [&str; 19] = [
     "pattern",
     "geometry",
     "backup",
@@ -18,9 +18,11 @@ const HEADINGS: [&str; 17] = [
     "repair",
     "MB/node",
     "corr.",
+    "retire",
     "worst hour",
     "worst seed",
     "lost hits",
+    "pairs/retired",
     "whole p50/p99",
     "usd/h",
     "dearest h",
@@ -69,15 +71,20 @@ fn summary(o: &Outcome) -> Vec<String> {
             s => format!("{s} s"),
         },
         o.backup_after_mb.to_string(),
-        format!("{} s", o.warm_interval_s),
+        match o.warm_interval_max_s {
+            most if most > o.warm_interval_s => format!("{}-{most} s", o.warm_interval_s),
+            _ => format!("{} s", o.warm_interval_s),
+        },
         o.rounds_at_once.to_string(),
         limit(o.backup_mb_s),
         limit(o.repair_mb_s),
         o.node_mb.to_string(),
         o.correlation.to_string(),
+        o.retire_after.clone(),
         percent(o.worst_hour_available),
         percent(o.worst_seed_available),
         percent(o.hits_lost_share),
+        format!("{:.1}/{:.0}", o.pairs_per_hour, o.retired_per_hour),
         o.whole_after_s
             .map_or("-".into(), |[p50, p99, _]| format!("{p50:.1}/{p99:.1} s")),
         format!("{:.3}", o.usd_per_hour),

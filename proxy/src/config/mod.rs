@@ -19,7 +19,7 @@ use crate::{
     codec::Backend,
     journal::Fsync,
     keyspace::EvictionPolicy,
-    pool::{backup, linger, link_tls::leaves_the_machine, warmth},
+    pool::{backup, linger, link_tls::leaves_the_machine, retire, warmth},
     store::Ack,
 };
 pub use options::{LogFormat, Options};
@@ -129,6 +129,8 @@ pub struct Config {
     pub backup_bytes_per_s: Option<NonZeroU64>,
     /// Longest silence before a ping: its bounds.
     pub warmth: warmth::Settings,
+    /// At which age instances are replaced.
+    pub retire: retire::Settings,
     /// How long before its deadline an instance returns.
     pub deadline_margin: Duration,
     /// Longest wait for a node.
@@ -291,6 +293,7 @@ impl Config {
             },
             backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(backup_mb_s)),
             warmth,
+            retire: retire_settings(options.retire_after_s.as_deref())?,
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),
             hedge_after: millis(options.hedge_after_ms.unwrap_or(50).max(1)),
@@ -411,6 +414,17 @@ fn warmth_settings(options: &Options) -> warmth::Settings {
         least,
         most: most.max(least),
         ..warmth::Settings::default()
+    }
+}
+
+fn retire_settings(after_s: Option<&str>) -> Result<retire::Settings, ConfigError> {
+    match after_s {
+        None | Some("off") => Ok(retire::Settings::Never),
+        Some("auto") => Ok(retire::Settings::Typical),
+        Some(text) => match text.parse() {
+            Ok(age @ 1..) => Ok(retire::Settings::At(seconds(age))),
+            _ => Err(bad("retire_after_s", "must be `off`, `auto` or seconds")),
+        },
     }
 }
 

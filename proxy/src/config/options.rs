@@ -167,6 +167,10 @@ options! {
     /// How much is copied to standbys a second, in MB; 0: no limit [default: 800; 50 for local ones]
     #[arg(long, env = "SCATTERHOARD_BACKUP_MB_S", value_name = "M")]
     backup_mb_s: u32,
+    /// Age at which an instance is replaced by a young one before the platform takes it, in s:
+    /// `auto`: the age at which it usually does, if age matters; or `off` [default: off]
+    #[arg(long, env = "SCATTERHOARD_RETIRE_AFTER_S", value_name = "S")]
+    retire_after_s: String,
     /// How long before its deadline a node returns, in ms [default: 10000]
     #[arg(long, env = "SCATTERHOARD_DEADLINE_MARGIN_MS", value_name = "MS")]
     deadline_margin_ms: u64,

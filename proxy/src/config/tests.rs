@@ -51,6 +51,22 @@ fn wrong_values_say_what_would_be_right() {
 }
 
 #[test]
+fn instances_hand_over_at_an_age_only_if_asked_to() {
+    let retire = |text| from_toml(text).unwrap().retire;
+    assert_eq!(retire(""), retire::Settings::Never);
+    assert_eq!(
+        retire("retire_after_s = \"auto\""),
+        retire::Settings::Typical
+    );
+    let age = retire::Settings::At(Duration::from_secs(5400));
+    assert_eq!(retire("retire_after_s = \"5400\""), age);
+    for wrong in ["0", "-1", "soon"] {
+        let error = error(&format!("retire_after_s = \"{wrong}\""));
+        assert!(error.starts_with("retire_after_s: "), "{error}");
+    }
+}
+
+#[test]
 fn links_are_tls_unless_they_stay_here() {
     let plain = |text| !from_toml(text).unwrap().link_tls;
     assert!(plain("") && !plain("link_tls = \"on\""));

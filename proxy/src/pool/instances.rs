@@ -89,6 +89,11 @@ impl Instances {
         merged.for_each(|o| o.is_merged = true);
     }
 
+    /// This one has ended, as it was told to: it will not be back, and was not lost.
+    pub fn forget(&mut self, id: InstanceId) {
+        self.take(id);
+    }
+
     /// Whether there are others than the current one, so far as is known.
     pub fn has_others(&self) -> bool {
         !self.others.is_empty()
@@ -221,6 +226,19 @@ mod tests {
             assert_eq!(met.absent_but(Some(C)), left, "A");
         }
         assert_eq!(met.lost(), 1);
+    }
+
+    #[test]
+    fn one_that_has_retired_is_not_looked_for() {
+        let mut met = Instances::new(3, true);
+        met.meet(A);
+        met.meet_beside(B, true);
+        met.merged(B);
+        // B takes the place of A, and A goes
+        assert_eq!((met.meet(B), met.absent()), (Meeting::Back, 1));
+        met.forget(A);
+        assert_eq!((met.absent(), met.has_others(), met.lost()), (0, false, 0));
+        assert_eq!(met.meet_beside(C, true), Meeting::Stranger);
     }
 
     #[test]

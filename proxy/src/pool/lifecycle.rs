@@ -238,6 +238,20 @@ impl Lifecycle {
         matches!(self.phase, Phase::Active { .. })
     }
 
+    /// Who was invoked beside the one that serves takes its place, if both links
+    /// are open; says whether it has.
+    pub fn swap(&mut self) -> bool {
+        let (Phase::Active { invocation: main }, Companion::Active { invocation: beside }) =
+            (self.phase, self.companion)
+        else {
+            return false;
+        };
+        self.phase = Phase::Active { invocation: beside };
+        self.companion = Companion::Active { invocation: main };
+        (self.last_main, self.woken_for) = (beside, Purpose::Backup);
+        true
+    }
+
     /// Takes the next step.
     pub fn step(&mut self, event: Event, now: Instant) -> Option<Action> {
         match event {

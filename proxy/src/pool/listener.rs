@@ -200,22 +200,17 @@ async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
     if pool.stop.is_cancelled() {
         link.send(&Message::Release);
     }
-    let notice = |notice| match notice {
-        Notice::Held(held) => node.held(held),
-        Notice::Deleted => node.delete_confirmed(hello.invocation),
-        Notice::Goodbye => pool.drive(node, Event::Goodbye(hello.invocation)),
-    };
     let halves = (guest.reader, guest.assembler);
-    serve_link(pool, node, &link, halves, &notice).await;
+    serve_link(pool, node, &link, halves).await;
 }
 
 /// The second instance of a round: nobody but the round asks it.
 async fn run_beside(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
     let now = Instant::now();
-    let met = node.met_beside(hello.instance, now);
+    let met = node.met_beside(hello.instance, hello.birth_unix_ms, now);
     if let Some(survived) = met.survived {
         let mut warmth = pool.warmth.lock();
-        warmth.contact(met.silence, None, survived, now);
+        warmth.contact(met.silence, met.age, survived, now);
     }
     tracing::debug!(node = %node.id, instance = %hello.instance, ?met, "second instance");
     let link = Link::new(hello.invocation, guest.writer);
@@ -227,15 +222,11 @@ async fn run_beside(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hel
     node.attach_beside(Second {
         link: link.clone(),
         instance: hello.instance,
+        birth_unix_ms: hello.birth_unix_ms,
         held: hello.held,
     });
-    let notice = |notice| match notice {
-        Notice::Held(held) => node.held_beside(hello.invocation, held),
-        Notice::Deleted => {}
-        Notice::Goodbye => pool.drive(node, Event::Goodbye(hello.invocation)),
-    };
     let halves = (guest.reader, guest.assembler);
-    serve_link(pool, node, &link, halves, &notice).await;
+    serve_link(pool, node, &link, halves).await;
 }
 
 async fn serve_link(
@@ -243,10 +234,15 @@ async fn serve_link(
     node: &Arc<Node>,
     link: &Arc<Link>,
     (reader, assembler): (Reader, Assembler),
-    notice: &(impl Fn(Notice) + Sync),
 ) {
     let invocation = link.invocation();
-    let end = link::run(link, reader, assembler, notice).await;
+    // which of the node's links it is may change
+    let notice = |notice| match notice {
+        Notice::Held(held) => node.held(invocation, held),
+        Notice::Deleted => node.delete_confirmed(invocation),
+        Notice::Goodbye => pool.drive(node, Event::Goodbye(invocation)),
+    };
+    let end = link::run(link, reader, assembler, &notice).await;
     if let Some(error) = end {
         metrics::counter!("scatterhoard_links_lost_total").increment(1);
         tracing::info!(node = %node.id, %invocation, %error, "link lost");

@@ -7,6 +7,7 @@
 pub mod account;
 pub mod backup;
 pub mod bucket;
+mod handover;
 pub mod instances;
 pub mod latency;
 pub mod lifecycle;
@@ -18,6 +19,7 @@ pub mod node;
 pub mod placement;
 pub mod platform;
 pub mod requests;
+pub mod retire;
 pub mod rounds;
 mod strangers;
 pub mod warmth;
@@ -55,6 +57,7 @@ pub use listener::Links;
 use node::{About, Access, Contact, Node};
 use placement::Candidate;
 use platform::{InvokeFailure, Platform};
+use retire::Retirements;
 use strangers::Strangers;
 use warmth::Warmth;
 
@@ -81,6 +84,8 @@ pub struct Settings {
     pub lifecycle: lifecycle::Settings,
     /// Bounds of the longest silence before a ping, and what it costs.
     pub warmth: warmth::Settings,
+    /// At which age instances are replaced.
+    pub retire: retire::Settings,
 }
 
 /// What a survey of the pool found.
@@ -123,6 +128,8 @@ pub struct Pool {
     floor: Mutex<WriteId>,
     /// What is known of how instances die.
     warmth: Mutex<Warmth>,
+    /// Which instances went before the platform took them.
+    retirements: Mutex<Retirements>,
     /// Rung when a round may be due before the next tick.
     rounds: Notify,
     /// Whose turn it is when several are due.
@@ -166,6 +173,7 @@ impl Pool {
         let pool = Self {
             nodes,
             warmth: Mutex::new(Warmth::new(settings.warmth)),
+            retirements: Mutex::new(Retirements::new(settings.retire, count)),
             settings,
             platform,
             epoch: AtomicU64::new(0),
@@ -447,6 +455,14 @@ impl Pool {
         result: Result<Report, InvokeFailure>,
     ) {
         let outcome = match result {
+            // it went before it could report, as it was told to
+            Err(InvokeFailure::Function(_)) if node.has_retired(id) => {
+                metrics::counter!("scatterhoard_instances_retired_total").increment(1);
+                count_invocation(purpose, "retired");
+                tracing::info!(node = %node.id, invocation = %id, "instance has retired");
+                self.rounds.notify_one();
+                Outcome::Ok
+            }
             Ok(report) => self.reported(node, id, purpose, &report),
             Err(failure) => {
                 tracing::info!(node = %node.id, invocation = %id, error = %failure, "invoke failed");
@@ -473,7 +489,11 @@ impl Pool {
             self.met(node, report.instance, contact);
         }
         let failure = match report.ending {
-            Ending::Pinged | Ending::Idle | Ending::Deadline | Ending::Released => None,
+            Ending::Pinged
+            | Ending::Idle
+            | Ending::Deadline
+            | Ending::Released
+            | Ending::Retired => None,
             Ending::LinkLost => Some("the link was lost"),
             Ending::Unreachable => Some("the node could not dial the proxy"),
             Ending::Rejected => Some("the node's hello was refused"),

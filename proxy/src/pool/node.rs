@@ -2,6 +2,7 @@
 //! Everything here is quick and under one lock; what waits is in `pool`.
 
 mod beside;
+mod handover;
 
 use std::{
     collections::VecDeque,
@@ -71,6 +72,10 @@ struct Inner {
     /// When the present instance was started, by its own clock, in milliseconds
     /// since 1970; 0: unknown.
     birth_unix_ms: u64,
+    /// The same of the other one, there or not.
+    other_birth_unix_ms: u64,
+    /// The instance that was told to go, and its invocation.
+    retiring: Option<(InvocationId, InstanceId)>,
     /// Invoke calls that have not returned.
     calls: u32,
     account: Account,
@@ -165,6 +170,8 @@ impl Node {
             backup,
             bucket: Bucket::new(bucket::Settings::default()),
             birth_unix_ms: 0,
+            other_birth_unix_ms: 0,
+            retiring: None,
             calls: 0,
             account: Account::default(),
             garbage: Garbage::default(),
@@ -347,8 +354,16 @@ impl Node {
         self.inner.lock().last_failure = Some(failure);
     }
 
-    pub(super) fn held(&self, held: Held) {
-        self.inner.lock().account.report(held);
+    /// The instance of this invocation said what it holds.
+    pub(super) fn held(&self, invocation: InvocationId, held: Held) {
+        let mut inner = self.inner.lock();
+        if inner.is_linked(invocation) {
+            inner.account.report(held);
+        } else if let Some(second) = &mut inner.second
+            && second.link.invocation() == invocation
+        {
+            second.held = held;
+        }
     }
 
     pub(super) fn delete_confirmed(&self, invocation: InvocationId) {
@@ -419,11 +434,13 @@ impl Inner {
             self.backup.urge();
         }
         let birth = std::mem::replace(&mut self.birth_unix_ms, about.birth_unix_ms);
-        let age_ms = clock::unix_ms().checked_sub(birth).filter(|_| birth > 0);
+        if meeting == Meeting::Back {
+            self.other_birth_unix_ms = birth;
+        }
         Contact {
             meeting,
             silence: self.life.woken_after(),
-            age: age_ms.map(Duration::from_millis),
+            age: age(birth),
         }
     }
 
@@ -462,6 +479,14 @@ impl Inner {
             .as_ref()
             .is_some_and(|l| l.invocation() == invocation)
     }
+}
+
+/// How old an instance is that was started then, or would be.
+fn age(birth_unix_ms: u64) -> Option<Duration> {
+    let age_ms = clock::unix_ms().checked_sub(birth_unix_ms);
+    age_ms
+        .filter(|_| birth_unix_ms > 0)
+        .map(Duration::from_millis)
 }
 
 /// Bytes set aside on a node for a chunk under way.

@@ -63,6 +63,7 @@ pub struct Round {
     began: Instant,
     how: Ending,
     is_merged: bool,
+    retires: bool,
     _awake: AbortOnDropHandle<()>,
 }
 
@@ -76,13 +77,24 @@ impl Round {
         };
         self.is_merged = is_merged;
     }
+
+    /// The same, and the second instance goes for good: the one that serves has
+    /// all that it has.
+    pub fn done_with_second(mut self) {
+        self.retires = true;
+        self.done(true);
+    }
 }
 
 impl Drop for Round {
     fn drop(&mut self) {
         let main = self.main.invocation();
-        if let Some(second) = &self.second {
-            second.link.send(&Message::Release);
+        match &self.second {
+            Some(second) if self.retires => self.pool.retire(&self.node, second),
+            Some(second) => {
+                second.link.send(&Message::Release);
+            }
+            None => {}
         }
         if self.node.woken_in_vain(main, self.began) {
             self.main.send(&Message::Release);
@@ -145,6 +157,7 @@ impl Pool {
                 began,
                 how: Ending::BrokenOff,
                 is_merged: false,
+                retires: false,
                 _awake: awake,
             }),
             Err(error) => {

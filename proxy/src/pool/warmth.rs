@@ -55,6 +55,8 @@ const LONGEST_PAUSE: u32 = 4;
 /// Falls within so many times [`Settings::memory`] are one story: each closes
 /// for twice as long as the one before.
 const STORY: u32 = 8;
+/// Share of the instances that has been taken at an age that is typical for it.
+const TYPICAL: f64 = 0.2;
 /// Lifetimes are remembered for so many times [`Settings::memory`]: they are
 /// hours.
 const LIFETIMES: f64 = 4.0;
@@ -258,7 +260,13 @@ impl Warmth {
     /// it is time for a planned hand-over. `None` while so many have not been
     /// seen to die, or none gets so old.
     pub fn typical_age(&self) -> Option<Duration> {
-        self.lifetimes.quantile(0.2)
+        self.lifetimes.quantile(TYPICAL)
+    }
+
+    /// The same, if instances die clearly faster from then on: memoryless lives
+    /// give no reason for a hand-over.
+    pub fn wearing_age(&self) -> Option<Duration> {
+        self.lifetimes.wearing(TYPICAL)
     }
 
     /// The idle loss with which a step more still pays.

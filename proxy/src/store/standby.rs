@@ -18,6 +18,7 @@ use crate::{
         NodeError,
         link::Link,
         node::Node,
+        retire::Goes,
         rounds::{CopyError, Round},
     },
 };
@@ -42,6 +43,8 @@ struct Tally {
     lost: usize,
     /// Chunks that the one that serves has no room for.
     left_out: usize,
+    /// Chunks that only the second one has, and that may yet be named.
+    unsettled: usize,
 }
 
 impl Store {
@@ -66,7 +69,7 @@ impl Store {
 
     async fn round(self: Arc<Self>, node: Arc<Node>) {
         let id = node.id;
-        let round = match self.pool.open_round(node, self.settings.patience).await {
+        let mut round = match self.pool.open_round(node, self.settings.patience).await {
             Ok(round) => round,
             Err(error) => {
                 tracing::info!(node = %id, %error, "no round");
@@ -78,7 +81,14 @@ impl Store {
                 metrics::counter!("scatterhoard_backup_chunks_total").increment(tally.copied);
                 metrics::counter!("scatterhoard_backup_bytes_total").increment(tally.copied_bytes);
                 tracing::debug!(node = %id, ?tally, second = round.second.is_some(), "round");
-                round.done(tally.left_out == 0);
+                if tally.left_out > 0 {
+                    return round.done(false);
+                }
+                match self.hand_over(&mut round, tally.unsettled > 0).await {
+                    Ok(true) => round.done_with_second(),
+                    Ok(false) => round.done(true),
+                    Err(error) => tracing::info!(node = %id, %error, "no hand-over"),
+                }
             }
             Err(error) => tracing::info!(node = %id, %error, "round broken off"),
         }
@@ -123,6 +133,9 @@ impl Store {
         };
         let garbage = self.garbage_among(suspects(&on_second)).await;
         self.pool.free_on(&other.link, &garbage);
+        let is_settled = |id: &WriteId| named.contains(id) || garbage.contains(id);
+        let elsewhere = on_second.iter().filter(|c| !main.contains(&c.id));
+        tally.unsettled = elsewhere.filter(|c| !is_settled(&c.id.write_id)).count();
         let there = |e: &&Expected| second.contains(&e.chunk.id);
         let to_main = expected.iter().filter(missing).filter(there);
         self.copy(round, &other.link, &round.main, to_main, &mut tally)
@@ -133,6 +146,45 @@ impl Store {
         self.copy(round, &round.main, &other.link, to_second, &mut tally)
             .await?;
         Ok(tally)
+    }
+
+    /// Whether the second instance may go for good, and should: of the two the one
+    /// whose time it is.
+    async fn hand_over(&self, round: &mut Round, is_unsettled: bool) -> Result<bool, NodeError> {
+        let patience = self.settings.patience;
+        match self.pool.retirement(round) {
+            None => Ok(false),
+            Some(Goes::Second) if is_unsettled => Ok(false),
+            Some(Goes::Second) => {
+                // what it was given may have died since
+                self.pool.is_there(&round.main, patience).await?;
+                Ok(true)
+            }
+            Some(Goes::Main) => {
+                self.pool.swap(round, patience).await?;
+                self.drain_second(round).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Copies all that only the second instance has: also what no key names yet.
+    async fn drain_second(&self, round: &Round) -> Result<(), NodeError> {
+        let patience = self.settings.patience;
+        let second = round.second.as_ref().ok_or(NodeError::Interrupted)?;
+        // sealed: nothing is added to it any more
+        let on_second = self.pool.list_on(&second.link, patience).await?;
+        let on_main = ids(&self.pool.list_on(&round.main, patience).await?);
+        for chunk in on_second.iter().filter(|c| !on_main.contains(&c.id)) {
+            let bytes = chunk.layout.accounted_bytes();
+            self.backup_rate.take(bytes).await;
+            let _room = round.node.reserve(bytes).ok_or(NodeError::Interrupted)?;
+            let copy = self
+                .pool
+                .copy_chunk(&second.link, &round.main, chunk, patience);
+            copy.await.map_err(|_| NodeError::Interrupted)?;
+        }
+        Ok(())
     }
 
     /// Copies chunks in this order, as fast as backups may.

@@ -34,6 +34,7 @@ mod objects;
 mod packing;
 mod races;
 mod ranges;
+mod retire;
 mod settings;
 mod shutdown;
 mod standby;

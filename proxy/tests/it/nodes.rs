@@ -185,6 +185,40 @@ fn put(chunk: &ChunkDescriptor, cell: &Cell, last: bool) -> Message {
     }
 }
 
+/// What is behind the seal is not acknowledged, so the list behind it is complete.
+#[test]
+fn who_is_sealed_still_gives_and_who_retires_is_gone() {
+    let mut world = world();
+    let [kept, late] = [1, 2].map(|n| chunk(n, 1));
+    let mut visit = world.visit();
+    let instance = visit.hello.instance;
+    let stored = visit.store(&kept, 3);
+    assert!(matches!(stored, Message::Stored { complete: true, .. }));
+    visit.link.say(0, &Message::Seal, &[]).unwrap();
+    let refused = visit.store(&late, 4);
+    assert_eq!(refused, Message::Refused(Refusal::Returning));
+    let listed = Message::Listed {
+        chunks: vec![kept],
+        more: false,
+    };
+    assert_eq!(visit.ask(2, &Message::List(None), &[]), listed);
+    visit.assert_holds(&kept, 3);
+    // sealed for this link only
+    visit.link.say(0, &Message::Release, &[]).unwrap();
+    assert_eq!(visit.leave().instance, instance);
+    let mut visit = world.visit();
+    let stored = visit.store(&late, 4);
+    assert!(matches!(stored, Message::Stored { complete: true, .. }));
+    visit.link.say(0, &Message::Retire, &[]).unwrap();
+    assert!(matches!(visit.answer(0).0, Message::Goodbye(_)));
+    visit.link.say(0, &Message::GoodbyeOk, &[]).unwrap();
+    assert!(visit.report.join().is_err(), "it ends without a report");
+    let mut visit = world.visit();
+    assert_ne!(visit.hello.instance, instance);
+    visit.link.say(0, &Message::Release, &[]).unwrap();
+    visit.leave();
+}
+
 #[test]
 fn what_is_put_is_there_in_the_next_invocation() {
     let mut world = world();

@@ -82,7 +82,8 @@ impl World {
         for instance in self.platform.handle().instances() {
             let idle = instance.idle.unwrap_or_default();
             let own = by_function.entry(instance.function).or_default();
-            own.push((idle, instance.pid.unwrap()));
+            // none while it is being started
+            own.extend(instance.pid.map(|pid| (idle, pid)));
         }
         let pids = |mut own: Vec<(Duration, u32)>| {
             own.sort_by_key(|(idle, _)| std::cmp::Reverse(*idle));

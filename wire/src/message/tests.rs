@@ -90,7 +90,10 @@ fn any_message() -> impl Strategy<Value = Message> {
         any_held().prop_map(Message::Pong),
         Just(Message::Cancel),
         Just(Message::Release),
+        Just(Message::Seal),
+        Just(Message::Retire),
         Just(Message::Goodbye(GoodbyeReason::Deadline)),
+        Just(Message::Goodbye(GoodbyeReason::Retired)),
         Just(Message::GoodbyeOk),
     ]
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use scatterhoard_proxy::pool::{backup, lifecycle};
+use scatterhoard_proxy::pool::{backup, lifecycle, retire, warmth};
 
 use super::*;
 use crate::availability::population::generate;
@@ -20,6 +20,11 @@ fn settings(standby: bool) -> Settings {
             after_bytes: 256 << 20,
         },
         life: lifecycle::Settings::default(),
+        warmth: warmth::Settings {
+            most: Duration::from_secs(60),
+            ..Default::default()
+        },
+        retire: retire::Settings::Never,
         lost_after: 3,
         rounds_at_once: 8,
         backup_bytes_per_s: 100_000_000,
@@ -111,4 +116,30 @@ fn all_instances_of_a_pool_at_once_lose_everything() {
     let run = play(&settings, &Pattern::Timeline(minutes), &script, 1);
     let lost = run.hours[0].lost / run.hours[0].objects;
     assert!(lost > 0.7, "{lost}");
+}
+
+/// In a platform that takes instances at an age, hand-over goes before it, and
+/// adaptive silences save rounds.
+#[test]
+fn those_that_would_be_taken_go_before() {
+    let mut settings = settings(true);
+    settings.hours = 4;
+    let script = Script::new(&generate(10.0, 3), settings.capacity_bytes(), 6.0, 4.0);
+    let day = |settings: &Settings| total(&play(settings, &Pattern::TwoHours, &script, 3));
+    let without = day(&settings);
+    settings.retire = retire::Settings::At(Duration::from_secs(5_000));
+    let with = day(&settings);
+    assert_eq!(without.retired, 0.0);
+    assert!(with.retired > 100.0, "{}", with.retired);
+    assert!(
+        with.reclaims < without.reclaims / 2.0,
+        "{} {}",
+        with.reclaims,
+        without.reclaims
+    );
+    assert!(with.pairs <= without.pairs && with.lost <= without.lost);
+    settings.retire = retire::Settings::Never;
+    settings.warmth.most = Duration::from_secs(120);
+    let adaptive = day(&settings);
+    assert!(adaptive.backup.invocations < without.backup.invocations);
 }

@@ -81,7 +81,7 @@ fn failures_back_off_and_recover() {
 }
 
 fn any_event() -> impl Strategy<Value = (u8, i64, bool, u64)> {
-    (0u8..8, -2i64..2, any::<bool>(), 0u64..20_000)
+    (0u8..9, -2i64..2, any::<bool>(), 0u64..20_000)
 }
 
 proptest! {
@@ -99,6 +99,16 @@ proptest! {
             now += Duration::from_millis(ms);
             let about = id(issued.saturating_add_signed(offset));
             let (before, beside) = (m.phase(), m.companion());
+            if kind == 8 {
+                let both = matches!(before, Phase::Active { .. })
+                    && matches!(beside, Companion::Active { .. });
+                let ids = (m.invocation(), m.companion().invocation());
+                prop_assert_eq!(m.swap(), both);
+                let swapped = (m.companion().invocation(), m.invocation());
+                let after = if both { swapped } else { (m.invocation(), m.companion().invocation()) };
+                prop_assert_eq!(after, ids);
+                continue;
+            }
             let event = match kind {
                 0 => Event::Wanted,
                 1 => Event::Tick,
@@ -189,4 +199,25 @@ fn a_companion_comes_only_beside_a_node_that_is_busy() {
     );
     m.step(Event::Returned(id(2), Outcome::Failed), now);
     assert!(m.step(Event::CompanionWanted, now).is_some() && m.is_active());
+}
+
+#[test]
+fn a_companion_takes_the_place_of_the_one_that_serves() {
+    let now = Instant::now();
+    let mut m = machine(now);
+    m.step(Event::RoundWanted, now);
+    m.step(Event::Hello(id(1)), now);
+    m.step(Event::CompanionWanted, now);
+    assert!(!m.swap(), "its link is not open");
+    m.step(Event::Hello(id(2)), now);
+    assert!(m.swap());
+    assert_eq!((m.invocation(), m.last_main()), (Some(id(2)), id(2)));
+    // the one that served ends its process: nobody waits for it, nothing failed
+    m.step(Event::Goodbye(id(1)), now);
+    m.step(Event::Returned(id(1), Outcome::Failed), now);
+    assert!(m.is_active() && m.companion() == Companion::None);
+    assert_eq!(m.step(Event::Wanted, now), None);
+    m.step(Event::Goodbye(id(2)), now);
+    m.step(Event::Returned(id(2), Outcome::Ok), now);
+    assert_eq!(m.phase(), Phase::Asleep);
 }

@@ -9,7 +9,7 @@ use scatterhoard_wire::{
 };
 use tokio::time::Instant;
 
-use super::{Event, Inner, Link, Meeting, Node};
+use super::{Event, Inner, Link, Meeting, Node, age};
 use crate::pool::{
     PING_SLACK,
     backup::Ending,
@@ -23,6 +23,8 @@ pub struct Second {
     pub link: Arc<Link>,
     /// The instance.
     pub instance: InstanceId,
+    /// When it was started, by its own clock; 0: unknown.
+    pub(in crate::pool) birth_unix_ms: u64,
     /// What it holds, as it last said.
     pub held: Held,
 }
@@ -35,6 +37,8 @@ pub(in crate::pool) struct Beside {
     pub(in crate::pool) survived: Option<bool>,
     /// How long it had been left alone.
     pub(in crate::pool) silence: Duration,
+    /// How old the standby is, or would be.
+    pub(in crate::pool) age: Option<Duration>,
 }
 
 /// What a round finds when it asks for the second link.
@@ -66,7 +70,12 @@ impl Node {
     }
 
     /// Another instance of the function answers, beside the one that serves.
-    pub(in crate::pool) fn met_beside(&self, instance: InstanceId, now: Instant) -> Beside {
+    pub(in crate::pool) fn met_beside(
+        &self,
+        instance: InstanceId,
+        birth_unix_ms: u64,
+        now: Instant,
+    ) -> Beside {
         let mut inner = self.inner.lock();
         let before = inner.instances.lost();
         let had_others = inner.instances.has_others();
@@ -74,6 +83,7 @@ impl Node {
         let all_idle = inner.calls <= 2;
         let meeting = inner.instances.meet_beside(instance, all_idle);
         inner.count_lost(before);
+        let before = std::mem::replace(&mut inner.other_birth_unix_ms, birth_unix_ms);
         Beside {
             meeting,
             survived: match meeting {
@@ -83,6 +93,10 @@ impl Node {
                 Meeting::First | Meeting::Same => None,
             },
             silence: now.saturating_duration_since(inner.backup.last()),
+            age: match meeting {
+                Meeting::Back => age(birth_unix_ms),
+                _ => age(before),
+            },
         }
     }
 
@@ -100,15 +114,6 @@ impl Node {
         inner.second = Some(second);
         drop(inner);
         self.changed.notify_waiters();
-    }
-
-    /// The second instance said what it holds.
-    pub(in crate::pool) fn held_beside(&self, invocation: InvocationId, held: Held) {
-        if let Some(second) = &mut self.inner.lock().second
-            && second.link.invocation() == invocation
-        {
-            second.held = held;
-        }
     }
 
     /// The second link, if there is one.

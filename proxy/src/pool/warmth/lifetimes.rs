@@ -12,6 +12,10 @@ const FIRST_S: f64 = 60.0;
 const RATIO: f64 = 1.189_207_115_002_721;
 /// Fewer deaths tell nothing.
 const FEWEST_DEATHS: f64 = 3.0;
+/// Fewer deaths of old ones do not show that age matters, nor does a hazard that
+/// is not so many times as high as that of young ones.
+const FEWEST_OLD_DEATHS: f64 = 10.0;
+const FASTER: f64 = 3.0;
 
 /// Deaths and time lived, by age.
 #[derive(Clone, Debug)]
@@ -53,6 +57,28 @@ impl Lifetimes {
         for value in self.deaths.iter_mut().chain(&mut self.lived_s) {
             *value *= factor;
         }
+    }
+
+    /// The age by which this share has died, if those that get older die clearly
+    /// faster from then on.
+    pub(super) fn wearing(&self, share: f64) -> Option<Duration> {
+        let age = self.quantile(share)?;
+        let (mut young, mut old) = ((0.0, 0.0), (0.0, 0.0));
+        for span in 0..SPANS {
+            let (begin_s, end_s) = bounds_s(span);
+            // by where the greater part of the span is
+            let part = if f64::midpoint(begin_s, end_s) < age.as_secs_f64() {
+                &mut young
+            } else {
+                &mut old
+            };
+            part.0 += self.deaths[span];
+            part.1 += self.lived_s[span];
+        }
+        // one death more: few are no proof
+        let young_per_s = (young.0 + 1.0) / young.1.max(1.0);
+        let is_clear = old.0 >= FEWEST_OLD_DEATHS && old.0 > FASTER * young_per_s * old.1;
+        is_clear.then_some(age)
     }
 
     /// The age by which this share has died.
@@ -124,6 +150,7 @@ mod tests {
         for late in [false, true] {
             let age = minutes(seen(late, draw).quantile(0.2));
             assert!((24.0..30.0).contains(&age), "{age}");
+            assert_eq!(seen(late, draw).wearing(0.2), None, "age does not matter");
         }
         let half = minutes(seen(false, draw).quantile(0.5));
         assert!((76.0..90.0).contains(&half), "{half}");
@@ -134,6 +161,12 @@ mod tests {
         let age = minutes(seen(false, |rng| rng.random_range(6_600.0..7_800.0)).quantile(0.2));
         // between the steps of the ages
         assert!((100.0..125.0).contains(&age), "{age}");
+        let spread = seen(true, |rng| rng.random_range(5_400.0..9_000.0));
+        let age = minutes(spread.wearing(0.2));
+        assert!((85.0..115.0).contains(&age), "{age}");
+        let mut few = spread;
+        few.fade(1e-3);
+        assert_eq!(few.wearing(0.2), None);
     }
 
     #[test]

@@ -1,0 +1,154 @@
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+
+const AGE: Duration = Duration::from_secs(1_000);
+const NODE: NodeId = NodeId(0);
+
+fn ages(main: u64, second: u64) -> Ages {
+    let [main, second] = [main, second].map(Duration::from_secs);
+    Ages { main, second }
+}
+
+#[test]
+fn the_older_one_goes_at_its_limit() {
+    let now = Instant::now();
+    let pool = Retirements::new(Settings::At(AGE), 10);
+    let choose = |main, second| pool.choose(NODE, ages(main, second), None, now);
+    assert_eq!(limit(NODE), EARLIEST);
+    assert_eq!(choose(749, 10), None);
+    assert_eq!(choose(750, 10), Some(Goes::Main));
+    assert_eq!(choose(10, 750), Some(Goes::Second));
+    // twins are kept from growing old together
+    assert_eq!(choose(374, 374), None);
+    assert_eq!(choose(375, 370), Some(Goes::Main));
+    assert_eq!(choose(740, 480), None, "no twins");
+}
+
+#[test]
+fn what_is_not_known_or_not_wanted_makes_nobody_go() {
+    let now = Instant::now();
+    let choose = |settings, wearing| {
+        let pool = Retirements::new(settings, 10);
+        pool.choose(NODE, ages(100_000, 1), wearing, now)
+    };
+    assert_eq!(choose(Settings::Never, Some(AGE)), None);
+    assert_eq!(choose(Settings::Typical, None), None);
+    assert_eq!(choose(Settings::Typical, Some(AGE)), Some(Goes::Main));
+    let nowhere = Retirements::new(Settings::At(AGE), 0);
+    assert_eq!(nowhere.choose(NODE, ages(100_000, 1), None, now), None);
+}
+
+#[test]
+fn a_node_that_gets_no_other_instance_keeps_the_one_it_has_and_stops_others_for_a_while() {
+    let now = Instant::now();
+    let mut pool = Retirements::new(Settings::At(AGE), 10);
+    let at = |pool: &Retirements, node, s: u64| {
+        let now = now + Duration::from_secs(s);
+        pool.choose(NodeId(node), ages(100_000, 1), None, now)
+    };
+    pool.goes(NODE, now);
+    assert_eq!((at(&pool, 0, 250), at(&pool, 1, 250)), (None, None));
+    let after = OPEN_AT_MOST.as_secs();
+    assert_eq!(
+        (at(&pool, 0, after), at(&pool, 1, after)),
+        (None, Some(Goes::Main))
+    );
+    pool.is_whole(NODE);
+    assert_eq!(at(&pool, 0, 249), None, "too soon");
+    assert_eq!(
+        (at(&pool, 0, 250), at(&pool, 1, 25)),
+        (Some(Goes::Main), Some(Goes::Main))
+    );
+}
+
+/// Rounds of nodes whose instances nobody takes: how old the older of each pair
+/// is, in the end.
+fn play(nodes: u16, seconds: u64, fill_s: u64) -> Vec<(Duration, Duration)> {
+    let start = Instant::now();
+    let mut pool = Retirements::new(Settings::At(AGE), usize::from(nodes));
+    let mut births = vec![[0u64; 2]; usize::from(nodes)];
+    let mut whole_at = vec![0u64; usize::from(nodes)];
+    for s in 0..seconds {
+        let now = start + Duration::from_secs(s);
+        // rounds of a node every 10 seconds, or when a new instance is filled
+        for node in 0..nodes {
+            let i = usize::from(node);
+            if s < whole_at[i] || (s + u64::from(node)) % 10 > 0 && s != whole_at[i] {
+                continue;
+            }
+            pool.is_whole(NodeId(node));
+            let [main, second] = births[i].map(|birth| s - birth);
+            let Some(goes) = pool.choose(NodeId(node), ages(main, second), None, now) else {
+                continue;
+            };
+            pool.goes(NodeId(node), now);
+            whole_at[i] = s + fill_s;
+            if goes == Goes::Main {
+                births[i].swap(0, 1);
+            }
+            births[i][1] = s;
+        }
+    }
+    let ages = births
+        .iter()
+        .map(|b| b.map(|birth| Duration::from_secs(seconds - birth)));
+    ages.map(|[a, b]| (a.max(b), a.min(b))).collect()
+}
+
+#[test]
+fn ages_come_apart_in_a_pool_whose_instances_began_together() {
+    let ages = play(100, 20_000, 2);
+    assert!(
+        ages.iter()
+            .all(|(old, _)| *old < AGE + Duration::from_secs(60))
+    );
+    let apart = ages.iter().filter(|(old, young)| *old - *young > AGE / 5);
+    assert!(apart.count() > 95, "{ages:?}");
+    // old ones of all ages, none with many beside it
+    let mut old: Vec<u64> = ages.iter().map(|(old, _)| old.as_secs()).collect();
+    old.sort_unstable();
+    let most = old
+        .iter()
+        .map(|a| old.iter().filter(|b| b.abs_diff(*a) < 20).count());
+    assert!(most.max().unwrap() < 35, "{old:?}");
+}
+
+proptest! {
+    /// Never two of a node within its pace or before it is whole, never two of
+    /// the pool within its pace, never many at once, nobody young.
+    #[test]
+    fn few_go_at_a_time(
+        steps in vec((0u16..40, 0u64..2_000, 0u64..2_000, 0u64..20, any::<bool>()), 1..300),
+        nodes in 1u16..100,
+    ) {
+        let mut now = Instant::now();
+        let mut pool = Retirements::new(Settings::At(AGE), usize::from(nodes));
+        let mut went: Vec<(NodeId, Instant)> = Vec::new();
+        let mut open: Vec<(NodeId, Instant)> = Vec::new();
+        for (node, main, second, s, whole) in steps {
+            now += Duration::from_secs(s);
+            let node = NodeId(node);
+            if whole {
+                pool.is_whole(node);
+                open.retain(|(n, _)| *n != node);
+            }
+            let Some(goes) = pool.choose(node, ages(main, second), None, now) else {
+                continue;
+            };
+            prop_assert!(node.0 < nodes);
+            prop_assert!(main.max(second) >= 375);
+            prop_assert_eq!(goes == Goes::Main, main > second);
+            let last = went.iter().rev().find(|(n, _)| *n == node);
+            prop_assert!(last.is_none_or(|(_, at)| now >= *at + AGE / 4));
+            let pace = AGE / (4 * u32::from(nodes));
+            prop_assert!(went.last().is_none_or(|(_, at)| now + Duration::from_nanos(1) >= *at + pace));
+            prop_assert!(open.iter().all(|(n, _)| *n != node));
+            open.retain(|(_, at)| now < *at + OPEN_AT_MOST);
+            prop_assert!(open.len() <= usize::from(nodes) / AT_ONCE);
+            pool.goes(node, now);
+            went.push((node, now));
+            open.push((node, now));
+        }
+    }
+}
