@@ -394,6 +394,16 @@ impl Link<'_> {
                 let (chunks, more) = self.instance.borrow().store.list(after, LIST_PAGE);
                 self.reply(request, &Message::Listed { chunks, more });
             }
+            Message::Label(label) => self.instance.borrow_mut().store.label(label),
+            Message::Unlabel(ids) => self.instance.borrow_mut().store.unlabel(&ids),
+            Message::ListLabels(after) => {
+                let (labels, more) = self.instance.borrow().store.list_labels(after);
+                self.reply(request, &Message::Labels { labels, more });
+            }
+            Message::SumLabels(after) => {
+                let (sums, more) = self.instance.borrow().store.sum_labels(after);
+                self.reply(request, &Message::LabelSums { sums, more });
+            }
             Message::Ping => {
                 let held = self.instance.borrow().store.held();
                 self.reply(request, &Message::Pong(held));

@@ -4,16 +4,19 @@
 //! pool tells its nodes of hundreds of MB at once that are garbage, and takes
 //! the room again within seconds; chunks that need the room get it.
 
+mod labels;
 mod slab;
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use bytes::{Bytes, BytesMut};
 use scatterhoard_wire::{
-    Cell, ChunkDescriptor, ChunkId, Epoch, Layout, WriteId, buffer_bytes,
-    message::{Held, Refusal},
+    Cell, ChunkDescriptor, ChunkId, Epoch, LabelId, Layout, WriteId, buffer_bytes,
+    limits::LIST_PAGE,
+    message::{Held, Label, Refusal},
 };
 
+use labels::Labels;
 use slab::Slab;
 
 #[derive(Clone, Debug)]
@@ -61,6 +64,7 @@ pub struct ChunkStore {
     to_come_bytes: u64,
     budget_bytes: u64,
     slab: Slab,
+    labels: Labels,
 }
 
 impl ChunkStore {
@@ -74,6 +78,7 @@ impl ChunkStore {
             to_come_bytes: 0,
             budget_bytes,
             slab: Slab::default(),
+            labels: Labels::default(),
         }
     }
 
@@ -161,6 +166,43 @@ impl ChunkStore {
             let doomed: Vec<ChunkId> = self.chunks.range(first..=last).map(|(id, _)| *id).collect();
             doomed.iter().for_each(|id| self.remove(*id));
         }
+        self.unlabel(ids);
+    }
+
+    /// Keeps a label of an object of which it has a complete chunk, if there is
+    /// room.
+    pub fn label(&mut self, label: Label) {
+        let bytes = Labels::bytes_of(&label);
+        let write_id = label.id.object;
+        let first = ChunkId { write_id, index: 0 };
+        let last = ChunkId {
+            write_id,
+            index: u8::MAX,
+        };
+        let mut chunks = self.chunks.range(first..=last);
+        if chunks.any(|(_, c)| c.is_complete()) && bytes <= self.budget_bytes - self.bytes {
+            self.bytes += bytes;
+            self.bytes -= self.labels.put(label);
+            self.slab.shrink_to(self.room_bytes());
+        }
+    }
+
+    /// Drops the labels of these objects.
+    pub fn unlabel(&mut self, ids: &[WriteId]) {
+        for id in ids {
+            self.bytes -= self.labels.drop_of(*id);
+        }
+    }
+
+    /// A page of the labels behind `after`, and whether there are more.
+    pub fn list_labels(&self, after: Option<LabelId>) -> (Vec<Label>, bool) {
+        self.labels.list(after)
+    }
+
+    /// For each object behind `after` that has labels the sum of their checksums,
+    /// a page of them, and whether there are more.
+    pub fn sum_labels(&self, after: Option<WriteId>) -> (Vec<(WriteId, u32)>, bool) {
+        self.labels.sums(after, LIST_PAGE)
     }
 
     /// Frees every chunk whose write id is below `floor`.
@@ -170,7 +212,10 @@ impl ChunkStore {
             index: 0,
         });
         let doomed = std::mem::replace(&mut self.chunks, kept);
-        doomed.into_values().for_each(|chunk| self.free(chunk));
+        for (id, chunk) in doomed {
+            self.free(chunk);
+            self.unlabel(&[id.write_id]);
+        }
     }
 
     /// Frees what was begun, but not finished, before `epoch`.

@@ -4,7 +4,10 @@
 use bytes::BufMut;
 use crc_fast::{CrcAlgorithm::Crc32Iscsi, Digest};
 
-use crate::descriptor::ChunkDescriptor;
+use crate::{
+    descriptor::{ChunkDescriptor, put_write_id},
+    ids::LabelId,
+};
 
 /// Checksum of one cell. Covers write id, geometry, object size, cell size,
 /// chunk index, stripe, payload length and payload.
@@ -16,6 +19,15 @@ pub fn cell(descriptor: &ChunkDescriptor, stripe: u32, payload: &[u8]) -> u32 {
     // payloads are at most MAX_CELL_BYTES, far below 2^32
     out.put_u32_le(payload.len() as u32);
     crc32c([&head, payload])
+}
+
+/// Checksum of one label. The sum of those of an object's labels tells whether an
+/// instance has them all.
+pub fn label(id: LabelId, text: &[u8]) -> u32 {
+    let mut head = [0u8; 16];
+    let mut out = &mut head[..];
+    put_write_id(&mut out, id.value);
+    crc32c([&head, text])
 }
 
 /// Checksum of a frame's header and control body.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Version of frames and messages. Both ends of a link must have the same.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Length of the header in bytes.
 pub const HEADER_BYTES: usize = 20;
 const MAGIC: u16 = 0x5348;

@@ -29,6 +29,16 @@ pub struct ChunkId {
     pub index: u8,
 }
 
+/// What a label is on: a value, and the object whose chunks hold it (its own, or
+/// a segment).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LabelId {
+    /// The write whose chunks they are.
+    pub object: WriteId,
+    /// The write that the value is.
+    pub value: WriteId,
+}
+
 /// One function of the pool.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -14,6 +14,17 @@ pub const DELETE_BATCH: usize = 2048;
 /// Descriptors in one page of a list: 32 bytes each.
 pub const LIST_PAGE: usize = 1024;
 
+/// Longest label, in bytes: a key and what a journal would say of it. Values of
+/// longer keys have none.
+pub const MAX_LABEL_BYTES: usize = 16 * 1024;
+
+/// A page of labels ends behind so many bytes; with one label and their ids it
+/// stays below [`MAX_BODY_BYTES`].
+pub const LABEL_PAGE_BYTES: usize = 16 * 1024;
+
+/// Most labels of a page, whose ids have 34 bytes with the length.
+pub const LABEL_PAGE: usize = 512;
+
 /// Most data chunks of an object. Fan-out costs a request per chunk, and no
 /// published geometry goes beyond 20+4.
 pub const MAX_DATA_CHUNKS: u8 = 64;

@@ -6,8 +6,8 @@ use crate::{
     codec::{Fields, put_text, text},
     descriptor::{ChunkDescriptor, put_write_id, write_id},
     frame::FrameError,
-    ids::{ChunkId, Epoch, InstanceId, InvocationId, Token, WriteId},
-    limits::{DELETE_BATCH, LIST_PAGE, MAX_WINDOW_CELLS},
+    ids::{ChunkId, Epoch, InstanceId, InvocationId, LabelId, Token, WriteId},
+    limits::{DELETE_BATCH, LABEL_PAGE, LIST_PAGE, MAX_LABEL_BYTES, MAX_WINDOW_CELLS},
 };
 
 /// What an instance holds at the moment.
@@ -64,6 +64,16 @@ pub enum GoodbyeReason {
     Released,
     /// The proxy asked for it, and for the end of the process.
     Retired,
+}
+
+/// What a value is called and what is known of it: for a proxy that has lost its
+/// index. Nodes do not look into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// What it is on.
+    pub id: LabelId,
+    /// At most [`MAX_LABEL_BYTES`].
+    pub text: Vec<u8>,
 }
 
 /// One message. Requests carry an id that their replies repeat.
@@ -142,6 +152,29 @@ pub enum Message {
     /// Proxy: the same as release, and the process ends: another instance has all
     /// that this one holds.
     Retire,
+    /// Proxy: keep this with the chunks of its object, in place of an earlier one.
+    /// No reply; what does not fit is not kept.
+    Label(Label),
+    /// Proxy: drop all labels of these objects. No reply.
+    Unlabel(Vec<WriteId>),
+    /// Proxy: which labels are there, behind this one in order?
+    ListLabels(Option<LabelId>),
+    /// Node: a page of labels, in order, and whether more follow.
+    Labels {
+        /// At most [`LABEL_PAGE`], and about `LABEL_PAGE_BYTES`.
+        labels: Vec<Label>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// Proxy: the labels of which objects are there, behind this one in order?
+    SumLabels(Option<WriteId>),
+    /// Node: for each the sum of its labels' checksums, and whether more follow.
+    LabelSums {
+        /// At most [`LIST_PAGE`].
+        sums: Vec<(WriteId, u32)>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
     /// Node: takes no new request and is about to return.
     Goodbye(GoodbyeReason),
     /// Proxy: understood, nothing more will be sent.
@@ -171,6 +204,12 @@ mod kind {
     pub(super) const GOODBYE_OK: u8 = 20;
     pub(super) const SEAL: u8 = 21;
     pub(super) const RETIRE: u8 = 22;
+    pub(super) const LABEL: u8 = 23;
+    pub(super) const UNLABEL: u8 = 24;
+    pub(super) const LIST_LABELS: u8 = 25;
+    pub(super) const LABELS: u8 = 26;
+    pub(super) const SUM_LABELS: u8 = 27;
+    pub(super) const LABEL_SUMS: u8 = 28;
 }
 
 impl Message {
@@ -201,6 +240,12 @@ impl Message {
             Self::Release => kind::RELEASE,
             Self::Seal => kind::SEAL,
             Self::Retire => kind::RETIRE,
+            Self::Label(_) => kind::LABEL,
+            Self::Unlabel(_) => kind::UNLABEL,
+            Self::ListLabels(_) => kind::LIST_LABELS,
+            Self::Labels { .. } => kind::LABELS,
+            Self::SumLabels(_) => kind::SUM_LABELS,
+            Self::LabelSums { .. } => kind::LABEL_SUMS,
             Self::Goodbye(_) => kind::GOODBYE,
             Self::GoodbyeOk => kind::GOODBYE_OK,
         }
@@ -246,7 +291,35 @@ impl Message {
                 out.put_u32_le(*checksum);
             }
             Self::Refused(why) => out.put_u8(*why as u8),
-            Self::Delete(ids) => {
+            Self::Label(label) => put_label(out, label),
+            Self::ListLabels(after) => {
+                out.put_u8(u8::from(after.is_some()));
+                if let Some(id) = after {
+                    put_label_id(out, *id);
+                }
+            }
+            Self::Labels { labels, more } => {
+                debug_assert!(labels.len() <= LABEL_PAGE);
+                out.put_u8(u8::from(*more));
+                out.put_u16_le(labels.len() as u16);
+                labels.iter().for_each(|label| put_label(out, label));
+            }
+            Self::SumLabels(after) => {
+                out.put_u8(u8::from(after.is_some()));
+                if let Some(id) = after {
+                    put_write_id(out, *id);
+                }
+            }
+            Self::LabelSums { sums, more } => {
+                debug_assert!(sums.len() <= LIST_PAGE);
+                out.put_u8(u8::from(*more));
+                out.put_u16_le(sums.len() as u16);
+                for (id, sum) in sums {
+                    put_write_id(out, *id);
+                    out.put_u32_le(*sum);
+                }
+            }
+            Self::Delete(ids) | Self::Unlabel(ids) => {
                 debug_assert!(ids.len() <= DELETE_BATCH);
                 out.put_u16_le(ids.len() as u16);
                 ids.iter().for_each(|id| put_write_id(out, *id));
@@ -317,9 +390,29 @@ impl Message {
             },
             kind::MISSING => Self::Missing,
             kind::REFUSED => Self::Refused(refusal(f.u8()?)?),
-            kind::DELETE => {
-                let n = bounded(f.u16()?, DELETE_BATCH)?;
-                Self::Delete((0..n).map(|_| write_id(&mut f)).collect::<Result<_, _>>()?)
+            kind::DELETE => Self::Delete(write_ids(&mut f)?),
+            kind::UNLABEL => Self::Unlabel(write_ids(&mut f)?),
+            kind::LABEL => Self::Label(label(&mut f)?),
+            kind::LIST_LABELS => Self::ListLabels(match f.bool()? {
+                true => Some(label_id(&mut f)?),
+                false => None,
+            }),
+            kind::LABELS => {
+                let more = f.bool()?;
+                let n = bounded(f.u16()?, LABEL_PAGE)?;
+                let labels = (0..n).map(|_| label(&mut f)).collect::<Result<_, _>>()?;
+                Self::Labels { labels, more }
+            }
+            kind::SUM_LABELS => Self::SumLabels(match f.bool()? {
+                true => Some(write_id(&mut f)?),
+                false => None,
+            }),
+            kind::LABEL_SUMS => {
+                let more = f.bool()?;
+                let n = bounded(f.u16()?, LIST_PAGE)?;
+                let sum = |_| Ok((write_id(&mut f)?, f.u32()?));
+                let sums = (0..n).map(sum).collect::<Result<_, _>>()?;
+                Self::LabelSums { sums, more }
             }
             kind::DELETE_BELOW => Self::DeleteBelow(write_id(&mut f)?),
             kind::DELETED => Self::Deleted(held(&mut f)?),
@@ -389,6 +482,37 @@ fn held(f: &mut Fields<'_>) -> Result<Held, FrameError> {
         budget_bytes: f.u64()?,
         chunks: f.u32()?,
     })
+}
+
+fn write_ids(f: &mut Fields<'_>) -> Result<Vec<WriteId>, FrameError> {
+    let n = bounded(f.u16()?, DELETE_BATCH)?;
+    (0..n).map(|_| write_id(f)).collect()
+}
+
+fn put_label_id(out: &mut impl BufMut, id: LabelId) {
+    put_write_id(out, id.object);
+    put_write_id(out, id.value);
+}
+
+fn label_id(f: &mut Fields<'_>) -> Result<LabelId, FrameError> {
+    Ok(LabelId {
+        object: write_id(f)?,
+        value: write_id(f)?,
+    })
+}
+
+fn put_label(out: &mut impl BufMut, label: &Label) {
+    debug_assert!(label.text.len() <= MAX_LABEL_BYTES);
+    put_label_id(out, label.id);
+    out.put_u16_le(label.text.len() as u16);
+    out.put_slice(&label.text);
+}
+
+fn label(f: &mut Fields<'_>) -> Result<Label, FrameError> {
+    let id = label_id(f)?;
+    let len = bounded(f.u16()?, MAX_LABEL_BYTES)?;
+    let text = f.bytes(len)?.to_vec();
+    Ok(Label { id, text })
 }
 
 fn put_chunk_id(out: &mut impl BufMut, id: ChunkId) {

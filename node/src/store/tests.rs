@@ -330,3 +330,80 @@ proptest! {
         prop_assert!(really_held(store) <= claimed);
     }
 }
+
+fn label(object: u64, value: u64, len: usize) -> Label {
+    Label {
+        id: LabelId {
+            object: write_id(object),
+            value: write_id(value),
+        },
+        text: vec![value as u8; len],
+    }
+}
+
+#[test]
+fn labels_live_with_their_chunks_and_within_the_budget() {
+    let mut store = ChunkStore::new(19_000);
+    let [a, b] = [1, 2].map(|i| descriptor(i, 0, 500));
+    store.label(label(1, 1, 50));
+    assert_eq!(store.held().bytes, 0, "nothing that it would be a label of");
+    put_all(&mut store, &a).unwrap();
+    put_all(&mut store, &b).unwrap();
+    let chunks = store.held().bytes;
+    store.label(label(1, 1, 50));
+    store.label(label(1, 1, 60));
+    for value in 10..20 {
+        store.label(label(2, value, 40));
+    }
+    let (labels, more) = store.list_labels(None);
+    assert_eq!((labels.len(), more), (11, false));
+    assert_eq!(store.list_labels(Some(labels[4].id)).0, labels[5..]);
+    let (sums, more) = store.sum_labels(None);
+    assert_eq!((sums.len(), more), (2, false));
+    let sum_of = |id: WriteId| {
+        let own = labels.iter().filter(|l| l.id.object == id);
+        let sums = own.map(|l| scatterhoard_wire::checksum::label(l.id, &l.text));
+        (id, sums.fold(0, u32::wrapping_add))
+    };
+    assert!(sums.iter().all(|(id, sum)| sum_of(*id) == (*id, *sum)));
+    assert_eq!(store.sum_labels(Some(sums[0].0)).0, sums[1..]);
+    let full = store.held().bytes;
+    store.label(label(2, 99, 16 << 10));
+    assert_eq!(store.held().bytes, full, "no room");
+    store.unlabel(&[write_id(1)]);
+    assert_eq!(store.list_labels(None).0.len(), 10);
+    store.delete(&[write_id(1)]);
+    store.delete_below(WriteId {
+        epoch: Epoch(9),
+        counter: 0,
+    });
+    assert!(chunks > 0 && store.held().bytes == 0);
+    assert!(store.list_labels(None).0.is_empty());
+}
+
+#[test]
+fn pages_of_labels_fit_a_frame() {
+    let mut store = ChunkStore::new(20 << 20);
+    put_all(&mut store, &descriptor(1, 0, 500)).unwrap();
+    for value in 0..1000 {
+        let len = if value % 3 == 0 { 16 << 10 } else { 3 };
+        store.label(label(1, value, len));
+    }
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let (labels, more) = store.list_labels(after);
+        let mut out = BytesMut::new();
+        let page = Message::Labels {
+            labels: labels.clone(),
+            more,
+        };
+        scatterhoard_wire::frame::encode(&page, 1, 0, &mut out);
+        assert!(out.len() < 64 << 10);
+        all.extend(labels);
+        after = all.last().map(|l: &Label| l.id);
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(all.len(), 1000);
+}

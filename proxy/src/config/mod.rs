@@ -20,7 +20,7 @@ use crate::{
     journal::Fsync,
     keyspace::EvictionPolicy,
     pool::{backup, linger, link_tls::leaves_the_machine, retire, warmth},
-    store::Ack,
+    store::{Ack, Recover},
 };
 pub use options::{LogFormat, Options};
 
@@ -117,6 +117,8 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// When the journal is forced to the disk.
     pub appendfsync: Fsync,
+    /// What a start goes by.
+    pub recover: Recover,
     /// Where values are kept besides.
     pub backing: Option<backing::Settings>,
     /// How long an idle invocation is held open.
@@ -279,6 +281,7 @@ impl Config {
             dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
             data_dir: options.data_dir,
             appendfsync: options.appendfsync.unwrap_or_default(),
+            recover: options.recover.unwrap_or_default(),
             backing,
             linger,
             repair_bytes_per_s: megabytes(options.repair_mb_s.unwrap_or(200)),

@@ -12,7 +12,8 @@ use serde::Deserialize;
 use super::ConfigError;
 use crate::{
     backing::Mode, codec::Backend, journal::Fsync, keyspace::EvictionPolicy,
-    pool::link_tls::LinkTls, store::Ack,
+    pool::link_tls::LinkTls,
+    store::{Ack, Recover},
 };
 
 /// How log lines look.
@@ -97,6 +98,10 @@ options! {
     /// [default: everysec]
     #[arg(long, env = "SCATTERHOARD_APPENDFSYNC", value_name = "WHEN", value_enum)]
     appendfsync: Fsync,
+    /// What a start goes by: the journal alone, or, where there is none, what nodes
+    /// say they hold; for that every value's key is kept with it [default: journal]
+    #[arg(long, env = "SCATTERHOARD_RECOVER", value_name = "FROM", value_enum)]
+    recover: Recover,
     /// Where values are kept besides, for when nodes lose them: file:///FOLDER or
     /// s3://BUCKET/PREFIX; needs a data folder [default: none]
     #[arg(long, env = "SCATTERHOARD_BACKING_STORE", value_name = "URL")]

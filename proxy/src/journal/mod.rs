@@ -8,6 +8,7 @@
 //! index does on its own meanwhile (expire, evict, move) is kept and written when
 //! the store could be opened again.
 
+pub mod label;
 pub mod memory;
 pub mod record;
 mod tables;

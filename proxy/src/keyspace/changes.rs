@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use scatterhoard_wire::WriteId;
 
-use super::{KeyRef, Keyspace, Object, Slot};
+use super::{KeyRef, Keyspace, Object, Slot, StockCursor};
 
 /// Names of what has changed.
 #[derive(Default)]
@@ -97,6 +97,18 @@ impl Keyspace {
                 None => Change::SegmentGone(*id),
             });
         }
+    }
+
+    /// Goes on with a walk that takes all there is for changed: about `count` slots,
+    /// and all segments first. `None`: that was the end.
+    pub fn note_all(&mut self, cursor: StockCursor, count: usize) -> Option<StockCursor> {
+        if cursor == StockCursor::default() {
+            let ids: Vec<WriteId> = self.segments.ids().collect();
+            ids.into_iter().for_each(|id| self.changes.segment(id));
+        }
+        let (slots, next) = cursor.step(count, self.slots.len());
+        slots.for_each(|i| self.changes.slot(i as u32));
+        next
     }
 
     /// They are in the journal.

@@ -9,6 +9,7 @@
 
 mod changes;
 pub mod eviction;
+pub mod inventory;
 mod object;
 mod recency;
 mod segments;

@@ -1,5 +1,7 @@
 //! What a node should hold, by the index.
 
+use std::ops::Range;
+
 use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{ChunkDescriptor, NodeId, WriteId};
 
@@ -20,7 +22,37 @@ pub struct Expected {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StockCursor(usize);
 
+impl StockCursor {
+    /// The next `count` slots of `len`, and where it goes on.
+    pub(super) fn step(self, count: usize, len: usize) -> (Range<usize>, Option<Self>) {
+        let start = self.0.min(len);
+        let end = start.saturating_add(count).min(len);
+        (start..end, (end < len).then_some(Self(end)))
+    }
+}
+
 impl Keyspace {
+    /// Goes on with a walk over what keys name, as far as a node holds chunks of it
+    /// or of its segment: the object whose chunks they are, the key, what it names
+    /// and when it expires.
+    pub fn values_on(
+        &self,
+        node: NodeId,
+        cursor: StockCursor,
+        count: usize,
+        mut visit: impl FnMut(&Object, KeyRef<'_>, &Object, Option<u64>),
+    ) -> Option<StockCursor> {
+        let (slots, next) = cursor.step(count, self.slots.len());
+        for slot in self.slots[slots].iter().flatten() {
+            let (source, _) = self.source(&slot.object);
+            if source.nodes().any(|holder| holder == node) {
+                let expires = slot.found().expires_unix_ms;
+                visit(&source, slot.key(), &slot.object, expires);
+            }
+        }
+        next
+    }
+
     /// Goes on with a walk over all that a node should hold: looks at about
     /// `count` slots, and at all segments first. `None`: that was the end. What
     /// is there throughout the walk is visited once.

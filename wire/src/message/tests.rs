@@ -34,6 +34,12 @@ fn any_descriptor() -> impl Strategy<Value = ChunkDescriptor> {
             layout: Layout::new(Geometry::new(d, p).unwrap(), size, cell).unwrap(),
         })
 }
+fn any_label_id() -> impl Strategy<Value = LabelId> {
+    (any_write_id(), any_write_id()).prop_map(|(object, value)| LabelId { object, value })
+}
+fn any_label() -> impl Strategy<Value = Label> {
+    (any_label_id(), vec(any::<u8>(), 0..99)).prop_map(|(id, text)| Label { id, text })
+}
 fn any_held() -> impl Strategy<Value = Held> {
     any::<(u64, u64, u32)>().prop_map(|(bytes, budget_bytes, chunks)| Held {
         bytes,
@@ -86,6 +92,14 @@ fn any_message() -> impl Strategy<Value = Message> {
         option::of(any_chunk_id()).prop_map(Message::List),
         (vec(any_descriptor(), 0..9), any::<bool>())
             .prop_map(|(chunks, more)| Message::Listed { chunks, more }),
+        any_label().prop_map(Message::Label),
+        vec(any_write_id(), 0..9).prop_map(Message::Unlabel),
+        option::of(any_label_id()).prop_map(Message::ListLabels),
+        (vec(any_label(), 0..9), any::<bool>())
+            .prop_map(|(labels, more)| Message::Labels { labels, more }),
+        option::of(any_write_id()).prop_map(Message::SumLabels),
+        (vec((any_write_id(), any::<u32>()), 0..9), any::<bool>())
+            .prop_map(|(sums, more)| Message::LabelSums { sums, more }),
         Just(Message::Ping),
         any_held().prop_map(Message::Pong),
         Just(Message::Cancel),
