@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     journal::{Journal, JournalError},
     pool::{self, Links, Pool, lifecycle, platform::Platform},
-    store::{self, Chores, Store},
+    store::{self, Chores, Recover, Store},
 };
 
 /// An absent instance is lost after so many invokes that met another.
@@ -73,6 +73,7 @@ pub fn store(
         patience: config.patience,
         hedge_after: config.hedge_after,
         ack: config.ack,
+        recover: config.recover,
         pack_up_to_bytes: config.pack_up_to_bytes,
         repair_bytes_per_s: config.repair_bytes_per_s,
         backup_bytes_per_s: config.backup_bytes_per_s,
@@ -81,7 +82,8 @@ pub fn store(
     };
     let (store, chores) = Store::new(settings, pool.clone(), codec, epoch, journal, backing)?;
     pool.reign(epoch);
-    if store.is_empty() {
+    // what nodes hold may be all there is
+    if store.is_empty() && config.recover != Recover::Inventory {
         pool.raise_floor(store.floor());
     }
     Ok((store, chores))
@@ -98,6 +100,17 @@ pub fn start(
     drain: &CancellationToken,
 ) {
     store.pool().start(links);
+    start_chores(store, chores, tasks, stop, drain);
+}
+
+/// The same over a pool that was started before.
+pub fn start_chores(
+    store: &Arc<Store>,
+    chores: Chores,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    drain: &CancellationToken,
+) {
     tasks.spawn(store.clone().expire_for_ever(stop.clone()));
     tasks.spawn(store.clone().repair_for_ever(stop.clone()));
     tasks.spawn(store.clone().pack_for_ever(chores.small, drain.clone()));

@@ -73,6 +73,40 @@ impl DataDir {
         self.path.join("backing")
     }
 
+    /// Whether it is to be filled with what nodes hold: it is new, or that was begun
+    /// and not finished. What was written meanwhile nobody has seen, and goes.
+    pub fn begin_inventory(&self) -> Result<bool, DataDirError> {
+        let failed = |error| DataDirError::Io {
+            path: self.path.clone(),
+            error,
+        };
+        let is_new = !self.epoch_file().exists();
+        if !is_new && !self.inventory_file().exists() {
+            return Ok(false);
+        }
+        File::create(self.inventory_file()).map_err(failed)?;
+        File::open(&self.path)
+            .and_then(|f| f.sync_all())
+            .map_err(failed)?;
+        match fs::remove_dir_all(self.journal()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(true),
+        }
+    }
+
+    /// It is filled.
+    pub fn end_inventory(&self) -> Result<(), DataDirError> {
+        fs::remove_file(self.inventory_file()).map_err(|error| DataDirError::Io {
+            path: self.inventory_file(),
+            error,
+        })
+    }
+
+    /// There while it is being filled.
+    fn inventory_file(&self) -> PathBuf {
+        self.path.join("inventory")
+    }
+
     fn epoch_file(&self) -> PathBuf {
         self.path.join("epoch")
     }

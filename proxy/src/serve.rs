@@ -30,7 +30,7 @@ use crate::{
     local_pool,
     pool::{self, Pool, link_tls, platform::Platform},
     session::Session,
-    store::{self, Store},
+    store::{self, Recover, Store},
 };
 
 /// How long a start waits for the nodes' first answers.
@@ -117,7 +117,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         ),
         Functions::Endpoint(_) | Functions::Aws => None,
     };
-    let started = start(&config, &links, local.as_ref(), data_dir.as_ref()).await;
+    let started = start(&config, links, local.as_ref(), data_dir.as_ref()).await;
     let result = match started {
         Ok(started) => {
             // whoever reads that it is ready may ask it to stop at once
@@ -130,7 +130,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
                 local: local.as_ref(),
                 started,
             };
-            server.run(clients, links, admin).await
+            server.run(clients, admin).await
         }
         Err(error) => Err(error),
     };
@@ -153,11 +153,13 @@ struct Started {
     pool: Arc<Pool>,
     store: Arc<Store>,
     chores: store::Chores,
+    /// Where nodes dial, unless the pool was started already.
+    links: Option<TcpListener>,
 }
 
 async fn start(
     config: &Config,
-    links: &TcpListener,
+    links: TcpListener,
     local: Option<&LocalLambda>,
     data_dir: Option<&DataDir>,
 ) -> Result<Started, ServeError> {
@@ -190,6 +192,11 @@ async fn start(
             last: names.last().cloned().unwrap_or_default(),
         });
     }
+    let recovers = match (config.recover, data_dir) {
+        (Recover::Journal, _) => false,
+        (Recover::Inventory, Some(dir)) => dir.begin_inventory()?,
+        (Recover::Inventory, None) => true,
+    };
     let epoch = epoch::next(data_dir, survey.highest_epoch)?;
     tracing::info!(%epoch, nodes = survey.answered, "pool is ready");
     let journal = match data_dir {
@@ -201,10 +208,23 @@ async fn start(
         _ => None,
     };
     let (store, chores) = assembly::store(config, &pool, epoch, journal, backing)?;
+    let mut links = Some(links);
+    if recovers && let Some(links) = links.take() {
+        pool.start(pool::Links::Tcp(links));
+        store.take_inventory().await;
+        if let Some(later) = *pool.superseded().borrow() {
+            return Err(ServeError::Superseded(later));
+        }
+        data_dir.map_or(Ok(()), DataDir::end_inventory)?;
+    }
+    if config.recover == Recover::Inventory && store.is_empty() {
+        pool.raise_floor(store.floor());
+    }
     Ok(Started {
         pool,
         store,
         chores,
+        links,
     })
 }
 
@@ -267,24 +287,22 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
-    async fn run(
-        self,
-        clients: TcpListener,
-        links: TcpListener,
-        admin: Option<TcpListener>,
-    ) -> Result<(), ServeError> {
+    async fn run(self, clients: TcpListener, admin: Option<TcpListener>) -> Result<(), ServeError> {
         let Started {
             pool,
             store,
             chores,
+            links,
         } = self.started;
         let shutdown_timeout = self.config.shutdown_timeout;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         // cancelled when no session is left that could give it work
         let drain = CancellationToken::new();
         let mut superseded = pool.superseded();
-        let links = pool::Links::Tcp(links);
-        assembly::start(&store, chores, links, &tasks, &stop, &drain);
+        if let Some(links) = links {
+            pool.start(pool::Links::Tcp(links));
+        }
+        assembly::start_chores(&store, chores, &tasks, &stop, &drain);
         let context = Arc::new(Context {
             store,
             config: self.config,

@@ -22,4 +22,6 @@ pub mod stream;
 pub use buffer::buffer_bytes;
 pub use descriptor::{Cell, ChunkDescriptor};
 pub use geometry::{Geometry, GeometryPolicy, Layout};
-pub use ids::{ChunkId, Epoch, Fingerprint, InstanceId, InvocationId, LabelId, NodeId, Token, WriteId};
+pub use ids::{
+    ChunkId, Epoch, Fingerprint, InstanceId, InvocationId, LabelId, NodeId, Token, WriteId,
+};

@@ -11,7 +11,10 @@ use serde::Deserialize;
 
 use super::ConfigError;
 use crate::{
-    backing::Mode, codec::Backend, journal::Fsync, keyspace::EvictionPolicy,
+    backing::Mode,
+    codec::Backend,
+    journal::Fsync,
+    keyspace::EvictionPolicy,
     pool::link_tls::LinkTls,
     store::{Ack, Recover},
 };

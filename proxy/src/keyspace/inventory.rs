@@ -121,7 +121,9 @@ impl Inventory {
         match seen.placement.get_mut(index) {
             Some(place @ None) => *place = Some(node),
             Some(Some(other)) if *other != node && self.room_bytes > 0 => {
-                self.room_bytes = self.room_bytes.saturating_sub(size_of::<(NodeId, WriteId)>());
+                self.room_bytes = self
+                    .room_bytes
+                    .saturating_sub(size_of::<(NodeId, WriteId)>());
                 self.strays.push((node, id));
             }
             _ => {}
@@ -182,7 +184,9 @@ impl Inventory {
             let at = claim.expires_unix_ms;
             findings.keys.push((*db, key.clone(), object, at));
         }
-        findings.keys.sort_by_key(|(_, _, object, _)| object.write_id);
+        findings
+            .keys
+            .sort_by_key(|(_, _, object, _)| object.write_id);
         let segment = |id: &WriteId| {
             let seen = self.objects.get(id)?;
             Some(Object::new(*id, seen.layout, seen.placement.to_vec()))
@@ -229,8 +233,9 @@ impl Keyspace {
     /// Fills an empty index with what was found.
     pub fn take_in(&mut self, findings: Findings, now_ms: u64) {
         let Findings { segments, keys, .. } = findings;
+        let mut keys = keys.into_iter();
         self.restore(segments, now_ms, |insert| {
-            for (db, key, object, expires_unix_ms) in keys {
+            for (db, key, object, expires_unix_ms) in keys.by_ref() {
                 insert(KeyRef { db, key: &key }, object, expires_unix_ms);
             }
         });

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use scatterhoard_node::conduit::{Reader, Writer};
 use scatterhoard_node::random::HashMap;
 use scatterhoard_wire::{
-    Cell, ChunkDescriptor, InvocationId,
-    message::{Held, Message, Refusal},
+    Cell, ChunkDescriptor, InvocationId, WriteId,
+    message::{Held, Label, Message, Refusal},
     stream::{Assembler, Frame, SendQueue},
 };
 use tokio::{
@@ -64,6 +64,20 @@ pub enum Answer {
     Listed {
         /// One page, in order.
         chunks: Vec<ChunkDescriptor>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// Labels that are there.
+    Labels {
+        /// One page, in order.
+        labels: Vec<Label>,
+        /// Ask again behind the last one.
+        more: bool,
+    },
+    /// The sums of the labels that are there, by object.
+    LabelSums {
+        /// One page, in order.
+        sums: Vec<(WriteId, u32)>,
         /// Ask again behind the last one.
         more: bool,
     },
@@ -306,6 +320,13 @@ impl Link {
         self.push(0, message, Bytes::new(), Pace::AtOnce)
     }
 
+    /// The same for what nobody waits for: it goes with what is queued, and not at
+    /// all if there is much; whether it is queued.
+    pub fn post(&self, message: &Message) -> bool {
+        let has_room = self.out.lock().queue.bytes() < OUT_BYTES;
+        has_room && self.push(0, message, Bytes::new(), Pace::Batched)
+    }
+
     /// Lets the node hear something, unless it is about to hear more: what a stuck
     /// socket does not take must not pile up.
     pub fn keep_awake(&self) {
@@ -512,6 +533,8 @@ async fn receive(
             Answer::Deleted
         }
         Message::Listed { chunks, more } => Answer::Listed { chunks, more },
+        Message::Labels { labels, more } => Answer::Labels { labels, more },
+        Message::LabelSums { sums, more } => Answer::LabelSums { sums, more },
         Message::Pong(held) => {
             notice(Notice::Held(held));
             Answer::Pong

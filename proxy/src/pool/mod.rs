@@ -9,6 +9,7 @@ pub mod backup;
 pub mod bucket;
 mod handover;
 pub mod instances;
+mod labels;
 pub mod latency;
 pub mod lifecycle;
 pub mod linger;

@@ -30,13 +30,21 @@ impl DerefMut for IndexGuard<'_> {
 
 impl Drop for IndexGuard<'_> {
     fn drop(&mut self) {
-        if let Some(journal) = &self.store.journal
-            && self.index.has_changed()
-        {
-            let value_of = |id| self.store.hot.lock().dirty_value(id);
-            journal.write(&mut self.index, &value_of);
-            self.store.free(&mut self.index);
+        if !self.index.has_changed() {
+            return;
         }
+        if self.store.gives_labels() && self.store.refusal().is_none() {
+            self.store.tell_labels(&self.index);
+        }
+        match &self.store.journal {
+            Some(journal) => {
+                let value_of = |id| self.store.hot.lock().dirty_value(id);
+                journal.write(&mut self.index, &value_of);
+            }
+            // only nodes had to be told
+            None => self.index.forget_changes(),
+        }
+        self.store.free(&mut self.index);
     }
 }
 

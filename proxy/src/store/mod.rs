@@ -19,6 +19,8 @@ mod edit;
 mod gather;
 mod hot;
 mod index;
+mod inventory;
+mod labels;
 mod maintenance;
 mod pack;
 pub mod rate;
@@ -64,6 +66,7 @@ pub use body::Body;
 pub use edit::Patched;
 use hot::HotTier;
 pub use index::IndexGuard;
+pub use inventory::Recover;
 use pack::Packer;
 pub use pack::SmallWrite;
 use rate::Rate;
@@ -98,6 +101,8 @@ pub struct Settings {
     pub hot_value_bytes: u64,
     /// When a small write is acknowledged.
     pub ack: Ack,
+    /// What a start goes by.
+    pub recover: Recover,
     /// Longest value that shares a segment with others, in bytes; 0: none does.
     pub pack_up_to_bytes: u64,
     /// Budget of values under way to and from clients, in bytes.
@@ -255,6 +260,9 @@ impl Store {
             }
             None => Vec::new(),
         };
+        if settings.recover == Recover::Inventory {
+            index.keep_changes();
+        }
         let recovered = (0..DATABASES as u8).any(|db| index.len(db) > 0);
         if recovered {
             // the first one met of a node may be a new one, beside that which

@@ -76,7 +76,11 @@ impl Store {
                 return;
             }
         };
-        match self.bring_together(&round).await {
+        let mut brought = self.bring_together(&round).await;
+        if self.gives_labels() && brought.is_ok() {
+            brought = self.bring_labels(&round).await.and(brought);
+        }
+        match brought {
             Ok(tally) => {
                 metrics::counter!("scatterhoard_backup_chunks_total").increment(tally.copied);
                 metrics::counter!("scatterhoard_backup_bytes_total").increment(tally.copied_bytes);

@@ -16,6 +16,7 @@
 
 mod contents;
 mod fakes;
+mod inventory;
 mod link;
 mod platform;
 mod restart;

@@ -189,6 +189,16 @@ impl Node {
         inner.backup.rounds()
     }
 
+    /// A round has something to bring, though nothing was stored.
+    pub(in crate::pool) fn owe_labels(&self) {
+        let mut inner = self.inner.lock();
+        inner.backup.stored(1);
+        if !inner.backup.has_standby() {
+            // there are no others
+            inner.backup.urge();
+        }
+    }
+
     /// How many rounds have ended, well or not.
     pub fn rounds_ended(&self) -> u64 {
         self.inner.lock().backup.rounds()
