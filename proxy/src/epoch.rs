@@ -168,6 +168,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_folder_is_filled_once_and_to_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(folder.path()).unwrap();
+        assert!(dir.begin_inventory().unwrap());
+        next(Some(&dir), Epoch(0)).unwrap();
+        // interrupted: what is there of a journal is part of it
+        fs::create_dir(dir.journal()).unwrap();
+        assert!(dir.begin_inventory().unwrap() && !dir.journal().exists());
+        next(Some(&dir), Epoch(0)).unwrap();
+        fs::create_dir(dir.journal()).unwrap();
+        dir.end_inventory().unwrap();
+        assert!(!dir.begin_inventory().unwrap() && dir.journal().exists());
+    }
+
+    #[test]
     fn every_start_reigns_above_all_before() {
         let folder = tempfile::tempdir().unwrap();
         let dir = DataDir::open(folder.path()).unwrap();

@@ -48,13 +48,26 @@ struct Claim {
     expires_unix_ms: Option<u64>,
 }
 
+/// A key and what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundKey {
+    /// Its database.
+    pub db: u8,
+    /// Its bytes.
+    pub key: Box<[u8]>,
+    /// What it names.
+    pub object: Object,
+    /// When it expires.
+    pub expires_unix_ms: Option<u64>,
+}
+
 /// What an inventory came to.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Segments in which values lie.
     pub segments: Vec<Object>,
-    /// Keys, what they mean and when they expire, the latest written last.
-    pub keys: Vec<(u8, Box<[u8]>, Object, Option<u64>)>,
+    /// Keys, the latest written last.
+    pub keys: Vec<FoundKey>,
     /// Chunks that nobody asks a node for.
     pub strays: Vec<(NodeId, WriteId)>,
     /// Bytes of all values.
@@ -181,12 +194,14 @@ impl Inventory {
             };
             segments.extend(object.place().map(|place| place.segment));
             findings.bytes += object.size_bytes();
-            let at = claim.expires_unix_ms;
-            findings.keys.push((*db, key.clone(), object, at));
+            findings.keys.push(FoundKey {
+                db: *db,
+                key: key.clone(),
+                object,
+                expires_unix_ms: claim.expires_unix_ms,
+            });
         }
-        findings
-            .keys
-            .sort_by_key(|(_, _, object, _)| object.write_id);
+        findings.keys.sort_by_key(|found| found.object.write_id);
         let segment = |id: &WriteId| {
             let seen = self.objects.get(id)?;
             Some(Object::new(*id, seen.layout, seen.placement.to_vec()))
@@ -235,8 +250,9 @@ impl Keyspace {
         let Findings { segments, keys, .. } = findings;
         let mut keys = keys.into_iter();
         self.restore(segments, now_ms, |insert| {
-            for (db, key, object, expires_unix_ms) in keys.by_ref() {
-                insert(KeyRef { db, key: &key }, object, expires_unix_ms);
+            for found in keys.by_ref() {
+                let (db, key) = (found.db, &found.key);
+                insert(KeyRef { db, key }, found.object, found.expires_unix_ms);
             }
         });
     }

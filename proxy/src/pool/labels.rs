@@ -41,15 +41,6 @@ impl Pool {
         }
     }
 
-    /// Returns when the instance has done what it was told on this link.
-    pub async fn is_told(&self, link: &Arc<Link>, patience: Duration) -> Result<(), NodeError> {
-        let deadline = Instant::now() + patience;
-        match self.ask(link, Message::Ping, deadline).await? {
-            Answer::Pong => Ok(()),
-            _ => Err(NodeError::Interrupted),
-        }
-    }
-
     /// Gives `take` all labels of the instance at the other end of a link.
     pub async fn list_labels_on(
         &self,

@@ -16,7 +16,7 @@ use crate::{
         StockCursor,
         inventory::{Findings, Inventory},
     },
-    pool::{NodeError, node::Node},
+    pool::{NodeError, node::Node, rounds::Round},
 };
 
 /// What a start goes by.
@@ -90,8 +90,23 @@ impl Store {
                 sleep(RETRY).await;
                 continue;
             }
-            match timeout_at(end, self.list(node, inventory)).await {
-                Ok(Ok(())) => return true,
+            // not to be given up half-way: it must be let go in good order
+            let round = match self
+                .pool
+                .open_round(node.clone(), self.settings.patience)
+                .await
+            {
+                Ok(round) => round,
+                Err(error) => {
+                    tracing::info!(node = %node.id, %error, "node not reached");
+                    continue;
+                }
+            };
+            match timeout_at(end, self.list(&round, inventory)).await {
+                Ok(Ok(())) => {
+                    round.done(false);
+                    return true;
+                }
                 Ok(Err(error)) => tracing::info!(node = %node.id, %error, "node not listed"),
                 Err(_) => return false,
             }
@@ -99,15 +114,15 @@ impl Store {
         false
     }
 
-    async fn list(&self, node: &Arc<Node>, inventory: &Mutex<Inventory>) -> Result<(), NodeError> {
-        let patience = self.settings.patience;
-        let round = self.pool.open_round(node.clone(), patience).await?;
+    async fn list(&self, round: &Round, inventory: &Mutex<Inventory>) -> Result<(), NodeError> {
+        let (patience, node) = (self.settings.patience, round.node.id);
         let links = [Some(&round.main), round.second.as_ref().map(|s| &s.link)];
         for link in links.into_iter().flatten() {
             let chunks = self.pool.list_on(link, patience).await?;
-            let mut found = inventory.lock();
-            chunks.iter().for_each(|chunk| found.chunk(node.id, chunk));
-            drop(found);
+            {
+                let mut found = inventory.lock();
+                chunks.iter().for_each(|chunk| found.chunk(node, chunk));
+            }
             let take = |labels: Vec<_>| {
                 let mut found = inventory.lock();
                 for (key, entry) in labels.iter().filter_map(label::read) {
@@ -116,7 +131,6 @@ impl Store {
             };
             self.pool.list_labels_on(link, patience, take).await?;
         }
-        round.done(false);
         Ok(())
     }
 }

@@ -81,7 +81,7 @@ impl Store {
                     }
                 });
             if told {
-                self.pool.is_told(link, patience).await?;
+                self.pool.is_there(link, patience).await?;
             } else {
                 tokio::task::yield_now().await;
             }

@@ -1,5 +1,5 @@
 use proptest::{collection::vec, prelude::*};
-use scatterhoard_wire::{ChunkId, Epoch, Geometry};
+use scatterhoard_wire::{Epoch, Geometry};
 
 use super::*;
 use crate::keyspace::Place;
@@ -70,7 +70,7 @@ fn chunks_count_where_they_are_and_are_expected_where_they_should_be() {
     hold(&mut found, &object, 1, NodeId(2));
     found.label(key(b"k"), object, None);
     let findings = found.settle(1000);
-    let (_, _, object, _) = &findings.keys[0];
+    let object = &findings.keys[0].object;
     let nodes: Vec<_> = (0..3).map(|i| object.node(i)).collect();
     assert_eq!(nodes, [5, 2, 3].map(|n| Some(NodeId(n))));
 }
@@ -91,7 +91,7 @@ fn expiries_hold_and_the_earlier_counts() {
     }
     let findings = found.settle(1000);
     assert_eq!(findings.expired, 1);
-    let expiries: Vec<_> = findings.keys.iter().map(|(_, _, _, at)| *at).collect();
+    let expiries: Vec<_> = findings.keys.iter().map(|k| k.expires_unix_ms).collect();
     assert_eq!(expiries, [Some(1500), None]);
 }
 
@@ -121,7 +121,7 @@ fn a_value_that_moved_is_found_in_the_segment_that_is_whole() {
     found.label(key(b"beyond"), beyond, None);
     let findings = found.settle(1000);
     assert_eq!(findings.doubtful, 1);
-    assert_eq!(findings.keys[0].2, packed(8, 20));
+    assert_eq!(findings.keys[0].object, packed(8, 20));
     assert_eq!(findings.segments.len(), 1);
     let mut index = Keyspace::default();
     index.take_in(findings, 1000);
@@ -188,12 +188,12 @@ proptest! {
         let findings = found.settle(1000);
         for name in 0u8..4 {
             let labelled = |w: &&(usize, &Write)| w.1.key == name && w.1.labels > 0;
-            let latest = writes.iter().enumerate().filter(|w| labelled(&w)).last();
+            let latest = writes.iter().enumerate().rfind(|w| labelled(&w));
             let expected = latest
                 .filter(|(_, w)| w.held.iter().filter(|h| **h).count() >= 2)
                 .map(|(i, _)| id(i as u64 + 1));
-            let means = findings.keys.iter().find(|(_, key, ..)| **key == [name]);
-            prop_assert_eq!(means.map(|(_, _, object, _)| object.write_id), expected);
+            let means = findings.keys.iter().find(|k| *k.key == [name]);
+            prop_assert_eq!(means.map(|k| k.object.write_id), expected);
         }
     }
 }
