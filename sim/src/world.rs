@@ -299,7 +299,9 @@ impl World {
                 disk.fill(false);
             }
         }
-        if rng.random_bool(trouble.death) {
+        // what was refused because the disk is full, and seen, would go with the proxy
+        let refuses = self.proxy().is_some_and(|p| p.store().refusal().is_some());
+        if rng.random_bool(trouble.death) && !refuses {
             lives.end(self).await?;
             sleep(Duration::from_millis(rng.random_range(0..5_000))).await;
         }

@@ -214,6 +214,11 @@ pub struct Pinned {
 }
 
 impl Pinned {
+    /// The key that was looked up.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// What is pinned.
     pub fn object(&self) -> &Arc<Object> {
         &self.object
