@@ -348,6 +348,8 @@ impl Journal {
         match opened.await {
             Some(Ok(())) => {
                 self.failed.store(false, Ordering::Release);
+                // what was written before may wait to be forced to the disk
+                self.wanted.notify_one();
                 tracing::warn!(path = %self.place.path().display(), "journal opened again");
             }
             Some(Err(error)) => *self.failure.lock() = error.to_string(),

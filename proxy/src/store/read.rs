@@ -102,6 +102,8 @@ pub struct ObjectReader {
     left_at: Option<Instant>,
     /// How often absent instances were looked for.
     sought: u32,
+    /// Since when.
+    sought_since: Option<Instant>,
     /// How far it is, and what comes from the backing store.
     through: Through,
     opening: FuturesUnordered<Opening>,
@@ -140,6 +142,7 @@ impl ObjectReader {
             ahead: Ahead::new(gather.next()),
             left_at: None,
             sought: 0,
+            sought_since: None,
             through: Through::new(gather.bytes()),
             gather,
             opening: FuturesUnordered::new(),
@@ -251,7 +254,7 @@ impl ObjectReader {
                     return Ok(Some(cells));
                 }
                 if !self.seek().await {
-                    return Err(self.through.error(error));
+                    return Err(self.through.error(self.verdict(error)));
                 }
                 give_up = Instant::now() + self.store.settings.patience * 2;
             }
