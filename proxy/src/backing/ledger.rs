@@ -44,6 +44,17 @@ impl<J> Default for Ledger<J> {
     }
 }
 
+/// What can be uploaded next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next<J, T> {
+    /// This one, now.
+    Begun(WriteId, J),
+    /// One at this time.
+    Later(T),
+    /// None, until one is added or something under way ends.
+    Nothing,
+}
+
 /// What became of a write that is named no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Forgotten {
@@ -67,22 +78,41 @@ impl<J> Ledger<J> {
         self.waiting.insert(write_id, Waiting { job, tried });
     }
 
-    /// The oldest that waits, if it is `ready`: under upload until
-    /// [`Self::end`] or [`Self::again`].
-    pub(super) fn begin_next(&mut self, ready: impl Fn(&J) -> bool) -> Option<(WriteId, J)> {
-        let first = self.waiting.first_entry()?;
-        let is_busy = self.running.contains_key(first.key()) || self.deleting.contains(first.key());
-        if is_busy || !ready(&first.get().job) {
-            return None;
+    /// The oldest that is `due` by now and has nothing else under way: under
+    /// upload until [`Self::end`] or [`Self::again`].
+    pub(super) fn begin_next<T: Ord + Copy>(
+        &mut self,
+        now: &T,
+        due: impl Fn(&J) -> T,
+    ) -> Next<J, T> {
+        let (mut found, mut later) = (None, None);
+        for (write_id, waiting) in &self.waiting {
+            if self.running.contains_key(write_id) || self.deleting.contains(write_id) {
+                // who ends that says so
+                continue;
+            }
+            let at = due(&waiting.job);
+            if at <= *now {
+                found = Some(*write_id);
+                break;
+            }
+            later = Some(later.map_or(at, |other: T| other.min(at)));
+            if !waiting.tried {
+                // younger ones are due later still
+                break;
+            }
         }
-        let (write_id, waiting) = first.remove_entry();
-        self.running.insert(write_id, false);
-        Some((write_id, waiting.job))
+        let begun = found.and_then(|id| Some((id, self.waiting.remove(&id)?.job)));
+        if let Some((write_id, job)) = begun {
+            self.running.insert(write_id, false);
+            return Next::Begun(write_id, job);
+        }
+        later.map_or(Next::Nothing, Next::Later)
     }
 
-    /// The oldest that waits.
-    pub(super) fn first(&self) -> Option<&J> {
-        self.waiting.first_key_value().map(|(_, w)| &w.job)
+    /// Whether any upload waits.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// An upload now; false if it is under way, waits, or is under deletion.
@@ -214,8 +244,9 @@ mod tests {
         }
 
         fn begin_next(&mut self) {
-            let next = self.ledger.begin_next(|()| true);
-            self.running.extend(next.map(|(id, ())| id));
+            if let Next::Begun(id, ()) = self.ledger.begin_next(&0, |()| 0) {
+                self.running.push(id);
+            }
         }
 
         /// Begins to delete, or ends it.
@@ -315,10 +346,26 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.wait(id(1), 7);
         assert!(!ledger.begin(id(1)));
-        assert!(ledger.begin_next(|job| *job > 7).is_none());
-        assert_eq!(ledger.begin_next(|job| *job == 7), Some((id(1), 7)));
+        assert_eq!(ledger.begin_next(&6, |job| *job), Next::Later(7));
+        assert_eq!(ledger.begin_next(&7, |job| *job), Next::Begun(id(1), 7));
         assert!(!ledger.begin(id(1)));
         ledger.end(id(1));
         assert!(ledger.begin(id(1)));
+    }
+
+    #[test]
+    fn one_that_is_busy_or_put_off_keeps_nobody_waiting() {
+        let mut ledger = Ledger::default();
+        ledger.forget(id(1));
+        assert_eq!(ledger.take_doomed(1), [id(1)]);
+        ledger.wait(id(1), 0);
+        assert_eq!(ledger.begin_next(&9, |due| *due), Next::Nothing);
+        ledger.wait(id(2), 0);
+        assert_eq!(ledger.begin_next(&9, |due| *due), Next::Begun(id(2), 0));
+        ledger.again(id(2), 20);
+        ledger.wait(id(3), 9);
+        assert_eq!(ledger.begin_next(&8, |due| *due), Next::Later(9));
+        assert_eq!(ledger.begin_next(&9, |due| *due), Next::Begun(id(3), 9));
+        assert_eq!(ledger.begin_next(&9, |due| *due), Next::Later(20));
     }
 }

@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keyspace::Object;
 use format::{BLOCK_BYTES, Image};
-use ledger::{Forgotten, Ledger};
+use ledger::{Forgotten, Ledger, Next};
 pub use location::Location;
 use name::CacheId;
 use remote::{Names, Remote};
@@ -131,7 +131,9 @@ const RETRY_LAST: Duration = Duration::from_secs(15);
 /// A write that is to be uploaded, and its part of the budget.
 pub(crate) struct Queued {
     object: Arc<Object>,
-    since: Instant,
+    due: Instant,
+    /// Failures so far.
+    failures: u32,
     _budget: OwnedSemaphorePermit,
 }
 
@@ -282,7 +284,8 @@ impl Backing {
         let write_id = object.write_id;
         let queued = Queued {
             object,
-            since: Instant::now(),
+            due: Instant::now() + GATHER,
+            failures: 0,
             _budget: budget,
         };
         self.ledger.lock().wait(write_id, queued);
@@ -306,23 +309,23 @@ impl Backing {
     ) -> Option<(Uploading, Queued)> {
         loop {
             let queued = self.queued.notified();
+            let hurry = drain.is_cancelled();
             let due = {
-                let (now, hurry) = (Instant::now(), drain.is_cancelled());
+                let now = Instant::now();
                 let mut ledger = self.ledger.lock();
-                let next = ledger.begin_next(|q| hurry || q.since + GATHER <= now);
-                if let Some((write_id, next)) = next {
-                    return Some((Uploading::begun(self, write_id), next));
+                match ledger.begin_next(&now, |q| if hurry { now } else { q.due }) {
+                    Next::Begun(write_id, next) => {
+                        return Some((Uploading::begun(self, write_id), next));
+                    }
+                    Next::Later(due) => Some(due),
+                    Next::Nothing if hurry && !ledger.is_waiting() => return None,
+                    Next::Nothing => None,
                 }
-                ledger.first().map(|q| q.since + GATHER)
             };
-            if drain.is_cancelled() {
-                return None;
-            }
-            let later = due.unwrap_or_else(|| Instant::now() + RETRY_LAST);
             tokio::select! {
                 () = queued => {}
-                () = sleep_until(later) => {}
-                () = drain.cancelled() => {}
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = drain.cancelled(), if !hurry => {}
             }
         }
     }
@@ -416,6 +419,17 @@ impl Queued {
     /// What is to be uploaded.
     pub(crate) fn object(&self) -> &Arc<Object> {
         &self.object
+    }
+
+    /// Whether that was tried in vain: its chunks may be elsewhere by now.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    fn put_off(&mut self) {
+        let pause = RETRY_FIRST * (1 << self.failures.min(8));
+        self.failures += 1;
+        self.due = Instant::now() + pause.min(RETRY_LAST);
     }
 }
 
