@@ -25,7 +25,12 @@ pub(super) struct Ledger<J> {
     waiting: BTreeMap<WriteId, Waiting<J>>,
     /// Under upload, and whether to be deleted then.
     running: HashMap<WriteId, bool>,
-    doomed: BTreeSet<WriteId>,
+    /// By when they were doomed.
+    doomed: BTreeMap<WriteId, u64>,
+    /// The same by age.
+    ages: BTreeMap<u64, WriteId>,
+    /// Counts what is doomed.
+    age: u64,
     /// Under deletion.
     deleting: BTreeSet<WriteId>,
     /// Something was forgotten.
@@ -37,7 +42,9 @@ impl<J> Default for Ledger<J> {
         Self {
             waiting: BTreeMap::new(),
             running: HashMap::new(),
-            doomed: BTreeSet::new(),
+            doomed: BTreeMap::new(),
+            ages: BTreeMap::new(),
+            age: 0,
             deleting: BTreeSet::new(),
             is_incomplete: false,
         }
@@ -72,9 +79,7 @@ impl<J> Ledger<J> {
             .running
             .get_mut(&write_id)
             .map(|doomed| *doomed = false);
-        let tried = self.doomed.remove(&write_id)
-            || given_up.is_some()
-            || self.deleting.contains(&write_id);
+        let tried = self.spare(write_id) || given_up.is_some() || self.deleting.contains(&write_id);
         self.waiting.insert(write_id, Waiting { job, tried });
     }
 
@@ -121,7 +126,7 @@ impl<J> Ledger<J> {
             && !self.running.contains_key(&write_id)
             && !self.deleting.contains(&write_id);
         if is_new {
-            self.doomed.remove(&write_id);
+            self.spare(write_id);
             self.running.insert(write_id, false);
         }
         is_new
@@ -160,18 +165,34 @@ impl<J> Ledger<J> {
     }
 
     fn doom(&mut self, write_id: WriteId) {
+        self.spare(write_id);
         if self.doomed.len() < MOST_DOOMED {
-            self.doomed.insert(write_id);
+            self.age += 1;
+            self.doomed.insert(write_id, self.age);
+            self.ages.insert(self.age, write_id);
         } else {
             self.is_incomplete = true;
         }
     }
 
-    /// At most `most` to be deleted now: under deletion until [`Self::deleted`].
-    pub(super) fn take_doomed(&mut self, most: usize) -> Vec<WriteId> {
-        let taken: Vec<WriteId> = self.doomed.iter().copied().take(most).collect();
+    /// Not to be deleted after all; whether it was to be.
+    fn spare(&mut self, write_id: WriteId) -> bool {
+        let age = self.doomed.remove(&write_id);
+        age.is_some_and(|age| self.ages.remove(&age).is_some())
+    }
+
+    /// What was doomed up to now, for [`Self::take_doomed`]; none if nothing is.
+    pub(super) fn doomed(&self) -> Option<u64> {
+        (!self.doomed.is_empty()).then_some(self.age)
+    }
+
+    /// At most `most` of those doomed `until` then, the oldest first: under deletion
+    /// until [`Self::deleted`].
+    pub(super) fn take_doomed(&mut self, until: u64, most: usize) -> Vec<WriteId> {
+        let ages = self.ages.range(..=until);
+        let taken: Vec<WriteId> = ages.map(|(_, id)| *id).take(most).collect();
         taken.iter().for_each(|id| {
-            self.doomed.remove(id);
+            self.spare(*id);
         });
         self.deleting.extend(&taken);
         taken
@@ -252,7 +273,7 @@ mod tests {
         /// Begins to delete, or ends it.
         fn delete(&mut self, fails: bool) {
             if self.deleting.is_empty() {
-                self.deleting = self.ledger.take_doomed(3);
+                self.deleting = self.ledger.take_doomed(u64::MAX, 3);
                 return;
             }
             let ids = std::mem::take(&mut self.deleting);
@@ -357,7 +378,7 @@ mod tests {
     fn one_that_is_busy_or_put_off_keeps_nobody_waiting() {
         let mut ledger = Ledger::default();
         ledger.forget(id(1));
-        assert_eq!(ledger.take_doomed(1), [id(1)]);
+        assert_eq!(ledger.take_doomed(u64::MAX, 1), [id(1)]);
         ledger.wait(id(1), 0);
         assert_eq!(ledger.begin_next(&9, |due| *due), Next::Nothing);
         ledger.wait(id(2), 0);
@@ -367,5 +388,18 @@ mod tests {
         assert_eq!(ledger.begin_next(&8, |due| *due), Next::Later(9));
         assert_eq!(ledger.begin_next(&9, |due| *due), Next::Begun(id(3), 9));
         assert_eq!(ledger.begin_next(&9, |due| *due), Next::Later(20));
+    }
+
+    #[test]
+    fn what_was_doomed_since_waits_and_what_failed_comes_last() {
+        let mut ledger = Ledger::<()>::default();
+        assert_eq!(ledger.doomed(), None);
+        ledger.forget(id(2));
+        let until = ledger.doomed().unwrap();
+        ledger.forget(id(1));
+        assert_eq!(ledger.take_doomed(until, 9), [id(2)]);
+        ledger.deleted(&[id(2)], false);
+        assert!(ledger.take_doomed(until, 9).is_empty());
+        assert_eq!(ledger.take_doomed(u64::MAX, 9), [id(1), id(2)]);
     }
 }

@@ -354,20 +354,34 @@ impl Backing {
         begun.then(|| Uploading::begun(self, write_id))
     }
 
-    /// Deletes what nothing names any more, until stopped.
-    pub async fn delete_for_ever(self: Arc<Self>, stop: CancellationToken) {
-        let mut pause = RETRY_FIRST;
+    /// Deletes what nothing names any more, until stopped. What is doomed waits for
+    /// `safe`: until a journal without it would be found after a crash, too.
+    pub async fn delete_for_ever<F: Future<Output = ()> + Send>(
+        self: Arc<Self>,
+        safe: impl Fn() -> F + Send,
+        stop: CancellationToken,
+    ) {
+        let (mut pause, mut until) = (RETRY_FIRST, 0);
         while !stop.is_cancelled() {
-            let batch = self.ledger.lock().take_doomed(DELETE_BATCH);
+            let batch = self.ledger.lock().take_doomed(until, DELETE_BATCH);
             if batch.is_empty() {
                 if self.ledger.lock().take_incomplete() {
                     self.stock.notify_one();
                 }
                 let more = async {
-                    self.doomed.notified().await;
-                    sleep(DELETE_GATHER).await;
+                    let doomed = loop {
+                        // not in the condition: the lock would be held meanwhile
+                        let doomed = self.ledger.lock().doomed();
+                        match doomed {
+                            Some(doomed) => break doomed,
+                            None => self.doomed.notified().await,
+                        }
+                        sleep(DELETE_GATHER).await;
+                    };
+                    safe().await;
+                    doomed
                 };
-                let _ = stop.run_until_cancelled(more).await;
+                until = stop.run_until_cancelled(more).await.unwrap_or(until);
                 continue;
             }
             let result = self.note(self.remote.delete(&batch).await);

@@ -56,6 +56,10 @@ pub struct JournalError {
 }
 
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether the disk has it.
+const ON_DISK_LOOK: Duration = Duration::from_millis(100);
+/// After this time a system that is not asked has written what it was given.
+const SYSTEM_WRITES_WITHIN: Duration = Duration::from_secs(30);
 
 fn is_garbled(error: &fjall::Error) -> bool {
     matches!(error, fjall::Error::JournalRecovery(_))
@@ -290,6 +294,18 @@ impl Journal {
                 return;
             }
             settled.await;
+        }
+    }
+
+    /// Returns when the disk has what was written before, for certain or, if nobody
+    /// forces it to, by all likelihood.
+    pub async fn on_disk(&self) {
+        let written = self.written.load(Ordering::Acquire);
+        if self.fsync == Fsync::No {
+            return sleep(SYSTEM_WRITES_WITHIN).await;
+        }
+        while self.synced.load(Ordering::Acquire) < written {
+            sleep(ON_DISK_LOOK).await;
         }
     }
 

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use scatterhoard_wire::WriteId;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,6 +22,9 @@ use crate::{
 /// Objects that are read back at a time: each takes a few stripes and a part in
 /// memory that no budget knows.
 pub(super) const UPLOADS_AT_ONCE: usize = 4;
+
+/// While the journal cannot be written.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Longest wait for a turn.
 const TURN: Duration = Duration::from_secs(30);
@@ -177,6 +180,23 @@ impl Store {
             bytes: Bytes::new(),
         };
         self.pin_chunks(&mut self.index(), key, object.clone())
+    }
+
+    /// Returns when the journal on disk no longer names what has left the index
+    /// before.
+    pub async fn removals_on_disk(self: Arc<Self>) {
+        let Some(journal) = &self.journal else {
+            return;
+        };
+        loop {
+            // written when it is unlocked, unless the disk takes no more
+            drop(self.index());
+            if !self.index().has_changed() {
+                break;
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        journal.on_disk().await;
     }
 
     /// What has left the index need not be in the backing store, either.
