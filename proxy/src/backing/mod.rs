@@ -20,7 +20,7 @@ use std::{
     fs,
     io::{self, Write},
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -149,6 +149,8 @@ pub struct Backing {
     budget: Arc<Semaphore>,
     budget_units: u32,
     answers: AtomicBool,
+    /// While this file is there, nothing is deleted for having no name.
+    keep_file: PathBuf,
 }
 
 impl Backing {
@@ -194,6 +196,7 @@ impl Backing {
             budget: Arc::new(Semaphore::new(units as usize)),
             budget_units: units,
             answers: AtomicBool::new(answers),
+            keep_file: keep_file(file),
             settings,
         }))
     }
@@ -401,6 +404,15 @@ impl Backing {
         }
     }
 
+    /// Whether what no key names is kept; says so.
+    pub(crate) fn keeps_all(&self) -> bool {
+        let keeps = self.keep_file.exists();
+        if keeps {
+            tracing::warn!(file = %self.keep_file.display(), "journal was damaged or missing at a start: what no key names is kept in the backing store; remove this file to have it deleted");
+        }
+        keeps
+    }
+
     /// Waits until deletions were carried out, if there are too many.
     pub(crate) async fn room_for_deletions(&self) {
         while self.ledger.lock().deletions() > DELETE_BATCH * 8 {
@@ -444,6 +456,20 @@ impl Queued {
         let pause = RETRY_FIRST * (1 << self.failures.min(8));
         self.failures += 1;
         self.due = Instant::now() + pause.min(RETRY_LAST);
+    }
+}
+
+fn keep_file(file: &Path) -> PathBuf {
+    file.with_extension("keep")
+}
+
+/// The journal may lack keys: what none names is kept from now on, beyond this
+/// start, too, until somebody removes a file. Nothing to do if nothing was ever
+/// stored for the data folder whose `file` would say so.
+pub fn keep_all(file: &Path) -> io::Result<()> {
+    match file.try_exists()? {
+        true => fs::File::create(keep_file(file))?.sync_all(),
+        false => Ok(()),
     }
 }
 
