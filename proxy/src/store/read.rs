@@ -250,9 +250,10 @@ impl ObjectReader {
                 }
             }
             if let Err(error) = self.check_enough() {
-                if let Some(cells) = self.turn_to_backing().await {
-                    return Ok(Some(cells));
-                }
+                let error = match self.turn_to_backing(error).await {
+                    Ok(cells) => return Ok(Some(cells)),
+                    Err(error) => error,
+                };
                 if !self.seek().await {
                     return Err(self.through.error(self.verdict(error)));
                 }
@@ -267,10 +268,8 @@ impl ObjectReader {
                 () = sleep_until(hedge_at.min(give_up)) => {
                     if Instant::now() >= give_up {
                         let failed = self.late().count();
-                        if let Some(cells) = self.turn_to_backing().await {
-                            return Ok(Some(cells));
-                        }
-                        return Err(ReadError::Unavailable { failed });
+                        let error = ReadError::Unavailable { failed };
+                        return self.turn_to_backing(error).await.map(Some);
                     }
                     self.hedge();
                     hedge_at = Instant::now() + hedge_after;
