@@ -120,7 +120,9 @@ pub fn start_chores(
     if let Some(backing) = store.backing().cloned() {
         tasks.spawn(store.clone().upload_for_ever(drain.clone()));
         tasks.spawn(store.clone().take_stock_for_ever(stop.clone()));
-        tasks.spawn(backing.delete_for_ever(stop.clone()));
+        let removing = store.clone();
+        let safe = move || removing.clone().removals_on_disk();
+        tasks.spawn(backing.delete_for_ever(safe, stop.clone()));
     }
     if let Some(journal) = store.journal().cloned() {
         let store = store.clone();

@@ -203,11 +203,14 @@ async fn start(
         Some(dir) => Some(Arc::new(Journal::open(&dir.journal(), config.appendfsync)?)),
         None => None,
     };
+    keep_if_doubtful(journal.as_deref(), data_dir)?;
     let backing = match (config.backing.clone(), data_dir) {
         (Some(settings), Some(dir)) => Some(Backing::open(settings, &dir.backing()).await?),
         _ => None,
     };
     let (store, chores) = assembly::store(config, &pool, epoch, journal, backing)?;
+    // what is damaged is known now
+    keep_if_doubtful(store.journal().map(Arc::as_ref), data_dir)?;
     let mut links = Some(links);
     if recovers && let Some(links) = links.take() {
         pool.start(pool::Links::Tcp(links));
@@ -226,6 +229,14 @@ async fn start(
         chores,
         links,
     })
+}
+
+/// What a damaged or missing journal does not name may be wanted all the same.
+fn keep_if_doubtful(journal: Option<&Journal>, data_dir: Option<&DataDir>) -> io::Result<()> {
+    match (journal, data_dir) {
+        (Some(journal), Some(dir)) if journal.take_doubt() => backing::keep_all(&dir.backing()),
+        _ => Ok(()),
+    }
 }
 
 /// Says what runs where, for people; the log has its own line.

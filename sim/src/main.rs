@@ -50,7 +50,7 @@ struct Total {
 )]
 fn main() -> ExitCode {
     match run(&Args::parse()) {
-        Ok(failed) if failed == 0 => ExitCode::SUCCESS,
+        Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error:#}");

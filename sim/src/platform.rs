@@ -15,9 +15,12 @@ use std::{
 
 use rand::Rng;
 use scatterhoard_node::{clock, embedded::Embedded, random};
-use scatterhoard_proxy::pool::platform::{Invoke, InvokeFailure};
+use scatterhoard_proxy::{
+    keyspace::Object,
+    pool::platform::{Invoke, InvokeFailure},
+};
 use scatterhoard_wire::{
-    WriteId,
+    ChunkId, NodeId,
     invoke::{Ending, Report},
 };
 use tokio::{
@@ -438,20 +441,21 @@ impl Platform {
         }
     }
 
-    /// Different chunks of a write that the proxy can reach, and who holds them: in
-    /// whichever way the platform chooses `at_once` instances of the function, one
-    /// that is well has the chunk.
-    pub fn reachable(&self, write_id: WriteId, at_once: usize) -> BTreeMap<u8, Vec<String>> {
+    /// Different chunks of an object that the proxy can reach where the index has
+    /// placed them, and who holds them: in whichever way the platform chooses
+    /// `at_once` instances of the function, one that is well has the chunk.
+    pub fn reachable(&self, object: &Object, at_once: usize) -> BTreeMap<u8, Vec<String>> {
         let mut found: BTreeMap<u8, Vec<String>> = BTreeMap::new();
-        for sandboxes in self.functions.borrow().values() {
+        for (name, sandboxes) in &*self.functions.borrow() {
+            let node = name.rsplit('-').next().and_then(|n| n.parse().ok());
+            let node = node.map(NodeId);
+            let is_of_it = |id: &ChunkId| {
+                id.write_id == object.write_id && object.node(usize::from(id.index)) == node
+            };
             let mut holders: BTreeMap<u8, Vec<String>> = BTreeMap::new();
             for sandbox in sandboxes.iter().filter(|s| !s.is_stopped.get()) {
                 let chunks = sandbox.node.chunks();
-                for id in chunks
-                    .iter()
-                    .map(|c| c.id)
-                    .filter(|id| id.write_id == write_id)
-                {
+                for id in chunks.iter().map(|c| c.id).filter(is_of_it) {
                     holders
                         .entry(id.index)
                         .or_default()

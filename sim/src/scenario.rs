@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use scatterhoard_proxy::{
     config::{Config, ConfigError, Options},
     journal::Fsync,
+    pool::retire,
     store::Ack,
 };
 
@@ -90,6 +91,11 @@ impl Scenario {
         config.backup.standby = rng.random_bool(0.8);
         config.backup.interval = Duration::from_secs(rng.random_range(5..60));
         config.backup.after_bytes = rng.random_range(4_000..200_000);
+        config.retire = match rng.random_range(0..10) {
+            0 => retire::Settings::Typical,
+            1..4 => retire::Settings::At(Duration::from_secs(rng.random_range(20..150))),
+            _ => retire::Settings::Never,
+        };
         let has_journal = rng.random_bool(0.7);
         let calm = rng.random_bool(0.1);
         let mut chance = |share: f64, most: f64| match !calm && rng.random_bool(share) {

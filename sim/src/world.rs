@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,8 +17,12 @@ use scatterhoard_judge::{
     model::{Content, Ending, Key},
 };
 use scatterhoard_node::{clock, random};
-use scatterhoard_proxy::{journal::memory::MemoryDisk, keyspace::KeyRef, value::Value};
-use scatterhoard_wire::{Epoch, WriteId};
+use scatterhoard_proxy::{
+    journal::memory::MemoryDisk,
+    keyspace::{KeyRef, Object},
+    value::Value,
+};
+use scatterhoard_wire::Epoch;
 use tokio::{
     task::LocalSet,
     time::{Instant, sleep},
@@ -55,13 +60,6 @@ pub struct Report {
     pub took: Duration,
 }
 
-/// Where a key's bytes were, when last seen.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    source: WriteId,
-    data: usize,
-}
-
 /// What all parts of a run share.
 pub struct World {
     /// What the seed decided.
@@ -75,7 +73,8 @@ pub struct World {
     platform: Rc<Platform>,
     disk: Option<MemoryDisk>,
     proxy: RefCell<Option<Rc<Proxy>>>,
-    seen: RefCell<BTreeMap<usize, Seen>>,
+    /// Whose chunks held a key's bytes, when last seen.
+    seen: RefCell<BTreeMap<usize, Arc<Object>>>,
     violations: RefCell<Vec<String>>,
     lost: Cell<u64>,
     lives: Cell<u64>,
@@ -161,24 +160,22 @@ impl World {
         let mut index = proxy.store().index();
         if let Some(found) = index.peek(key_ref, clock::unix_ms()) {
             let (source, _) = index.source(&found.object);
-            let seen = Seen {
-                source: source.write_id,
-                data: source.layout.geometry().data(),
-            };
-            self.seen.borrow_mut().insert(key, seen);
+            self.seen.borrow_mut().insert(key, source);
         }
     }
 
     /// A key is missing that was stored: was it lost?
     pub fn missed(&self, key: usize) {
-        let Some(seen) = self.seen.borrow().get(&key).copied() else {
+        let Some(seen) = self.seen.borrow().get(&key).cloned() else {
             self.violated(key, "missed, and never seen in the index");
             return;
         };
         let at_once = 1 + usize::from(self.scenario.config.backup.standby);
-        let alive = self.platform.reachable(seen.source, at_once);
-        self.history
-            .add(format_args!("missed {key}: {seen:?}, alive {alive:?}"));
+        let alive = self.platform.reachable(&seen, at_once);
+        self.history.add(format_args!(
+            "missed {key}: {}, alive {alive:?}",
+            seen.write_id
+        ));
         for node in self
             .proxy()
             .iter()
@@ -191,10 +188,11 @@ impl World {
                 node.id
             ));
         }
-        if alive.len() >= seen.data {
+        let data = seen.layout.geometry().data();
+        if alive.len() >= data {
             let what = format!(
-                "missed, but chunks of {} can be reached, {} needed: {alive:?}",
-                seen.source, seen.data
+                "missed, but chunks of {} can be reached, {data} needed: {alive:?}",
+                seen.write_id
             );
             self.violated(key, &what);
         }
@@ -299,7 +297,9 @@ impl World {
                 disk.fill(false);
             }
         }
-        if rng.random_bool(trouble.death) {
+        // what was refused because the disk is full, and seen, would go with the proxy
+        let refuses = self.proxy().is_some_and(|p| p.store().refusal().is_some());
+        if rng.random_bool(trouble.death) && !refuses {
             lives.end(self).await?;
             sleep(Duration::from_millis(rng.random_range(0..5_000))).await;
         }

@@ -183,12 +183,27 @@ async fn apply(context: &Context, client: &mut Client, command: Command) -> Outc
 
 /// Makes a value ready to be sent: small ones are read whole, of others the
 /// first cells, so that what is lost is noticed before a header goes out.
-pub async fn ready(store: &Arc<Store>, lookup: Lookup) -> ValueReply {
-    let pinned = match lookup {
-        Lookup::Missing => return ValueReply::Whole(Reply::Null),
-        Lookup::Here(value) => return ValueReply::Whole(Reply::Bulk(value)),
-        Lookup::There(pinned) => pinned,
-    };
+pub async fn ready(store: &Arc<Store>, mut lookup: Lookup) -> ValueReply {
+    loop {
+        let pinned = match lookup {
+            Lookup::Missing => return ValueReply::Whole(Reply::Null),
+            Lookup::Here(value) => return ValueReply::Whole(Reply::Bulk(value)),
+            Lookup::There(pinned) => pinned,
+        };
+        let (key, write_id) = (pinned.key().clone(), pinned.object().write_id);
+        let value = ready_on_nodes(store, pinned).await;
+        if !matches!(value, ValueReply::Whole(Reply::Null)) {
+            return value;
+        }
+        // lost; but it may have been written anew meanwhile
+        match store.look_up_named(key) {
+            Some((id, successor)) if id != write_id => lookup = successor,
+            _ => return value,
+        }
+    }
+}
+
+async fn ready_on_nodes(store: &Arc<Store>, pinned: Pinned) -> ValueReply {
     if store.is_small(pinned.object()) {
         let again = store.again(&pinned);
         return ValueReply::Whole(match store.read_whole(pinned).await {

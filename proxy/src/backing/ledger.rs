@@ -25,7 +25,12 @@ pub(super) struct Ledger<J> {
     waiting: BTreeMap<WriteId, Waiting<J>>,
     /// Under upload, and whether to be deleted then.
     running: HashMap<WriteId, bool>,
-    doomed: BTreeSet<WriteId>,
+    /// By when they were doomed.
+    doomed: BTreeMap<WriteId, u64>,
+    /// The same by age.
+    ages: BTreeMap<u64, WriteId>,
+    /// Counts what is doomed.
+    age: u64,
     /// Under deletion.
     deleting: BTreeSet<WriteId>,
     /// Something was forgotten.
@@ -37,11 +42,24 @@ impl<J> Default for Ledger<J> {
         Self {
             waiting: BTreeMap::new(),
             running: HashMap::new(),
-            doomed: BTreeSet::new(),
+            doomed: BTreeMap::new(),
+            ages: BTreeMap::new(),
+            age: 0,
             deleting: BTreeSet::new(),
             is_incomplete: false,
         }
     }
+}
+
+/// What can be uploaded next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next<J, T> {
+    /// This one, now.
+    Begun(WriteId, J),
+    /// One at this time.
+    Later(T),
+    /// None, until one is added or something under way ends.
+    Nothing,
 }
 
 /// What became of a write that is named no longer.
@@ -61,28 +79,45 @@ impl<J> Ledger<J> {
             .running
             .get_mut(&write_id)
             .map(|doomed| *doomed = false);
-        let tried = self.doomed.remove(&write_id)
-            || given_up.is_some()
-            || self.deleting.contains(&write_id);
+        let tried = self.spare(write_id) || given_up.is_some() || self.deleting.contains(&write_id);
         self.waiting.insert(write_id, Waiting { job, tried });
     }
 
-    /// The oldest that waits, if it is `ready`: under upload until
-    /// [`Self::end`] or [`Self::again`].
-    pub(super) fn begin_next(&mut self, ready: impl Fn(&J) -> bool) -> Option<(WriteId, J)> {
-        let first = self.waiting.first_entry()?;
-        let is_busy = self.running.contains_key(first.key()) || self.deleting.contains(first.key());
-        if is_busy || !ready(&first.get().job) {
-            return None;
+    /// The oldest that is `due` by now and has nothing else under way: under
+    /// upload until [`Self::end`] or [`Self::again`].
+    pub(super) fn begin_next<T: Ord + Copy>(
+        &mut self,
+        now: &T,
+        due: impl Fn(&J) -> T,
+    ) -> Next<J, T> {
+        let (mut found, mut later) = (None, None);
+        for (write_id, waiting) in &self.waiting {
+            if self.running.contains_key(write_id) || self.deleting.contains(write_id) {
+                // who ends that says so
+                continue;
+            }
+            let at = due(&waiting.job);
+            if at <= *now {
+                found = Some(*write_id);
+                break;
+            }
+            later = Some(later.map_or(at, |other: T| other.min(at)));
+            if !waiting.tried {
+                // younger ones are due later still
+                break;
+            }
         }
-        let (write_id, waiting) = first.remove_entry();
-        self.running.insert(write_id, false);
-        Some((write_id, waiting.job))
+        let begun = found.and_then(|id| Some((id, self.waiting.remove(&id)?.job)));
+        if let Some((write_id, job)) = begun {
+            self.running.insert(write_id, false);
+            return Next::Begun(write_id, job);
+        }
+        later.map_or(Next::Nothing, Next::Later)
     }
 
-    /// The oldest that waits.
-    pub(super) fn first(&self) -> Option<&J> {
-        self.waiting.first_key_value().map(|(_, w)| &w.job)
+    /// Whether any upload waits.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// An upload now; false if it is under way, waits, or is under deletion.
@@ -91,7 +126,7 @@ impl<J> Ledger<J> {
             && !self.running.contains_key(&write_id)
             && !self.deleting.contains(&write_id);
         if is_new {
-            self.doomed.remove(&write_id);
+            self.spare(write_id);
             self.running.insert(write_id, false);
         }
         is_new
@@ -130,18 +165,34 @@ impl<J> Ledger<J> {
     }
 
     fn doom(&mut self, write_id: WriteId) {
+        self.spare(write_id);
         if self.doomed.len() < MOST_DOOMED {
-            self.doomed.insert(write_id);
+            self.age += 1;
+            self.doomed.insert(write_id, self.age);
+            self.ages.insert(self.age, write_id);
         } else {
             self.is_incomplete = true;
         }
     }
 
-    /// At most `most` to be deleted now: under deletion until [`Self::deleted`].
-    pub(super) fn take_doomed(&mut self, most: usize) -> Vec<WriteId> {
-        let taken: Vec<WriteId> = self.doomed.iter().copied().take(most).collect();
+    /// Not to be deleted after all; whether it was to be.
+    fn spare(&mut self, write_id: WriteId) -> bool {
+        let age = self.doomed.remove(&write_id);
+        age.is_some_and(|age| self.ages.remove(&age).is_some())
+    }
+
+    /// What was doomed up to now, for [`Self::take_doomed`]; none if nothing is.
+    pub(super) fn doomed(&self) -> Option<u64> {
+        (!self.doomed.is_empty()).then_some(self.age)
+    }
+
+    /// At most `most` of those doomed `until` then, the oldest first: under deletion
+    /// until [`Self::deleted`].
+    pub(super) fn take_doomed(&mut self, until: u64, most: usize) -> Vec<WriteId> {
+        let ages = self.ages.range(..=until);
+        let taken: Vec<WriteId> = ages.map(|(_, id)| *id).take(most).collect();
         taken.iter().for_each(|id| {
-            self.doomed.remove(id);
+            self.spare(*id);
         });
         self.deleting.extend(&taken);
         taken
@@ -214,14 +265,15 @@ mod tests {
         }
 
         fn begin_next(&mut self) {
-            let next = self.ledger.begin_next(|()| true);
-            self.running.extend(next.map(|(id, ())| id));
+            if let Next::Begun(id, ()) = self.ledger.begin_next(&0, |()| 0) {
+                self.running.push(id);
+            }
         }
 
         /// Begins to delete, or ends it.
         fn delete(&mut self, fails: bool) {
             if self.deleting.is_empty() {
-                self.deleting = self.ledger.take_doomed(3);
+                self.deleting = self.ledger.take_doomed(u64::MAX, 3);
                 return;
             }
             let ids = std::mem::take(&mut self.deleting);
@@ -315,10 +367,39 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.wait(id(1), 7);
         assert!(!ledger.begin(id(1)));
-        assert!(ledger.begin_next(|job| *job > 7).is_none());
-        assert_eq!(ledger.begin_next(|job| *job == 7), Some((id(1), 7)));
+        assert_eq!(ledger.begin_next(&6, |job| *job), Next::Later(7));
+        assert_eq!(ledger.begin_next(&7, |job| *job), Next::Begun(id(1), 7));
         assert!(!ledger.begin(id(1)));
         ledger.end(id(1));
         assert!(ledger.begin(id(1)));
+    }
+
+    #[test]
+    fn one_that_is_busy_or_put_off_keeps_nobody_waiting() {
+        let mut ledger = Ledger::default();
+        ledger.forget(id(1));
+        assert_eq!(ledger.take_doomed(u64::MAX, 1), [id(1)]);
+        ledger.wait(id(1), 0);
+        assert_eq!(ledger.begin_next(&9, |due| *due), Next::Nothing);
+        ledger.wait(id(2), 0);
+        assert_eq!(ledger.begin_next(&9, |due| *due), Next::Begun(id(2), 0));
+        ledger.again(id(2), 20);
+        ledger.wait(id(3), 9);
+        assert_eq!(ledger.begin_next(&8, |due| *due), Next::Later(9));
+        assert_eq!(ledger.begin_next(&9, |due| *due), Next::Begun(id(3), 9));
+        assert_eq!(ledger.begin_next(&9, |due| *due), Next::Later(20));
+    }
+
+    #[test]
+    fn what_was_doomed_since_waits_and_what_failed_comes_last() {
+        let mut ledger = Ledger::<()>::default();
+        assert_eq!(ledger.doomed(), None);
+        ledger.forget(id(2));
+        let until = ledger.doomed().unwrap();
+        ledger.forget(id(1));
+        assert_eq!(ledger.take_doomed(until, 9), [id(2)]);
+        ledger.deleted(&[id(2)], false);
+        assert!(ledger.take_doomed(until, 9).is_empty());
+        assert_eq!(ledger.take_doomed(u64::MAX, 9), [id(1), id(2)]);
     }
 }

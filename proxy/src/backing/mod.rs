@@ -20,7 +20,7 @@ use std::{
     fs,
     io::{self, Write},
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keyspace::Object;
 use format::{BLOCK_BYTES, Image};
-use ledger::{Forgotten, Ledger};
+use ledger::{Forgotten, Ledger, Next};
 pub use location::Location;
 use name::CacheId;
 use remote::{Names, Remote};
@@ -131,7 +131,9 @@ const RETRY_LAST: Duration = Duration::from_secs(15);
 /// A write that is to be uploaded, and its part of the budget.
 pub(crate) struct Queued {
     object: Arc<Object>,
-    since: Instant,
+    due: Instant,
+    /// Failures so far.
+    failures: u32,
     _budget: OwnedSemaphorePermit,
 }
 
@@ -147,6 +149,8 @@ pub struct Backing {
     budget: Arc<Semaphore>,
     budget_units: u32,
     answers: AtomicBool,
+    /// While this file is there, nothing is deleted for having no name.
+    keep_file: PathBuf,
 }
 
 impl Backing {
@@ -192,6 +196,7 @@ impl Backing {
             budget: Arc::new(Semaphore::new(units as usize)),
             budget_units: units,
             answers: AtomicBool::new(answers),
+            keep_file: keep_file(file),
             settings,
         }))
     }
@@ -282,7 +287,8 @@ impl Backing {
         let write_id = object.write_id;
         let queued = Queued {
             object,
-            since: Instant::now(),
+            due: Instant::now() + GATHER,
+            failures: 0,
             _budget: budget,
         };
         self.ledger.lock().wait(write_id, queued);
@@ -306,23 +312,23 @@ impl Backing {
     ) -> Option<(Uploading, Queued)> {
         loop {
             let queued = self.queued.notified();
+            let hurry = drain.is_cancelled();
             let due = {
-                let (now, hurry) = (Instant::now(), drain.is_cancelled());
+                let now = Instant::now();
                 let mut ledger = self.ledger.lock();
-                let next = ledger.begin_next(|q| hurry || q.since + GATHER <= now);
-                if let Some((write_id, next)) = next {
-                    return Some((Uploading::begun(self, write_id), next));
+                match ledger.begin_next(&now, |q| if hurry { now } else { q.due }) {
+                    Next::Begun(write_id, next) => {
+                        return Some((Uploading::begun(self, write_id), next));
+                    }
+                    Next::Later(due) => Some(due),
+                    Next::Nothing if hurry && !ledger.is_waiting() => return None,
+                    Next::Nothing => None,
                 }
-                ledger.first().map(|q| q.since + GATHER)
             };
-            if drain.is_cancelled() {
-                return None;
-            }
-            let later = due.unwrap_or_else(|| Instant::now() + RETRY_LAST);
             tokio::select! {
                 () = queued => {}
-                () = sleep_until(later) => {}
-                () = drain.cancelled() => {}
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = drain.cancelled(), if !hurry => {}
             }
         }
     }
@@ -351,20 +357,34 @@ impl Backing {
         begun.then(|| Uploading::begun(self, write_id))
     }
 
-    /// Deletes what nothing names any more, until stopped.
-    pub async fn delete_for_ever(self: Arc<Self>, stop: CancellationToken) {
-        let mut pause = RETRY_FIRST;
+    /// Deletes what nothing names any more, until stopped. What is doomed waits for
+    /// `safe`: until a journal without it would be found after a crash, too.
+    pub async fn delete_for_ever<F: Future<Output = ()> + Send>(
+        self: Arc<Self>,
+        safe: impl Fn() -> F + Send,
+        stop: CancellationToken,
+    ) {
+        let (mut pause, mut until) = (RETRY_FIRST, 0);
         while !stop.is_cancelled() {
-            let batch = self.ledger.lock().take_doomed(DELETE_BATCH);
+            let batch = self.ledger.lock().take_doomed(until, DELETE_BATCH);
             if batch.is_empty() {
                 if self.ledger.lock().take_incomplete() {
                     self.stock.notify_one();
                 }
                 let more = async {
-                    self.doomed.notified().await;
-                    sleep(DELETE_GATHER).await;
+                    let doomed = loop {
+                        // not in the condition: the lock would be held meanwhile
+                        let doomed = self.ledger.lock().doomed();
+                        match doomed {
+                            Some(doomed) => break doomed,
+                            None => self.doomed.notified().await,
+                        }
+                        sleep(DELETE_GATHER).await;
+                    };
+                    safe().await;
+                    doomed
                 };
-                let _ = stop.run_until_cancelled(more).await;
+                until = stop.run_until_cancelled(more).await.unwrap_or(until);
                 continue;
             }
             let result = self.note(self.remote.delete(&batch).await);
@@ -382,6 +402,15 @@ impl Backing {
                 }
             }
         }
+    }
+
+    /// Whether what no key names is kept; says so.
+    pub(crate) fn keeps_all(&self) -> bool {
+        let keeps = self.keep_file.exists();
+        if keeps {
+            tracing::warn!(file = %self.keep_file.display(), "journal was damaged or missing at a start: what no key names is kept in the backing store; remove this file to have it deleted");
+        }
+        keeps
     }
 
     /// Waits until deletions were carried out, if there are too many.
@@ -416,6 +445,31 @@ impl Queued {
     /// What is to be uploaded.
     pub(crate) fn object(&self) -> &Arc<Object> {
         &self.object
+    }
+
+    /// Whether that was tried in vain: its chunks may be elsewhere by now.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    fn put_off(&mut self) {
+        let pause = RETRY_FIRST * (1 << self.failures.min(8));
+        self.failures += 1;
+        self.due = Instant::now() + pause.min(RETRY_LAST);
+    }
+}
+
+fn keep_file(file: &Path) -> PathBuf {
+    file.with_extension("keep")
+}
+
+/// The journal may lack keys: what none names is kept from now on, beyond this
+/// start, too, until somebody removes a file. Nothing to do if nothing was ever
+/// stored for the data folder whose `file` would say so.
+pub fn keep_all(file: &Path) -> io::Result<()> {
+    match file.try_exists()? {
+        true => fs::File::create(keep_file(file))?.sync_all(),
+        false => Ok(()),
     }
 }
 

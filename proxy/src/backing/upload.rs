@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use scatterhoard_wire::WriteId;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::{
     Backing, BackingError, Queued, RETRY_FIRST,
@@ -34,10 +34,11 @@ impl Uploading {
         }
     }
 
-    /// It failed: after a pause it waits again, unless nothing names it any more.
+    /// It failed: after a pause it waits again, the longer the more often, unless
+    /// nothing names it any more.
     pub(crate) async fn again(mut self, mut queued: Queued) {
         sleep(RETRY_FIRST).await;
-        queued.since = Instant::now();
+        queued.put_off();
         self.is_over = true;
         self.backing.ledger.lock().again(self.write_id, queued);
         self.backing.queued.notify_one();

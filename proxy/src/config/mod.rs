@@ -241,10 +241,10 @@ impl Config {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         // processes on this machine cost nothing while they wait, but share its
         // processors with us
-        let (wait_worth, backup_after_mb, backup_mb_s) = match functions {
-            Functions::Local => (10.0 * linger::USD_PER_WAIT, 256, 50),
+        let (wait_worth, backup_after_mb, backup_mb_s, repair_mb_s) = match functions {
+            Functions::Local => (10.0 * linger::USD_PER_WAIT, 256, 50, 200),
             // by the availability study
-            _ => (linger::USD_PER_WAIT, 4, 800),
+            _ => (linger::USD_PER_WAIT, 4, 800, 400),
         };
         let backing = backing_settings(&options)?;
         let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
@@ -284,7 +284,7 @@ impl Config {
             recover: options.recover.unwrap_or_default(),
             backing,
             linger,
-            repair_bytes_per_s: megabytes(options.repair_mb_s.unwrap_or(200)),
+            repair_bytes_per_s: megabytes(options.repair_mb_s.unwrap_or(repair_mb_s)),
             backup: backup::Settings {
                 standby: options.standby.unwrap_or(true),
                 interval: seconds(options.backup_interval_s.unwrap_or(45).max(1)),

@@ -218,7 +218,8 @@ options! {
     /// Longest shutdown, in s [default: 10]
     #[arg(long, env = "SCATTERHOARD_SHUTDOWN_TIMEOUT_S", value_name = "S")]
     shutdown_timeout_s: u64,
-    /// How much of damaged objects is repaired a second, in MB; 0: no limit [default: 200]
+    /// How much of damaged objects is repaired a second, in MB; 0: no limit
+    /// [default: 400; 200 for local ones]
     #[arg(long, env = "SCATTERHOARD_REPAIR_MB_S", value_name = "M")]
     repair_mb_s: u32,
     /// Worker threads; 0: one per processor [default: 0]

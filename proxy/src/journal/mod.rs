@@ -57,6 +57,10 @@ pub struct JournalError {
 }
 
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether the disk has it.
+const ON_DISK_LOOK: Duration = Duration::from_millis(100);
+/// After this time a system that is not asked has written what it was given.
+const SYSTEM_WRITES_WITHIN: Duration = Duration::from_secs(30);
 
 fn is_garbled(error: &fjall::Error) -> bool {
     matches!(error, fjall::Error::JournalRecovery(_))
@@ -113,6 +117,8 @@ pub struct Journal {
     /// None while it is being opened again.
     tables: Mutex<Option<Box<dyn Tables>>>,
     failed: AtomicBool,
+    /// It lacked something when it was opened, or all of it.
+    doubtful: AtomicBool,
     failure: Mutex<String>,
     /// Changes written so far, and those that the disk has for certain.
     written: AtomicU64,
@@ -141,8 +147,10 @@ impl Journal {
             (opened, _) => opened,
         };
         let tables = tables.map_err(failed)?;
-        tail.iter().for_each(Tail::report);
-        Ok(Self::new(place, tables, fsync))
+        let is_whole = tail.as_ref().is_some_and(|tail| !tail.report());
+        let journal = Self::new(place, tables, fsync);
+        journal.doubtful.store(!is_whole, Ordering::Relaxed);
+        Ok(journal)
     }
 
     /// The same on a disk that is no disk: for simulations.
@@ -161,12 +169,19 @@ impl Journal {
             fsync,
             tables: Mutex::new(Some(tables)),
             failed: AtomicBool::new(false),
+            doubtful: AtomicBool::new(false),
             failure: Mutex::default(),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
             settled: Notify::new(),
             wanted: Notify::new(),
         }
+    }
+
+    /// Whether it was found since the last call that keys may be unknown to it: it
+    /// was cut, has damaged records, or was not there.
+    pub fn take_doubt(&self) -> bool {
+        self.doubtful.swap(false, Ordering::Relaxed)
     }
 
     /// Fills an empty index with what it has; the values that no node has. What
@@ -218,6 +233,7 @@ impl Journal {
             error = read.err();
         });
         if damaged > 0 {
+            self.doubtful.store(true, Ordering::Relaxed);
             metrics::counter!("scatterhoard_journal_damaged_total").increment(damaged);
             tracing::warn!(damaged, "records of the journal are damaged and left out");
         }
@@ -294,6 +310,18 @@ impl Journal {
         }
     }
 
+    /// Returns when the disk has what was written before, for certain or, if nobody
+    /// forces it to, by all likelihood.
+    pub async fn on_disk(&self) {
+        let written = self.written.load(Ordering::Acquire);
+        if self.fsync == Fsync::No {
+            return sleep(SYSTEM_WRITES_WITHIN).await;
+        }
+        while self.synced.load(Ordering::Acquire) < written {
+            sleep(ON_DISK_LOOK).await;
+        }
+    }
+
     /// Forces it to the disk as the policy says, and opens it again after it has
     /// failed, until stopped.
     pub async fn keep(self: Arc<Self>, index: impl Fn() + Send, stop: CancellationToken) {
@@ -349,6 +377,8 @@ impl Journal {
         match opened.await {
             Some(Ok(())) => {
                 self.failed.store(false, Ordering::Release);
+                // what was written before may wait to be forced to the disk
+                self.wanted.notify_one();
                 tracing::warn!(path = %self.place.path().display(), "journal opened again");
             }
             Some(Err(error)) => *self.failure.lock() = error.to_string(),

@@ -30,13 +30,14 @@ impl Tail {
         Ok(Some(Self { path, end }))
     }
 
-    /// Says what the store has cut off since.
-    pub(super) fn report(&self) {
+    /// Says what was cut off since; whether anything was.
+    pub(super) fn report(&self) -> bool {
         let now = written_end(&self.path).unwrap_or(self.end);
         if now < self.end {
             let cut_bytes = self.end - now;
             tracing::warn!(log = %self.path.display(), cut_bytes, "journal was cut: its last record is not whole");
         }
+        now < self.end
     }
 
     /// Cuts off more and more until `open` succeeds: at most twice as much as

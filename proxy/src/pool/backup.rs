@@ -247,6 +247,8 @@ mod tests {
         for _ in 0..HOPELESS {
             b.ended(Ending::Alone, true, at);
         }
+        assert!(b.can_search(), "a dead proxy's invocation may still run");
+        b.ended(Ending::Alone, true, at + HOPELESS_AFTER);
         assert!(!b.can_search());
     }
 }

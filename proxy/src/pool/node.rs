@@ -78,6 +78,8 @@ struct Inner {
     retiring: Option<(InvocationId, InstanceId)>,
     /// Invoke calls that have not returned.
     calls: u32,
+    /// Until then an instance may be at work for a predecessor.
+    inherited_until: Option<Instant>,
     account: Account,
     garbage: Garbage,
     last_failure: Option<InvokeFailure>,
@@ -173,6 +175,7 @@ impl Node {
             other_birth_unix_ms: 0,
             retiring: None,
             calls: 0,
+            inherited_until: None,
             account: Account::default(),
             garbage: Garbage::default(),
             last_failure: None,

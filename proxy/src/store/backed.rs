@@ -7,19 +7,24 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use scatterhoard_wire::WriteId;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Key, ObjectReader, Pinned, ReadError, Store, write::WriteError};
+use super::{
+    Key, ObjectReader, Pinned, ReadError, RepairJob, Store, stock::BATCH, write::WriteError,
+};
 use crate::{
-    backing::{Backing, BackingError, Mode, Uploading},
-    keyspace::Object,
+    backing::{Backing, BackingError, Mode, Queued, Uploading},
+    keyspace::{Object, StockCursor},
     value::Value,
 };
 
 /// Objects that are read back at a time: each takes a few stripes and a part in
 /// memory that no budget knows.
 pub(super) const UPLOADS_AT_ONCE: usize = 4;
+
+/// While the journal cannot be written.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Longest wait for a turn.
 const TURN: Duration = Duration::from_secs(30);
@@ -100,18 +105,18 @@ impl Store {
         };
         let workers = (0..UPLOADS_AT_ONCE).map(|_| async {
             while let Some((uploading, queued)) = backing.next_upload(&drain).await {
-                let pinned = self.pin_unnamed(queued.object());
+                let pinned = self.pin_queued(&queued).await;
                 let write_id = queued.object().write_id;
                 match self.upload(&uploading, pinned).await {
                     Ok(()) => {}
-                    Err(UploadError::Backing(error)) => {
-                        tracing::debug!(%write_id, %error, "not uploaded yet");
-                        uploading.again(queued).await;
-                    }
-                    Err(UploadError::Read(error)) => {
+                    Err(UploadError::Read(error @ ReadError::Lost { .. })) => {
                         // its chunks may have moved: the index knows
                         tracing::info!(%write_id, %error, "not uploaded");
                         backing.want_stock();
+                    }
+                    Err(error) => {
+                        tracing::debug!(%write_id, %error, "not uploaded yet");
+                        uploading.again(queued).await;
                     }
                 }
             }
@@ -141,6 +146,33 @@ impl Store {
         Ok(upload.finish().await?)
     }
 
+    /// As it was written; after a failure where the index has it by now, if it
+    /// names it already.
+    async fn pin_queued(self: &Arc<Self>, queued: &Queued) -> Pinned {
+        if queued.has_failed()
+            && let Some(key) = self.key_naming(queued.object().write_id).await
+            && let Some(pinned) = self.pin_if_named(&key)
+        {
+            return pinned;
+        }
+        self.pin_unnamed(queued.object())
+    }
+
+    /// Searched for: seldom needed, and nothing need keep it.
+    async fn key_naming(&self, write_id: WriteId) -> Option<RepairJob> {
+        let (mut cursor, mut found) = (Some(StockCursor::default()), None);
+        while let Some(at) = cursor.filter(|_| found.is_none()) {
+            cursor = self.index().sources(at, BATCH, |key, object| {
+                if object.write_id == write_id {
+                    let bytes = Bytes::copy_from_slice(key.key);
+                    found = Some(Key { db: key.db, bytes });
+                }
+            });
+            tokio::task::yield_now().await;
+        }
+        found.map(|key| RepairJob::of(key, write_id))
+    }
+
     /// An object that no key need name, and none whose repair is wanted.
     fn pin_unnamed(self: &Arc<Self>, object: &Arc<Object>) -> Pinned {
         let key = Key {
@@ -148,6 +180,23 @@ impl Store {
             bytes: Bytes::new(),
         };
         self.pin_chunks(&mut self.index(), key, object.clone())
+    }
+
+    /// Returns when the journal on disk no longer names what has left the index
+    /// before.
+    pub async fn removals_on_disk(self: Arc<Self>) {
+        let Some(journal) = &self.journal else {
+            return;
+        };
+        loop {
+            // written when it is unlocked, unless the disk takes no more
+            drop(self.index());
+            if !self.index().has_changed() {
+                break;
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        journal.on_disk().await;
     }
 
     /// What has left the index need not be in the backing store, either.

@@ -40,12 +40,18 @@ impl Store {
     /// While an instance is absent that may hold a chunk, the key stays: it is a
     /// miss for now.
     pub fn forget_lost(self: &Arc<Self>, pinned: &Pinned) {
+        let mut index = self.index();
+        // repairs may have moved its chunks since
+        let found = index.peek(pinned.key.as_ref(), clock::unix_ms());
+        let present = found.map(|found| index.source(&found.object).0);
         let lost = &pinned.source;
+        let lost = present
+            .filter(|p| p.write_id == lost.write_id)
+            .unwrap_or(lost.clone());
         let nodes = lost.nodes().filter_map(|id| self.pool.node(id));
         if nodes.map(|node| node.absent_instances()).sum::<usize>() > 0 {
             return;
         }
-        let mut index = self.index();
         let mut gone = 0;
         for member in index.members(lost.write_id) {
             // what the hot tier has is not lost

@@ -219,6 +219,11 @@ pub struct Pinned {
 }
 
 impl Pinned {
+    /// The key that was looked up.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// What is pinned.
     pub fn object(&self) -> &Arc<Object> {
         &self.object
@@ -267,9 +272,9 @@ impl Store {
         if recovered {
             // the first one met of a node may be a new one, beside that which
             // holds the data
-            pool.nodes()
-                .iter()
-                .for_each(|n| n.assume_unknown_instances());
+            let now = tokio::time::Instant::now();
+            let nodes = pool.nodes().iter();
+            nodes.for_each(|n| n.assume_unknown_instances(now));
         }
         let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
         let (behind, dirty) = Behind::new(settings.dirty_bytes, unplaced.len());

@@ -102,6 +102,8 @@ pub struct ObjectReader {
     left_at: Option<Instant>,
     /// How often absent instances were looked for.
     sought: u32,
+    /// Since when.
+    sought_since: Option<Instant>,
     /// How far it is, and what comes from the backing store.
     through: Through,
     opening: FuturesUnordered<Opening>,
@@ -140,6 +142,7 @@ impl ObjectReader {
             ahead: Ahead::new(gather.next()),
             left_at: None,
             sought: 0,
+            sought_since: None,
             through: Through::new(gather.bytes()),
             gather,
             opening: FuturesUnordered::new(),
@@ -247,11 +250,12 @@ impl ObjectReader {
                 }
             }
             if let Err(error) = self.check_enough() {
-                if let Some(cells) = self.turn_to_backing().await {
-                    return Ok(Some(cells));
-                }
+                let error = match self.turn_to_backing(error).await {
+                    Ok(cells) => return Ok(Some(cells)),
+                    Err(error) => error,
+                };
                 if !self.seek().await {
-                    return Err(self.through.error(error));
+                    return Err(self.through.error(self.verdict(error)));
                 }
                 give_up = Instant::now() + self.store.settings.patience * 2;
             }
@@ -264,10 +268,8 @@ impl ObjectReader {
                 () = sleep_until(hedge_at.min(give_up)) => {
                     if Instant::now() >= give_up {
                         let failed = self.late().count();
-                        if let Some(cells) = self.turn_to_backing().await {
-                            return Ok(Some(cells));
-                        }
-                        return Err(ReadError::Unavailable { failed });
+                        let error = ReadError::Unavailable { failed };
+                        return self.turn_to_backing(error).await.map(Some);
                     }
                     self.hedge();
                     hedge_at = Instant::now() + hedge_after;

@@ -37,6 +37,18 @@ pub struct RepairJob {
     pub damaged: Vec<usize>,
 }
 
+impl RepairJob {
+    /// Of nothing yet: what says where an object is.
+    pub(super) fn of(key: Key, write_id: WriteId) -> Self {
+        Self {
+            key,
+            write_id,
+            missing: Vec::new(),
+            damaged: Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 enum RepairError {
     #[error("no node has room")]

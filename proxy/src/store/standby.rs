@@ -45,6 +45,8 @@ struct Tally {
     left_out: usize,
     /// Chunks that only the second one has, and that may yet be named.
     unsettled: usize,
+    /// Those of them whose writes were not over when the round began.
+    under_way: usize,
 }
 
 impl Store {
@@ -85,7 +87,7 @@ impl Store {
                 metrics::counter!("scatterhoard_backup_chunks_total").increment(tally.copied);
                 metrics::counter!("scatterhoard_backup_bytes_total").increment(tally.copied_bytes);
                 tracing::debug!(node = %id, ?tally, second = round.second.is_some(), "round");
-                if tally.left_out > 0 {
+                if tally.left_out > 0 || tally.under_way > 0 {
                     return round.done(false);
                 }
                 match self.hand_over(&mut round, tally.unsettled > 0).await {
@@ -103,6 +105,7 @@ impl Store {
         // before anything is listed: what is stored and named later is no loss, and
         // what is begun later is no garbage
         let began = self.newest_write_id();
+        let under_way = self.under_way.lock().clone();
         let expected = self.expected_on(round.node.id).await;
         let on_main = self.pool.list_on(&round.main, patience).await?;
         let on_second = match &round.second {
@@ -139,7 +142,12 @@ impl Store {
         self.pool.free_on(&other.link, &garbage);
         let is_settled = |id: &WriteId| named.contains(id) || garbage.contains(id);
         let elsewhere = on_second.iter().filter(|c| !main.contains(&c.id));
-        tally.unsettled = elsewhere.filter(|c| !is_settled(&c.id.write_id)).count();
+        let elsewhere: Vec<WriteId> = elsewhere.map(|c| c.id.write_id).collect();
+        let unsettled = elsewhere.iter().filter(|id| !is_settled(id));
+        tally.unsettled = unsettled.clone().count();
+        // as soon as a key names them, the one that serves lacks them
+        let may_be_named = |id: &&WriteId| **id > began || under_way.contains(*id);
+        tally.under_way = unsettled.filter(may_be_named).count();
         let there = |e: &&Expected| second.contains(&e.chunk.id);
         let to_main = expected.iter().filter(missing).filter(there);
         self.copy(round, &other.link, &round.main, to_main, &mut tally)

@@ -7,12 +7,12 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use scatterhoard_wire::WriteId;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Key, RepairJob, Store, backed::UploadError};
+use super::{Key, RepairJob, Store};
 use crate::{
     backing::{Backing, BackingError},
     keyspace::StockCursor,
@@ -22,12 +22,14 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(6 * 3600);
 /// The backing store could not be asked.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Something could not be uploaded; then twice as long, and so on.
+const LACKING: Duration = Duration::from_secs(60);
 /// Names that are looked up in one walk through the index.
 const PAGE: usize = 1 << 16;
 /// Objects that are read back at a time.
 const AT_ONCE: usize = 2;
 /// Slots that are looked at under one hold of the index's lock.
-const BATCH: usize = 4096;
+pub(super) const BATCH: usize = 4096;
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +37,16 @@ struct Tally {
     listed: usize,
     garbage: usize,
     missing: usize,
+    /// Of the missing, those that still are.
+    failed: usize,
+}
+
+/// Pause after so many times in a row of which each left something missing.
+fn pause_after(lacking: u32) -> Duration {
+    match lacking {
+        0 => EVERY,
+        some => (LACKING * (1 << (some - 1).min(16))).min(EVERY),
+    }
 }
 
 impl Store {
@@ -44,12 +56,14 @@ impl Store {
             return;
         };
         let work = async {
+            let mut lacking = 0_u32;
             loop {
                 let pause = match self.take_stock(&backing).await {
                     Ok(tally) => {
                         tracing::info!(?tally, "took stock of the backing store");
                         metrics::counter!("scatterhoard_backing_stocks_total").increment(1);
-                        EVERY
+                        lacking = if tally.failed > 0 { lacking + 1 } else { 0 };
+                        pause_after(lacking)
                     }
                     Err(error) => {
                         tracing::info!(%error, "no stock taken of the backing store");
@@ -92,6 +106,10 @@ impl Store {
         page: &mut HashSet<WriteId>,
         stored: &mut HashSet<WriteId>,
     ) -> usize {
+        if backing.keeps_all() {
+            stored.extend(page.drain());
+            return 0;
+        }
         let suspects = page.iter().copied().filter(|id| *id <= began);
         let garbage = self.garbage_among(suspects.collect()).await;
         for write_id in &garbage {
@@ -122,41 +140,60 @@ impl Store {
                 }
             });
             tally.missing += missing.len();
-            stream::iter(missing.into_iter().map(Ok))
-                .try_for_each_concurrent(AT_ONCE, |(key, id)| self.upload_named(backing, key, id))
+            let uploads = stream::iter(missing)
+                .map(|(key, id)| self.upload_named(backing, key, id))
+                .buffer_unordered(AT_ONCE);
+            let failed = &mut tally.failed;
+            uploads
+                .map(Ok)
+                .try_for_each(|is_there| {
+                    *failed += usize::from(!is_there);
+                    // one that fails is no reason to leave out the others: unless none can succeed
+                    async move {
+                        match is_there {
+                            true => Ok(()),
+                            false => backing.check().await,
+                        }
+                    }
+                })
                 .await?;
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    /// Uploads a write if it still is named, and nobody else does.
+    /// Uploads a write if it still is named, and nobody else does; false if that
+    /// failed.
     async fn upload_named(
         self: &Arc<Self>,
         backing: &Arc<Backing>,
         key: Key,
         write_id: WriteId,
-    ) -> Result<(), BackingError> {
+    ) -> bool {
         let Some(uploading) = backing.begin(write_id) else {
-            return Ok(());
+            return true;
         };
-        let named = RepairJob {
-            key,
-            write_id,
-            missing: Vec::new(),
-            damaged: Vec::new(),
-        };
-        let Some(pinned) = self.pin_if_named(&named) else {
-            return Ok(());
+        let Some(pinned) = self.pin_if_named(&RepairJob::of(key, write_id)) else {
+            return true;
         };
         self.repair_rate.take(pinned.object.size_bytes()).await;
-        match self.upload(&uploading, pinned).await {
-            Ok(()) => Ok(()),
-            Err(UploadError::Backing(error)) => Err(error),
-            Err(UploadError::Read(error)) => {
-                tracing::info!(%write_id, %error, "not uploaded");
-                Ok(())
-            }
+        let uploaded = self.upload(&uploading, pinned).await;
+        if let Err(error) = &uploaded {
+            tracing::info!(%write_id, %error, "not uploaded");
         }
+        uploaded.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_tried_again_ever_later() {
+        assert_eq!(pause_after(0), EVERY);
+        assert_eq!(pause_after(1), LACKING);
+        assert_eq!(pause_after(3), LACKING * 4);
+        assert_eq!(pause_after(u32::MAX), EVERY);
     }
 }

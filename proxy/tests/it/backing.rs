@@ -19,7 +19,6 @@ use crate::{
 
 const NODES: usize = 6;
 const SOON: Duration = Duration::from_secs(40);
-
 type Values = BTreeMap<String, Vec<u8>>;
 
 /// A pool that outlives proxies, their data folder, and the backing store.
@@ -485,6 +484,24 @@ fn values_acknowledged_from_memory_get_there_too() {
     world.lose_everything();
     verify(&server, &values);
     server.stop();
+}
+
+#[test]
+fn a_journal_that_is_gone_empties_nothing() {
+    let world = World::new();
+    let server = world.proxy(&[]);
+    fill(&server, 15);
+    server.stop();
+    std::fs::remove_dir_all(world.data.path().join("journal")).unwrap();
+    let server = world.proxy(&[]);
+    until("stock is taken", SOON, || {
+        server.metric("scatterhoard_backing_stocks_total") > 0.0
+    });
+    assert!(world.stored().len() > 6);
+    server.stop();
+    std::fs::remove_file(world.data.path().join("backing.keep")).unwrap();
+    let _server = world.proxy(&[]);
+    until("it is gone", SOON, || world.stored().is_empty());
 }
 
 /// Whatever is done and lost, a read gives what was acknowledged last.

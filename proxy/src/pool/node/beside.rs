@@ -16,6 +16,9 @@ use crate::pool::{
     lifecycle::{Action, Companion},
 };
 
+/// A node whose proxy died without a word returns after so long at the latest.
+const LETS_GO_WITHIN: Duration = Duration::from_secs(15);
+
 /// The second link, and who is at its other end.
 #[derive(Clone)]
 pub struct Second {
@@ -80,7 +83,7 @@ impl Node {
         let before = inner.instances.lost();
         let had_others = inner.instances.has_others();
         // those of the one that serves, and of this one
-        let all_idle = inner.calls <= 2;
+        let all_idle = inner.calls <= 2 && inner.inherited_until.is_none_or(|at| at <= now);
         let meeting = inner.instances.meet_beside(instance, all_idle);
         inner.count_lost(before);
         let before = std::mem::replace(&mut inner.other_birth_unix_ms, birth_unix_ms);
@@ -216,8 +219,9 @@ impl Node {
     }
 
     /// A predecessor's index is served: there may be instances nobody has met.
-    pub fn assume_unknown_instances(&self) {
+    pub fn assume_unknown_instances(&self, now: Instant) {
         let mut inner = self.inner.lock();
+        inner.inherited_until = Some(now + LETS_GO_WITHIN);
         inner.instances.assume_unknown();
         inner.backup.urge();
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use super::{Failure, ObjectReader, State};
+use super::{Failure, ObjectReader, ReadError, State};
 use crate::{
     clock,
     keyspace::Object,
@@ -21,11 +21,26 @@ use crate::{
 const MAX_SEEKS: u32 = 8;
 
 impl ObjectReader {
+    /// What it means that too few chunks are left and nothing can be done: nothing is
+    /// lost that may be on an instance which did not answer so far.
+    pub(super) fn verdict(&self, error: ReadError) -> ReadError {
+        let ReadError::Lost { missing: failed } = error else {
+            return error;
+        };
+        let mut nodes = self.failed(Failure::Missing).filter_map(|i| self.node(i));
+        if nodes.any(|node| node.sought_instances(None) > 0) {
+            return ReadError::Unavailable { failed };
+        }
+        error
+    }
+
     /// Too few chunks are left: asks again where what is missing may be by now, or
     /// else looks for it on instances that did not answer; whether there was anything
     /// to do.
     pub(super) async fn seek(&mut self) -> bool {
-        if self.sought == MAX_SEEKS {
+        let patience = self.store.settings.patience;
+        let since = *self.sought_since.get_or_insert_with(Instant::now);
+        if self.sought == MAX_SEEKS || since.elapsed() > patience * 2 {
             return false;
         }
         self.sought += 1;
@@ -45,7 +60,7 @@ impl ObjectReader {
         }
         if again.is_empty() {
             let pool = self.store.pool.clone();
-            let deadline = Instant::now() + self.store.settings.patience;
+            let deadline = Instant::now() + patience;
             let rounds = elsewhere.iter();
             join_all(rounds.map(|(_, node)| pool.await_round(node, deadline))).await;
             again.extend(elsewhere.iter().map(|(i, _)| *i));

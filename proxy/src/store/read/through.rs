@@ -22,6 +22,8 @@ pub(super) struct Through {
     memory: Option<Permit>,
     /// Why it does not.
     refusal: Option<BackingError>,
+    /// How nodes had failed when it turned there.
+    nodes: Option<ReadError>,
 }
 
 impl Through {
@@ -31,6 +33,7 @@ impl Through {
             is_open: false,
             memory: None,
             refusal: None,
+            nodes: None,
         }
     }
 
@@ -50,20 +53,33 @@ impl Through {
             _ => nodes,
         }
     }
+
+    /// It went on from the backing store, and that has failed: what it has not is
+    /// lost only if nodes have lost it.
+    fn broken(&mut self, backing: BackingError) -> ReadError {
+        match (backing, self.nodes.take()) {
+            (BackingError::Absent | BackingError::Damaged, Some(nodes)) => nodes,
+            (error, _) => ReadError::Backing(error),
+        }
+    }
 }
 
 impl ObjectReader {
     /// Nodes cannot bring what is due: has the backing store bring it, and all
-    /// behind it; `None` if it cannot, either. Little at first: memory for more is
-    /// asked for when that of the stripes was given back.
-    pub(super) async fn turn_to_backing(&mut self) -> Option<Vec<Bytes>> {
+    /// behind it; their error if it cannot, either. Little at first: memory for
+    /// more is asked for when that of the stripes was given back.
+    pub(super) async fn turn_to_backing(
+        &mut self,
+        nodes: ReadError,
+    ) -> Result<Vec<Bytes>, ReadError> {
         if self.through.refusal.is_some() {
             // asked once, which may have taken its time
-            return None;
+            return Err(nodes);
         }
         match self.read_through(GLANCE_BYTES).await {
             Ok(cells) => {
                 self.through.is_open = true;
+                self.through.nodes = Some(nodes);
                 // known to be missing by now: nodes get it again
                 self.finish();
                 let chunks = &mut self.chunks;
@@ -71,11 +87,11 @@ impl ObjectReader {
                 self.opening.clear();
                 self.gather.clear();
                 self.ahead.finish();
-                Some(cells)
+                Ok(cells)
             }
             Err(error) => {
                 self.through.refusal = Some(error);
-                None
+                Err(nodes)
             }
         }
     }
@@ -92,10 +108,7 @@ impl ObjectReader {
         }
         match self.read_through(WINDOW_BYTES).await {
             Ok(cells) => Ok(Some(cells)),
-            Err(error @ BackingError::Unreachable(_)) => Err(ReadError::Backing(error)),
-            Err(_) => Err(ReadError::Lost {
-                missing: self.chunks.len(),
-            }),
+            Err(error) => Err(self.through.broken(error)),
         }
     }
 
@@ -110,5 +123,27 @@ impl ObjectReader {
         let cells = Box::pin(backing.read(write_id, size_bytes, bytes)).await?;
         self.through.handed_on(&cells);
         Ok(cells)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nodes_may_still_have_is_not_lost() {
+        let turned = |nodes| Through {
+            nodes: Some(nodes),
+            ..Through::new(0..1)
+        };
+        let away = || ReadError::Unavailable { failed: 3 };
+        for error in [BackingError::Absent, BackingError::Damaged] {
+            let broken = turned(away()).broken(error.clone());
+            assert!(matches!(broken, ReadError::Unavailable { failed: 3 }));
+            let broken = turned(ReadError::Lost { missing: 3 }).broken(error);
+            assert!(matches!(broken, ReadError::Lost { missing: 3 }));
+        }
+        let broken = turned(away()).broken(BackingError::Unreachable(String::new()));
+        assert!(matches!(broken, ReadError::Backing(_)));
     }
 }
