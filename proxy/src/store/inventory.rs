@@ -84,7 +84,7 @@ impl Store {
     /// Lists a node, again and again until it is done; whether it is in time.
     async fn visit(&self, node: &Arc<Node>, inventory: &Mutex<Inventory>, end: Instant) -> bool {
         // the first one met may be a new one, beside that which holds the data
-        node.assume_unknown_instances();
+        node.assume_unknown_instances(Instant::now());
         while Instant::now() < end {
             if !self.pool.begin_round(node) {
                 sleep(RETRY).await;
