@@ -27,7 +27,7 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 /// After so many rounds alone, and so long, it is clear that the platform gives no
 /// second instance: what a dead proxy left awake has returned by then.
 const HOPELESS: u32 = 5;
-const HOPELESS_AFTER: Duration = Duration::from_secs(30);
+const HOPELESS_AFTER: Duration = Duration::from_secs(15);
 /// Rounds that search for an absent instance follow each other at this pace.
 const SEARCH: Duration = Duration::from_millis(200);
 
