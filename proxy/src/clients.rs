@@ -13,10 +13,12 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     resp::Protocol,
-    store::{WriteError, Written},
+    store::{Watch, WriteError, Written},
+    value::Value,
 };
 
 /// What is known of one connection.
@@ -79,15 +81,34 @@ pub struct Client {
     pub protocol: Protocol,
     /// Whether it gets replies.
     pub silence: Silence,
-    /// Values of the present request that went to nodes while they arrived.
+    /// Values of the present request, or of all that are queued, that went to nodes
+    /// while they arrived.
     pub uploads: Vec<Upload>,
+    /// What is queued since MULTI.
+    pub queue: Option<Queue>,
+    /// What EXEC depends on.
+    pub watches: Vec<Watch>,
     /// Its entry among the connections.
     pub entry: Entry,
+}
+
+/// Requests that wait for EXEC.
+#[derive(Default)]
+pub struct Queue {
+    /// In order.
+    pub requests: Vec<Vec<Value>>,
+    /// Something could not be queued: EXEC is to refuse.
+    pub has_failed: bool,
+    /// Room for them, among what all clients have queued.
+    pub room: Vec<OwnedSemaphorePermit>,
 }
 
 impl Client {
     /// RESET: as if new.
     pub fn reset(&mut self) {
+        self.queue = None;
+        self.watches.clear();
+        self.uploads.clear();
         self.db = 0;
         self.protocol = Protocol::Resp2;
         self.silence = Silence::None;

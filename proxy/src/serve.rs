@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::Admin,
-    apply::{Context, Stats},
+    apply::{self, Context, Stats},
     assembly::{self, AssemblyError},
     backing::{self, Backing},
     clients::Clients,
@@ -319,6 +319,7 @@ impl Server<'_> {
             config: self.config,
             clients: Clients::default(),
             stats: Stats::default(),
+            queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
             started: Instant::now(),
         });
         if let Some(listener) = admin {

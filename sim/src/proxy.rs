@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use scatterhoard_proxy::{
-    apply::{Context, Stats},
+    apply::{self, Context, Stats},
     assembly,
     clients::Clients,
     config::Config,
@@ -67,6 +67,7 @@ impl Proxy {
             config: config.clone(),
             clients: Clients::default(),
             stats: Stats::default(),
+            queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
             started: std::time::Instant::now(),
         };
         Ok(Some(Self {

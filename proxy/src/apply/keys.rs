@@ -1,13 +1,13 @@
-//! Commands about keys. None of them touches a node.
+//! Commands about keys. Those here touch no node; see `moves`.
 
-use super::{Context, key};
+use super::{Outcome, Scope, key, moves};
 use crate::{
     clock,
     command::{
         KeyCommand, glob,
         keys::{Scan, TtlQuery},
     },
-    keyspace::{Found, Keyspace},
+    keyspace::{Found, Names, Object},
     resp::Reply,
     value::Value,
 };
@@ -16,23 +16,36 @@ use crate::{
 /// locked meanwhile.
 const MAX_COUNT: u64 = 100_000;
 
-pub(super) fn apply(context: &Context, db: u8, command: KeyCommand) -> Reply {
+pub(super) async fn apply(scope: Scope<'_>, command: KeyCommand) -> Outcome {
     let now = clock::unix_ms();
-    let mut index = context.store.index();
-    let reply = on_index(&mut index, db, now, command);
-    context.store.free(&mut index);
-    reply
+    match command {
+        KeyCommand::Rename {
+            from,
+            to,
+            if_absent,
+        } => moves::rename(scope, &from, &to, if_absent).await,
+        KeyCommand::Copy {
+            from,
+            to,
+            db,
+            replace,
+        } => moves::copy(scope, &from, &to, db, replace).await,
+        command => scope
+            .view
+            .names(|names| on_names(names, scope.db, now, command))
+            .into(),
+    }
 }
 
 fn count(n: usize) -> Reply {
     Reply::Integer(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-fn on_index(index: &mut Keyspace, db: u8, now: u64, command: KeyCommand) -> Reply {
+fn on_names(index: &mut dyn Names, db: u8, now: u64, command: KeyCommand) -> Reply {
     match command {
         KeyCommand::Del { keys } => count(
             keys.iter()
-                .filter(|k| index.remove(key(db, k).as_ref(), now).is_some())
+                .filter(|k| index.remove(key(db, k).as_ref(), now))
                 .count(),
         ),
         KeyCommand::Exists { keys } => count(
@@ -47,7 +60,7 @@ fn on_index(index: &mut Keyspace, db: u8, now: u64, command: KeyCommand) -> Repl
         ),
         KeyCommand::Type { key: k } => {
             let found = index.peek(key(db, &k).as_ref(), now);
-            Reply::Simple(if found.is_some() { "string" } else { "none" }.into())
+            Reply::Simple(found.map_or("none", |f| f.object.kind.name()).into())
         }
         KeyCommand::Expire {
             key: k,
@@ -79,16 +92,16 @@ fn on_index(index: &mut Keyspace, db: u8, now: u64, command: KeyCommand) -> Repl
         KeyCommand::Scan(step) => scan(index, db, now, &step),
         KeyCommand::Keys { pattern } => {
             let mut found = Vec::new();
-            index.scan(db, 0, usize::MAX, now, |k, _| {
+            index.scan(db, 0, usize::MAX, now, &mut |k, _| {
                 if glob::matches(&pattern, k) {
                     found.push(bulk(k));
                 }
             });
             Reply::Array(found)
         }
-        KeyCommand::RandomKey => index
-            .random_key(db, now, &mut rand::rng())
-            .map_or(Reply::Null, |k| bulk(&k)),
+        // they wait
+        KeyCommand::Rename { .. } | KeyCommand::Copy { .. } => Reply::Null,
+        KeyCommand::RandomKey => index.random_key(db, now).map_or(Reply::Null, |k| bulk(&k)),
     }
 }
 
@@ -96,23 +109,22 @@ fn bulk(key: &[u8]) -> Reply {
     Reply::Bulk(Value::from(bytes::Bytes::copy_from_slice(key)))
 }
 
-fn scan(index: &Keyspace, db: u8, now: u64, step: &Scan) -> Reply {
+fn scan(index: &mut dyn Names, db: u8, now: u64, step: &Scan) -> Reply {
     let wanted = step.count.clamp(1, MAX_COUNT) as usize;
     let mut found = Vec::new();
-    let is_string = step
-        .kind
-        .as_ref()
-        .is_none_or(|kind| kind.eq_ignore_ascii_case(b"string"));
-    let visit = |k: &[u8], _: &_| {
+    let kind = step.kind.as_ref();
+    let mut visit = |k: &[u8], object: &Object| {
+        let name = object.kind.name().as_bytes();
+        let is_of_kind = kind.is_none_or(|kind| kind.eq_ignore_ascii_case(name));
         let fits = step
             .pattern
             .as_ref()
             .is_none_or(|pattern| glob::matches(pattern, k));
-        if is_string && fits {
+        if is_of_kind && fits {
             found.push(bulk(k));
         }
     };
-    let cursor = index.scan(db, step.cursor, wanted, now, visit);
+    let cursor = index.scan(db, step.cursor, wanted, now, &mut visit);
     let cursor = Reply::Bulk(Value::from(bytes::Bytes::from(cursor.to_string())));
     Reply::Array(vec![cursor, Reply::Array(found)])
 }

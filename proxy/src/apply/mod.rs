@@ -4,9 +4,13 @@
 mod connection;
 mod info;
 mod keys;
+mod moves;
+mod multi;
+mod numbers;
 mod ranges;
 mod server;
 mod strings;
+mod update;
 
 use std::{
     ops::Range,
@@ -17,12 +21,14 @@ use std::{
     time::Instant,
 };
 
+use tokio::sync::Semaphore;
+
 use crate::{
     clients::{Client, Clients},
     command::{self, Command, CommandError},
     config::Config,
     resp::Reply,
-    store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, WriteError},
+    store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, View, WriteError},
     value::Value,
 };
 
@@ -36,9 +42,32 @@ pub struct Context {
     pub clients: Clients,
     /// Counters that INFO shows.
     pub stats: Stats,
+    /// Room for what clients have queued since MULTI, in bytes.
+    pub queues: Arc<Semaphore>,
     /// When the server started.
     pub started: Instant,
 }
+
+/// Where a command is carried out.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    /// What all sessions share.
+    pub context: &'a Context,
+    /// The client's database.
+    pub db: u8,
+    /// What it sees and changes.
+    pub view: View<'a>,
+}
+
+impl<'a> Scope<'a> {
+    /// The objects.
+    pub fn store(&self) -> &'a Arc<Store> {
+        &self.context.store
+    }
+}
+
+/// Room for what all clients have queued since MULTI, in bytes.
+pub const QUEUES_BYTES: usize = 256 << 20;
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -79,10 +108,14 @@ impl Stats {
 pub enum Outcome {
     /// This.
     Reply(Reply),
+    /// A value, to be read.
+    Lookup(Lookup),
     /// A value, streamed.
     Value(ValueReply),
     /// As many values as there are items, as an array.
     Values(Vec<Lookup>),
+    /// What each of several commands came to, as an array.
+    Several(Vec<Outcome>),
     /// This, and then the end of the connection.
     Close(Reply),
 }
@@ -151,13 +184,18 @@ impl From<WriteError> for Reply {
 /// Carries a request out, and returns when the journal is as far as its policy
 /// wants it before an acknowledgement.
 pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Value>) -> Outcome {
+    let is_queued = client.queue.is_some() && !command::is_transactional(&request);
     let journal = context.store.journal();
     let journal = journal.filter(|_| command::writes(&request));
     let refused = || journal.and_then(|j| j.failure()).map(journal_failed);
+    if is_queued {
+        return multi::queue(context, client, request, refused());
+    }
     let outcome = match (Command::parse(request), refused()) {
         (Err(error), _) => error.into(),
         (_, Some(refusal)) => refusal,
-        (Ok(command), None) => apply(context, client, command).await,
+        (Ok(Command::Transaction(command)), None) => multi::apply(context, client, command).await,
+        (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,
     };
     let Some(journal) = journal else {
         return outcome;
@@ -172,12 +210,24 @@ fn journal_failed(why: String) -> Outcome {
     Reply::Error(text.into()).into()
 }
 
-async fn apply(context: &Context, client: &mut Client, command: Command) -> Outcome {
+async fn apply(
+    context: &Context,
+    view: View<'_>,
+    client: &mut Client,
+    command: Command,
+) -> Outcome {
+    let scope = Scope {
+        context,
+        db: client.db,
+        view,
+    };
     match command {
-        Command::String(command) => strings::apply(context, client, command).await,
-        Command::Key(command) => keys::apply(context, client.db, command).into(),
+        Command::String(command) => strings::apply(scope, client, command).await,
+        Command::Key(command) => keys::apply(scope, command).await,
         Command::Connection(command) => connection::apply(context, client, command),
-        Command::Server(command) => server::apply(context, client, command),
+        Command::Server(command) => server::apply(scope, command),
+        // never queued, and not for scripts
+        Command::Transaction(_) => CommandError::NestedMulti.into(),
     }
 }
 
@@ -197,7 +247,7 @@ pub async fn ready(store: &Arc<Store>, mut lookup: Lookup) -> ValueReply {
         }
         // lost; but it may have been written anew meanwhile
         match store.look_up_named(key) {
-            Some((id, successor)) if id != write_id => lookup = successor,
+            Some(looked) if looked.write_id != write_id => lookup = looked.lookup,
             _ => return value,
         }
     }

@@ -3,10 +3,13 @@
 
 use std::ops::Range;
 
-use super::{Context, Outcome, ValueReply, key, stream};
+use super::{Outcome, Scope, ValueReply, key, stream};
 use crate::{
-    command::strings::{Edit, Place},
-    keyspace::{Condition, NewExpiry},
+    command::{
+        CommandError,
+        strings::{Edit, Place},
+    },
+    keyspace::{Condition, Kind, NewExpiry},
     resp::Reply,
     store::{Broken, Key, Lookup, Patched, ReadError},
     value::Value,
@@ -33,8 +36,8 @@ fn bytes_of(start: i64, end: i64, len: u64) -> Range<u64> {
     start as u64..end as u64 + 1
 }
 
-pub(super) async fn get_range(context: &Context, lookup: Lookup, start: i64, end: i64) -> Outcome {
-    let store = &context.store;
+pub(super) async fn get_range(scope: Scope<'_>, lookup: Lookup, start: i64, end: i64) -> Outcome {
+    let store = scope.store();
     let value = match lookup {
         Lookup::Missing => Value::Empty,
         Lookup::Here(value) => value,
@@ -71,18 +74,17 @@ fn nothing_or(error: ReadError) -> Reply {
     }
 }
 
-pub(super) async fn edit(context: &Context, db: u8, command: Edit) -> Outcome {
-    let store = &context.store;
+pub(super) async fn edit(scope: Scope<'_>, command: Edit) -> Outcome {
     let Edit {
         key: k,
         place,
         value,
     } = command;
-    let key = key(db, &k);
+    let key = key(scope.db, &k);
     // one after the other: the loser would have to write its value again
-    let _turn = store.edit_turn(&key).await;
+    let _turn = scope.view.edit_turn(&key).await;
     loop {
-        match try_edit(context, &key, place, &value).await {
+        match try_edit(scope, &key, place, &value).await {
             Some(outcome) => return outcome,
             None => tokio::task::yield_now().await,
         }
@@ -90,11 +92,12 @@ pub(super) async fn edit(context: &Context, db: u8, command: Edit) -> Outcome {
 }
 
 /// `None` if the key came to mean something else meanwhile.
-async fn try_edit(context: &Context, key: &Key, place: Place, value: &Value) -> Option<Outcome> {
-    let store = &context.store;
+async fn try_edit(scope: Scope<'_>, key: &Key, place: Place, value: &Value) -> Option<Outcome> {
+    let (store, view) = (scope.store(), scope.view);
     let integer = |n: u64| Some(Reply::Integer(i64::try_from(n).unwrap_or(i64::MAX)).into());
-    let (named, old) = match store.look_up_named(key.clone()) {
-        Some((write_id, old)) => (Some(write_id), old),
+    let (named, old) = match view.look_up_named(key.clone()) {
+        Some(looked) if looked.kind != Kind::String => return Some(CommandError::WrongType.into()),
+        Some(looked) => (Some(looked.write_id), looked.lookup),
         None => (None, Lookup::Missing),
     };
     let old_bytes = old.len();
@@ -106,7 +109,7 @@ async fn try_edit(context: &Context, key: &Key, place: Place, value: &Value) -> 
         Place::At(at) => at,
     };
     let patched = Patched::new(old_bytes, at, value.len());
-    if patched.new_bytes > context.config.proto_max_bulk_bytes {
+    if patched.new_bytes > scope.context.config.proto_max_bulk_bytes {
         let text = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
         return Some(Reply::Error(text.into()).into());
     }
@@ -114,20 +117,20 @@ async fn try_edit(context: &Context, key: &Key, place: Place, value: &Value) -> 
         Lookup::There(pinned) => Some(store.again(pinned)),
         Lookup::Missing | Lookup::Here(_) => None,
     };
-    let written = match (store.write_patched(old, patched, value).await, again) {
+    let written = match (store.write_patched(view, old, patched, value).await, again) {
         (Ok(written), _) => written,
         (Err(Broken::Body(error @ ReadError::Lost { .. })), Some(pinned)) => {
             super::forget_if_lost(store, &pinned, &error);
             let text = format!("UNAVAILABLE {error}; try again");
             // if the key went with it, it is edited like one that never was
-            let gone = store.look_up_named(key.clone()).map(|(id, _)| id) != named;
+            let gone = view.look_up_named(key.clone()).map(|l| l.write_id) != named;
             return (!gone).then(|| Reply::Error(text.into()).into());
         }
         (Err(Broken::Body(error)), _) => return Some(Reply::from(error).into()),
         (Err(Broken::Write(error)), _) => return Some(Reply::from(error).into()),
     };
     let unchanged = Condition::Names(named);
-    let outcome = store.commit(key.clone(), written, unchanged, NewExpiry::Keep, false);
+    let outcome = view.commit(key.clone(), written, unchanged, NewExpiry::Keep, false);
     if outcome.done {
         return integer(patched.new_bytes);
     }

@@ -1,26 +1,27 @@
 //! Commands about the server.
 
-use super::{Context, Outcome, info};
+use super::{Context, Outcome, Scope, info};
 use crate::{
-    clients::Client,
     clock,
     command::{ServerCommand, describe, glob, server::ConfigCommand},
     resp::Reply,
     value::Value,
 };
 
-pub(super) fn apply(context: &Context, client: &mut Client, command: ServerCommand) -> Outcome {
+pub(super) fn apply(scope: Scope<'_>, command: ServerCommand) -> Outcome {
+    let context = scope.context;
     let reply = match command {
         ServerCommand::Command(query) => query.answer().unwrap_or_else(Reply::from),
         ServerCommand::Info { sections } => Reply::Verbatim(info::text(context, &sections).into()),
         ServerCommand::Config(command) => config(context, command),
         ServerCommand::DbSize => {
-            let keys = context.store.index().len(client.db);
+            let now = clock::unix_ms();
+            let keys = scope.view.names(|names| names.len(scope.db, now));
             Reply::Integer(i64::try_from(keys).unwrap_or(i64::MAX))
         }
         // both modes answer at once: nodes free their memory when next invoked
         ServerCommand::Flush { all, mode: _ } => {
-            context.store.flush((!all).then_some(client.db));
+            scope.view.flush((!all).then_some(scope.db));
             Reply::OK
         }
         ServerCommand::Time => {

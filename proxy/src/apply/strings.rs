@@ -1,9 +1,6 @@
 //! GET, SET and their relatives.
 
-use futures_util::{StreamExt, TryStreamExt};
-use scatterhoard_wire::WriteId;
-
-use super::{Context, Outcome, Stats, ValueReply, key, ranges, ready};
+use super::{Outcome, Scope, Stats, ValueReply, key, numbers, ranges, ready};
 use crate::{
     clients::Client,
     clock,
@@ -11,77 +8,89 @@ use crate::{
         CommandError, Expiry, StringCommand,
         strings::{Set, SetAnswer, SetCondition},
     },
-    keyspace::{Condition, NewExpiry},
+    keyspace::{Condition, Kind, NewExpiry},
     resp::Reply,
-    store::{Key, Lookup, WriteError, Written},
+    store::{Key, Looked, Lookup, WriteError, Written},
     value::Value,
 };
+use futures_util::{StreamExt, TryStreamExt};
 
 /// Values of one MSET on their way to nodes at once.
 const AT_ONCE: usize = 32;
 
 pub(super) async fn apply(
-    context: &Context,
+    scope: Scope<'_>,
     client: &mut Client,
     command: StringCommand,
 ) -> Outcome {
-    let db = client.db;
+    let db = scope.db;
     match command {
-        StringCommand::Get { key: k } => {
-            let lookup = look_up(context, key(db, &k));
-            Outcome::Value(ready(&context.store, lookup).await)
-        }
+        StringCommand::Get { key: k } => match look_up(scope, key(db, &k)) {
+            Ok(looked) => Outcome::Lookup(value_of(looked)),
+            Err(error) => error.into(),
+        },
         StringCommand::MGet { keys } => {
-            Outcome::Values(keys.iter().map(|k| look_up(context, key(db, k))).collect())
+            // a value of another kind is no string: none
+            let look_up = |k| value_of(look_up(scope, key(db, k)).unwrap_or_default());
+            Outcome::Values(keys.iter().map(look_up).collect())
         }
-        StringCommand::GetDel { key: k } => get_del(context, key(db, &k)).await,
-        StringCommand::GetEx { key: k, expiry } => get_ex(context, key(db, &k), expiry).await,
-        StringCommand::Set(command) => set(context, client, command).await,
-        StringCommand::GetRange { key: k, start, end } => {
-            let lookup = look_up(context, key(db, &k));
-            ranges::get_range(context, lookup, start, end).await
-        }
-        StringCommand::Edit(command) => ranges::edit(context, db, command).await,
+        StringCommand::GetDel { key: k } => get_del(scope, key(db, &k)).await,
+        StringCommand::GetEx { key: k, expiry } => get_ex(scope, key(db, &k), expiry).await,
+        StringCommand::Set(command) => set(scope, client, command).await,
+        StringCommand::GetRange { key: k, start, end } => match look_up(scope, key(db, &k)) {
+            Ok(looked) => ranges::get_range(scope, value_of(looked), start, end).await,
+            Err(error) => error.into(),
+        },
+        StringCommand::Edit(command) => ranges::edit(scope, command).await,
+        StringCommand::Add { key, increment } => numbers::add(scope, &key, increment).await,
         StringCommand::MSet {
             pairs,
             if_none_exist,
-        } => mset(context, client, pairs, if_none_exist).await,
+        } => mset(scope, client, pairs, if_none_exist).await,
         StringCommand::StrLen { key: k } => {
-            let found = context
-                .store
-                .index()
-                .get(key(db, &k).as_ref(), clock::unix_ms());
-            let len = found.map_or(0, |f| f.object.size_bytes());
-            Reply::Integer(i64::try_from(len).unwrap_or(i64::MAX)).into()
+            let now = clock::unix_ms();
+            let found = scope.view.names(|n| n.get(key(db, &k).as_ref(), now));
+            match found {
+                Some(found) if found.object.kind != Kind::String => CommandError::WrongType.into(),
+                found => {
+                    let len = found.map_or(0, |f| f.object.size_bytes());
+                    Reply::Integer(i64::try_from(len).unwrap_or(i64::MAX)).into()
+                }
+            }
         }
     }
 }
 
-fn look_up(context: &Context, key: Key) -> Lookup {
-    look_up_named(context, key).map_or(Lookup::Missing, |(_, lookup)| lookup)
-}
-
-fn look_up_named(context: &Context, key: Key) -> Option<(WriteId, Lookup)> {
-    let found = context.store.look_up_named(key);
-    let stats = &context.stats;
+/// A string, or nothing; counted as a hit or a miss.
+pub(super) fn look_up(scope: Scope<'_>, key: Key) -> Result<Option<Looked>, CommandError> {
+    let found = scope.view.look_up_named(key);
+    let stats = &scope.context.stats;
     Stats::count(if found.is_some() {
         &stats.hits
     } else {
         &stats.misses
     });
-    found
+    match found {
+        Some(looked) if looked.kind != Kind::String => Err(CommandError::WrongType),
+        found => Ok(found),
+    }
+}
+
+fn value_of(looked: Option<Looked>) -> Lookup {
+    looked.map_or(Lookup::Missing, |looked| looked.lookup)
 }
 
 /// The value is confirmed first and the key removed then, unless it was written
 /// again meanwhile: then the new value is the one to be taken.
-async fn get_del(context: &Context, key: Key) -> Outcome {
-    let store = &context.store;
+async fn get_del(scope: Scope<'_>, key: Key) -> Outcome {
     loop {
-        let Some((write_id, lookup)) = look_up_named(context, key.clone()) else {
-            return Reply::Null.into();
+        let looked = match look_up(scope, key.clone()) {
+            Ok(Some(looked)) => looked,
+            Ok(None) => return Reply::Null.into(),
+            Err(error) => return error.into(),
         };
-        let value = ready(store, lookup).await;
-        if !is_value(&value) || store.remove_if(&key, write_id) {
+        let value = ready(scope.store(), looked.lookup).await;
+        if !is_value(&value) || scope.view.remove_if(&key, looked.write_id) {
             return Outcome::Value(value);
         }
         tokio::task::yield_now().await;
@@ -89,21 +98,23 @@ async fn get_del(context: &Context, key: Key) -> Outcome {
 }
 
 /// The expiry goes to the value that is answered, not to a later one.
-async fn get_ex(context: &Context, key: Key, expiry: Result<Expiry, CommandError>) -> Outcome {
-    let store = &context.store;
+async fn get_ex(scope: Scope<'_>, key: Key, expiry: Result<Expiry, CommandError>) -> Outcome {
     loop {
-        let Some((write_id, lookup)) = look_up_named(context, key.clone()) else {
-            return Reply::Null.into();
+        let looked = match look_up(scope, key.clone()) {
+            Ok(Some(looked)) => looked,
+            Ok(None) => return Reply::Null.into(),
+            Err(error) => return error.into(),
         };
         let expiry = match &expiry {
             Ok(expiry) => *expiry,
             Err(error) => return error.clone().into(),
         };
-        let value = ready(store, lookup).await;
+        let value = ready(scope.store(), looked.lookup).await;
         if expiry == Expiry::Keep || !is_value(&value) {
             return Outcome::Value(value);
         }
-        if store.expire_if(&key, write_id, expiry.deadline(clock::unix_ms(), None)) {
+        let at = expiry.deadline(clock::unix_ms(), None);
+        if scope.view.expire_if(&key, looked.write_id, at) {
             return Outcome::Value(value);
         }
         tokio::task::yield_now().await;
@@ -122,8 +133,8 @@ fn condition(condition: SetCondition) -> Condition {
     }
 }
 
-async fn set(context: &Context, client: &mut Client, command: Set) -> Outcome {
-    let store = &context.store;
+async fn set(scope: Scope<'_>, client: &mut Client, command: Set) -> Outcome {
+    let view = scope.view;
     let Set {
         key: k,
         value,
@@ -131,24 +142,35 @@ async fn set(context: &Context, client: &mut Client, command: Set) -> Outcome {
         expiry,
         answer,
     } = command;
-    let key = key(client.db, &k);
+    let key = key(scope.db, &k);
     // known in advance not to hold: nothing need be written
-    let present = store.index().peek(key.as_ref(), clock::unix_ms()).is_some();
-    let hopeless = match when {
-        SetCondition::Always => false,
-        SetCondition::IfAbsent => present,
-        SetCondition::IfPresent => !present,
+    let hopeless = if when == SetCondition::Always && answer != SetAnswer::OldValue {
+        false
+    } else {
+        let found = view.names(|names| names.peek(key.as_ref(), clock::unix_ms()));
+        let is_string = found.as_ref().is_none_or(|f| f.object.kind == Kind::String);
+        if answer == SetAnswer::OldValue && !is_string {
+            return CommandError::WrongType.into();
+        }
+        match when {
+            SetCondition::Always => false,
+            SetCondition::IfAbsent => found.is_some(),
+            SetCondition::IfPresent => found.is_none(),
+        }
     };
     if hopeless {
         return match answer {
             SetAnswer::Ok => Reply::Null.into(),
             SetAnswer::Count => Reply::Integer(0).into(),
-            SetAnswer::OldValue => Outcome::Value(ready(store, look_up(context, key)).await),
+            SetAnswer::OldValue => match look_up(scope, key) {
+                Ok(looked) => Outcome::Lookup(value_of(looked)),
+                Err(error) => error.into(),
+            },
         };
     }
     let written = match uploaded(client, &value) {
         Some(upload) => upload,
-        None => store.write(value).await,
+        None => view.write(value).await,
     };
     let written = match written {
         Ok(written) => written,
@@ -164,18 +186,18 @@ async fn set(context: &Context, client: &mut Client, command: Set) -> Outcome {
         other => NewExpiry::Set(other.deadline(now, None)),
     };
     let want_previous = answer == SetAnswer::OldValue;
-    let outcome = store.commit(key, written, condition(when), new_expiry, want_previous);
+    let outcome = view.commit(key, written, condition(when), new_expiry, want_previous);
     match answer {
         SetAnswer::Ok if outcome.done => Reply::OK.into(),
         SetAnswer::Ok => Reply::Null.into(),
         SetAnswer::Count => Reply::Integer(outcome.done.into()).into(),
         SetAnswer::OldValue => {
             let counter = match outcome.previous {
-                Lookup::Missing => &context.stats.misses,
-                Lookup::Here(_) | Lookup::There(_) => &context.stats.hits,
+                Lookup::Missing => &scope.context.stats.misses,
+                Lookup::Here(_) | Lookup::There(_) => &scope.context.stats.hits,
             };
             Stats::count(counter);
-            Outcome::Value(ready(store, outcome.previous).await)
+            Outcome::Lookup(outcome.previous)
         }
     }
 }
@@ -183,30 +205,39 @@ async fn set(context: &Context, client: &mut Client, command: Set) -> Outcome {
 /// The value, if the session sent it to nodes while it arrived.
 fn uploaded(client: &mut Client, value: &Value) -> Option<Result<Written, WriteError>> {
     match value {
-        Value::Uploaded { number, .. } => client.uploads.get_mut(*number)?.take(),
+        Value::Uploaded { number, .. } => {
+            let mut upload = client.uploads.get_mut(*number)?.take()?;
+            if let Ok(written) = &mut upload {
+                written.upload = Some(*number);
+            }
+            Some(upload)
+        }
         _ => None,
     }
 }
 
 async fn mset(
-    context: &Context,
+    scope: Scope<'_>,
     client: &mut Client,
     pairs: Vec<(bytes::Bytes, Value)>,
     if_none_exist: bool,
 ) -> Outcome {
-    let (store, db) = (&context.store, client.db);
+    let (view, db) = (scope.view, scope.db);
     let now = clock::unix_ms();
-    let exists = |k: &bytes::Bytes| store.index().peek(key(db, k).as_ref(), now).is_some();
-    if if_none_exist && pairs.iter().any(|(k, _)| exists(k)) {
+    let exists = view.names(|names| {
+        let mut keys = pairs.iter();
+        if_none_exist && keys.any(|(k, _)| names.peek(key(db, k).as_ref(), now).is_some())
+    });
+    if exists {
         return Reply::Integer(0).into();
     }
     let write = |(k, value): (bytes::Bytes, Value)| {
-        let (store, key) = (store.clone(), key(db, &k));
+        let key = key(db, &k);
         let upload = uploaded(client, &value);
         async move {
             let written = match upload {
                 Some(upload) => upload,
-                None => store.write_through(value).await,
+                None => view.write_one_of_several(value).await,
             };
             written.map(|written| (key, written))
         }
@@ -217,7 +248,7 @@ async fn mset(
         // what was written so far is garbage as it is dropped
         Err(error) => return Reply::from(error).into(),
     };
-    let done = store.commit_all(writes, if_none_exist);
+    let done = view.commit_all(writes, if_none_exist);
     if if_none_exist {
         Reply::Integer(done.into()).into()
     } else {

@@ -121,6 +121,7 @@ fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static str> {
         Group::Generic => "@keyspace",
         Group::String => "@string",
         Group::Connection if spec.flags != 0 => "@connection",
+        Group::Transactions => "@transaction",
         Group::Connection | Group::Server => "",
     };
     let has = |name| spec.acl.contains(&name) || group == name;
@@ -148,30 +149,41 @@ fn key_specs(spec: &CommandSpec) -> Reply {
         return Reply::Array(Vec::new());
     }
     let last = if keys.last < 0 { keys.last } else { 0 };
+    let mut specs = vec![key_spec(spec, keys.first, last, keys.access)];
+    if !keys.second_access.is_empty() {
+        specs.push(key_spec(spec, keys.first + 1, last, keys.second_access));
+    }
+    Reply::Array(specs)
+}
+
+fn key_spec(
+    spec: &CommandSpec,
+    first: usize,
+    last: isize,
+    access: &'static [&'static str],
+) -> Reply {
+    let keys = &spec.keys;
     let part = |kind, spec| {
         Reply::Map(vec![
             (text("type"), text(kind)),
             (text("spec"), Reply::Map(spec)),
         ])
     };
-    let index = vec![(text("index"), number(keys.first.cast_signed()))];
+    let index = vec![(text("index"), number(first.cast_signed()))];
     let range = vec![
         (text("lastkey"), number(last)),
         (text("keystep"), number(keys.step.cast_signed())),
         (text("limit"), number(0)),
     ];
     let mut fields = vec![
-        (
-            text("flags"),
-            Reply::Set(statuses(keys.access.iter().copied())),
-        ),
+        (text("flags"), Reply::Set(statuses(access.iter().copied()))),
         (text("begin_search"), part("index", index)),
         (text("find_keys"), part("range", range)),
     ];
     if !spec.keys_note.is_empty() {
         fields.insert(0, (text("notes"), text(spec.keys_note)));
     }
-    Reply::Array(vec![Reply::Map(fields)])
+    Reply::Map(fields)
 }
 
 fn docs(spec: &'static CommandSpec) -> (Reply, Reply) {
@@ -180,6 +192,7 @@ fn docs(spec: &'static CommandSpec) -> (Reply, Reply) {
         Group::String => "string",
         Group::Connection => "connection",
         Group::Server => "server",
+        Group::Transactions => "transactions",
     };
     let mut fields = vec![
         (text("summary"), text(spec.summary)),

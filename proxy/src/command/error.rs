@@ -113,6 +113,33 @@ pub enum CommandError {
     /// COMMAND GETKEYS: the command takes no keys.
     #[error("ERR The command has no key arguments")]
     GetKeysNone,
+    /// MULTI after MULTI.
+    #[error("ERR MULTI calls can not be nested")]
+    NestedMulti,
+    /// EXEC or DISCARD without MULTI.
+    #[error("ERR {0} without MULTI")]
+    WithoutMulti(&'static str),
+    /// WATCH after MULTI.
+    #[error("ERR WATCH inside MULTI is not allowed")]
+    WatchInMulti,
+    /// EXEC after something that could not be queued.
+    #[error("EXECABORT Transaction discarded because of previous errors.")]
+    ExecAbort,
+    /// INCR: the sum is no 64-bit number.
+    #[error("ERR increment or decrement would overflow")]
+    Overflow,
+    /// DECRBY: the decrement has no negative.
+    #[error("ERR decrement would overflow")]
+    DecrementOverflow,
+    /// RENAME: there is nothing to be renamed.
+    #[error("ERR no such key")]
+    NoSuchKey,
+    /// COPY onto itself.
+    #[error("ERR source and destination objects are the same")]
+    SameObject,
+    /// The key holds a value of another kind.
+    #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
+    WrongType,
     /// A key longer than we keep.
     #[error("ERR key is longer than {MAX_KEY_BYTES} bytes")]
     KeyTooLong,

@@ -62,6 +62,26 @@ pub enum KeyCommand {
     },
     /// RANDOMKEY: some key, or null.
     RandomKey,
+    /// RENAME and RENAMENX: the value and its expiry have another key.
+    Rename {
+        /// The key that goes.
+        from: Bytes,
+        /// The key that comes; what it named is gone.
+        to: Bytes,
+        /// RENAMENX: only if there is no such key; the reply is 1 or 0.
+        if_absent: bool,
+    },
+    /// COPY: 1, or 0 if there was nothing to copy, or the other key exists.
+    Copy {
+        /// The key to be copied, with its expiry.
+        from: Bytes,
+        /// The key of the copy.
+        to: Bytes,
+        /// Its database, if not the same.
+        db: Option<u8>,
+        /// Whether what is there is overwritten.
+        replace: bool,
+    },
 }
 
 /// One step of an iteration over all keys.
@@ -169,6 +189,21 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .acl(&["@dangerous"])
         .tips(&["request_policy:all_shards", "nondeterministic_output_order"])
         .doc("1.0.0", "Returns all keys that match a pattern."),
+    spec("rename", 3, WRITE, |args| rename(args, false))
+        .keys(2, 1, &["RW", "access", "delete"])
+        .second_key(&["OW", "update"])
+        .doc("1.0.0", "Renames a key."),
+    spec("renamenx", 3, WRITE | FAST, |args| rename(args, true))
+        .keys(2, 1, &["RW", "access", "delete"])
+        .second_key(&["OW", "insert"])
+        .doc(
+            "1.0.0",
+            "Renames a key, if there is none of the other name.",
+        ),
+    spec("copy", -3, WRITE | DENYOOM, copy)
+        .keys(2, 1, READ)
+        .second_key(&["OW", "update"])
+        .doc("6.2.0", "Copies the value of a key to another key."),
     spec("randomkey", 1, READONLY, randomkey)
         .tips(&["request_policy:all_shards", "nondeterministic_output"])
         .doc("1.0.0", "Returns some key."),
@@ -197,6 +232,38 @@ fn persist(mut args: Args) -> Result<Command, CommandError> {
 fn keys(mut args: Args) -> Result<Command, CommandError> {
     Ok(Command::Key(KeyCommand::Keys {
         pattern: args.token()?,
+    }))
+}
+
+fn rename(mut args: Args, if_absent: bool) -> Result<Command, CommandError> {
+    let (from, to) = (args.key()?, args.key()?);
+    Ok(Command::Key(KeyCommand::Rename {
+        from,
+        to,
+        if_absent,
+    }))
+}
+
+fn copy(mut args: Args) -> Result<Command, CommandError> {
+    let (from, to) = (args.key()?, args.key()?);
+    let (mut db, mut replace) = (None, false);
+    while let Some(option) = args.option()? {
+        if is(&option, "REPLACE") {
+            replace = true;
+        } else if is(&option, "DB") {
+            let number = integer(&args.operand()?)?;
+            let number = u8::try_from(number).ok();
+            let number = number.filter(|db| usize::from(*db) < crate::keyspace::DATABASES);
+            db = Some(number.ok_or(CommandError::DbIndex)?);
+        } else {
+            return Err(CommandError::Syntax);
+        }
+    }
+    Ok(Command::Key(KeyCommand::Copy {
+        from,
+        to,
+        db,
+        replace,
     }))
 }
 

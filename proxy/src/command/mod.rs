@@ -16,6 +16,7 @@ pub mod keys;
 pub mod server;
 pub mod strings;
 pub mod table;
+pub mod transactions;
 
 #[doc(hidden)]
 pub mod fuzzing;
@@ -31,6 +32,7 @@ pub use keys::KeyCommand;
 pub use server::ServerCommand;
 pub use strings::StringCommand;
 pub use table::CommandSpec;
+pub use transactions::TransactionCommand;
 
 /// Whether the argument that comes next is a value to be stored, so that it may
 /// go to nodes while it arrives.
@@ -42,7 +44,14 @@ pub fn stores_next(args_so_far: &[Value]) -> bool {
 /// Whether a request may change keys.
 pub fn writes(request: &[Value]) -> bool {
     let spec = request.first().and_then(table::named);
-    spec.is_some_and(|spec| spec.is(table::flags::WRITE))
+    spec.is_some_and(|spec| spec.is(table::flags::WRITE) || spec.name == "exec")
+}
+
+/// Where a request of a client that has said MULTI is carried out at once.
+pub fn is_transactional(request: &[Value]) -> bool {
+    let spec = request.first().and_then(table::named);
+    const AT_ONCE: [&str; 6] = ["multi", "exec", "discard", "watch", "quit", "reset"];
+    spec.is_some_and(|spec| AT_ONCE.contains(&spec.name))
 }
 
 /// Which argument of a request is a value to be stored, if there is exactly one.
@@ -63,6 +72,8 @@ pub enum Command {
     Key(KeyCommand),
     /// About string values.
     String(StringCommand),
+    /// About what belongs together.
+    Transaction(TransactionCommand),
 }
 
 impl Command {

@@ -54,6 +54,13 @@ pub enum StringCommand {
     },
     /// SETRANGE and APPEND: the reply is the new length.
     Edit(Edit),
+    /// INCR, DECR, INCRBY, DECRBY: the reply is the sum.
+    Add {
+        /// The key; if it does not exist its value is 0.
+        key: Bytes,
+        /// What is added.
+        increment: i64,
+    },
     /// STRLEN: the value's length, 0 if there is none.
     StrLen {
         /// Of this key.
@@ -211,6 +218,18 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     spec("append", 3, WRITE | DENYOOM | FAST, append)
         .keys(1, 1, &["RW", "insert"])
         .doc("2.0.0", "Adds bytes to the end of a value."),
+    spec("incr", 2, WRITE | DENYOOM | FAST, |args| add(args, 1))
+        .keys(1, 1, RW)
+        .doc("1.0.0", "Adds one to a number."),
+    spec("decr", 2, WRITE | DENYOOM | FAST, |args| add(args, -1))
+        .keys(1, 1, RW)
+        .doc("1.0.0", "Takes one from a number."),
+    spec("incrby", 3, WRITE | DENYOOM | FAST, incrby)
+        .keys(1, 1, RW)
+        .doc("1.0.0", "Adds to a number."),
+    spec("decrby", 3, WRITE | DENYOOM | FAST, decrby)
+        .keys(1, 1, RW)
+        .doc("1.0.0", "Takes from a number."),
     spec("strlen", 2, READONLY | FAST, strlen)
         .keys(1, 1, &["RO"])
         .doc("2.2.0", "Returns the length of a value."),
@@ -222,6 +241,24 @@ fn get(mut args: Args) -> Result<Command, CommandError> {
 
 fn getdel(mut args: Args) -> Result<Command, CommandError> {
     Ok(Command::String(StringCommand::GetDel { key: args.key()? }))
+}
+
+fn add(mut args: Args, increment: i64) -> Result<Command, CommandError> {
+    let key = args.key()?;
+    Ok(Command::String(StringCommand::Add { key, increment }))
+}
+
+fn incrby(mut args: Args) -> Result<Command, CommandError> {
+    let (key, increment) = (args.key()?, args.integer()?);
+    Ok(Command::String(StringCommand::Add { key, increment }))
+}
+
+fn decrby(mut args: Args) -> Result<Command, CommandError> {
+    let (key, decrement) = (args.key()?, args.integer()?);
+    let increment = decrement
+        .checked_neg()
+        .ok_or(CommandError::DecrementOverflow)?;
+    Ok(Command::String(StringCommand::Add { key, increment }))
 }
 
 fn strlen(mut args: Args) -> Result<Command, CommandError> {

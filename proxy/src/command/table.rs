@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
-use super::{Command, CommandError, connection, keys, server, strings};
+use super::{Command, CommandError, connection, keys, server, strings, transactions};
 use crate::value::Value;
 
 /// The longest key that is kept. Keys stay in the index, in memory; the journal
@@ -36,9 +36,11 @@ pub mod flags {
     pub const NO_AUTH: u16 = 1 << 8;
     /// Allowed while a script runs too long.
     pub const ALLOW_BUSY: u16 = 1 << 9;
+    /// Not in the slow log.
+    pub const SKIP_SLOWLOG: u16 = 1 << 10;
 
     /// The names of the above, lowest bit first.
-    pub(in crate::command) const NAMES: [&str; 10] = [
+    pub(in crate::command) const NAMES: [&str; 11] = [
         "write",
         "readonly",
         "denyoom",
@@ -49,6 +51,7 @@ pub mod flags {
         "fast",
         "no_auth",
         "allow_busy",
+        "skip_slowlog",
     ];
 }
 
@@ -63,6 +66,8 @@ pub enum Group {
     Connection,
     /// The server.
     Server,
+    /// Several commands as one.
+    Transactions,
 }
 
 /// Where a command's keys are among its arguments, its name being number 0.
@@ -76,6 +81,8 @@ pub struct Keys {
     pub step: usize,
     /// What is done with them, as in Redis's key specifications.
     pub access: &'static [&'static str],
+    /// The same of the second of two keys, where it differs.
+    pub second_access: &'static [&'static str],
 }
 
 impl Keys {
@@ -85,6 +92,7 @@ impl Keys {
         last: 0,
         step: 0,
         access: &[],
+        second_access: &[],
     };
 
     /// The places of the keys in a request of `argc` arguments.
@@ -178,7 +186,13 @@ impl CommandSpec {
             last,
             step,
             access,
+            second_access: &[],
         };
+        self
+    }
+
+    pub(super) const fn second_key(mut self, access: &'static [&'static str]) -> Self {
+        self.keys.second_access = access;
         self
     }
 
@@ -297,6 +311,7 @@ pub fn commands() -> &'static [&'static CommandSpec] {
             keys::COMMANDS,
             server::COMMANDS,
             strings::COMMANDS,
+            transactions::COMMANDS,
         ];
         let mut all: Vec<&'static CommandSpec> = families.into_iter().flatten().collect();
         all.sort_unstable_by_key(|spec| spec.name);

@@ -2,17 +2,19 @@
 //!
 //! A key is its database and its bytes. An entry is, in little-endian fields: a
 //! version; the write id; d, p, cell length and size of the layout; where the
-//! bytes are; the expiry in milliseconds since 1970, 0 for none; and the value
-//! itself, as long as no node has it.
+//! bytes are and of which kind the value is; the expiry in milliseconds since
+//! 1970, 0 for none; and the value itself, as long as no node has it.
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 use scatterhoard_wire::{Epoch, Geometry, Layout, NodeId, WriteId};
 
-use crate::keyspace::{KeyRef, Object, Place};
+use crate::keyspace::{KeyRef, Kind, Object, Place};
 
 const VERSION: u8 = 1;
 const CHUNKS: u8 = 0;
 const PACKED: u8 = 1;
+/// The kind is in the upper half of the byte that says where the bytes are.
+const KIND_SHIFT: u8 = 4;
 /// In place of a node: nobody holds this chunk.
 const NOBODY: u16 = u16::MAX;
 
@@ -90,16 +92,17 @@ impl Entry {
         out.put_u8(layout.geometry().parity_u8());
         out.put_u32_le(layout.cell_bytes());
         out.put_u64_le(layout.size_bytes());
+        let kind = self.object.kind.code() << KIND_SHIFT;
         match self.object.place() {
             None => {
-                out.put_u8(CHUNKS);
+                out.put_u8(CHUNKS | kind);
                 out.put_u8(self.object.chunks() as u8);
                 for index in 0..self.object.chunks() {
                     out.put_u16_le(self.object.node(index).map_or(NOBODY, |node| node.0));
                 }
             }
             Some(place) => {
-                out.put_u8(PACKED);
+                out.put_u8(PACKED | kind);
                 put_write_id(&mut out, place.segment);
                 out.put_u32_le(place.offset_bytes);
             }
@@ -123,7 +126,9 @@ impl Entry {
         let geometry = Geometry::new(data, parity).map_err(|_| RecordError::Wrong("geometry"))?;
         let layout = Layout::new(geometry, size_bytes, cell_bytes)
             .map_err(|_| RecordError::Wrong("layout"))?;
-        let object = match rest.try_get_u8()? {
+        let home = rest.try_get_u8()?;
+        let kind = Kind::of_code(home >> KIND_SHIFT).ok_or(RecordError::Wrong("kind"))?;
+        let object = match home & ((1 << KIND_SHIFT) - 1) {
             CHUNKS => {
                 let count = usize::from(rest.try_get_u8()?);
                 if count != 0 && count != geometry.total() {
@@ -152,7 +157,7 @@ impl Entry {
             _ => return Err(RecordError::Wrong("length")),
         };
         Ok(Self {
-            object,
+            object: object.of_kind(kind),
             expires_unix_ms: Some(expires).filter(|at| *at != 0),
             value,
         })
@@ -179,8 +184,9 @@ mod tests {
         ];
         let shape = (1u8..=20, 0u8..=4, 0u64..5000, 1u32..300_000);
         let rest = (any::<Option<u64>>(), any::<bool>(), vec(any::<u16>(), 24));
-        (write_id(), shape, home, rest).prop_map(
-            |(write_id, (d, p, size, cell), home, (expires, inline, nodes))| {
+        let kind = proptest::sample::select(&Kind::ALL[..]);
+        (write_id(), shape, home, rest, kind).prop_map(
+            |(write_id, (d, p, size, cell), home, (expires, inline, nodes), kind)| {
                 let geometry = Geometry::new(d, p).unwrap();
                 let layout = Layout::new(geometry, size, cell).unwrap();
                 let nodes = nodes[..geometry.total()].iter();
@@ -196,7 +202,7 @@ mod tests {
                     None => Object::new(write_id, layout, nodes.collect()),
                 };
                 Entry {
-                    object,
+                    object: object.of_kind(kind),
                     expires_unix_ms: expires.filter(|at| *at != 0),
                     value: (inline && size > 0).then(|| Bytes::from(vec![7; size as usize])),
                 }

@@ -10,6 +10,7 @@
 mod changes;
 pub mod eviction;
 pub mod inventory;
+mod names;
 mod object;
 mod recency;
 mod segments;
@@ -26,7 +27,8 @@ use scatterhoard_wire::WriteId;
 pub use changes::Change;
 use changes::Changes;
 pub use eviction::EvictionPolicy;
-pub use object::{Object, Place};
+pub use names::Names;
+pub use object::{Kind, Object, Place};
 use recency::{Links, Recency};
 pub use segments::Member;
 use segments::Segments;
@@ -265,6 +267,13 @@ impl Keyspace {
     }
 
     fn remove_slot(&mut self, i: u32) -> Option<Arc<Object>> {
+        let (object, _) = self.take_slot(i)?;
+        self.release(object.clone());
+        Some(object)
+    }
+
+    /// Removes a slot; what it named, and its expiry, 0 for none.
+    fn take_slot(&mut self, i: u32) -> Option<(Arc<Object>, u64)> {
         let slot = self.slots.get_mut(i as usize)?.take();
         // put back for the unlinking, which goes through the neighbours
         self.slots[i as usize] = slot;
@@ -278,16 +287,43 @@ impl Keyspace {
         self.expiries.remove(&(slot.expires_unix_ms, i));
         self.counts[usize::from(slot.db)] -= 1;
         self.bytes -= slot.object.size_bytes();
-        let object = slot.object.clone();
+        let taken = (slot.object.clone(), slot.expires_unix_ms);
         self.changes.removed(slot);
-        self.release(object.clone());
-        Some(object)
+        Some(taken)
     }
 
     /// Removes a key; what it named.
     pub fn remove(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Arc<Object>> {
         let i = self.live(key, now_ms)?;
         self.remove_slot(i)
+    }
+
+    /// Takes what a key names out of the index, to be committed under another.
+    pub fn take(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Arc<Object>> {
+        let i = self.live(key, now_ms)?;
+        self.take_slot(i).map(|(object, _)| object)
+    }
+
+    /// Has `to` mean what `from` means, expiry included, and removes `from`; false if
+    /// there is no such key.
+    pub fn rename(&mut self, from: KeyRef<'_>, to: KeyRef<'_>, now_ms: u64) -> bool {
+        let Some(i) = self.live(from, now_ms) else {
+            return false;
+        };
+        if from == to {
+            return true;
+        }
+        let Some((object, expires_unix_ms)) = self.take_slot(i) else {
+            return false;
+        };
+        match self.live(to, now_ms) {
+            Some(i) => self.replace(i, object),
+            None => self.insert(to, object),
+        }
+        if let Some(i) = self.find(to) {
+            self.expire_slot(i, expires_unix_ms);
+        }
+        true
     }
 
     /// Removes a key if it still names this write.

@@ -5,6 +5,43 @@ use scatterhoard_wire::{ChunkDescriptor, ChunkId, Layout, NodeId, WriteId};
 /// Stands in a placement for a chunk that no node holds.
 const NOWHERE: NodeId = NodeId(u16::MAX);
 
+/// What a value is to its commands. The bytes of all but strings are an encoding
+/// that only the proxy knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Bytes.
+    #[default]
+    String,
+    /// Fields with a value each.
+    Hash,
+}
+
+impl Kind {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::String, Self::Hash];
+
+    /// Its name in replies of TYPE.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Hash => "hash",
+        }
+    }
+
+    /// Its number in the journal.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::String => 0,
+            Self::Hash => 1,
+        }
+    }
+
+    /// The kind of this number.
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+}
+
 /// One committed write: what a key means until it is written again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Object {
@@ -12,6 +49,8 @@ pub struct Object {
     pub write_id: WriteId,
     /// How it is cut.
     pub layout: Layout,
+    /// What the value is.
+    pub kind: Kind,
     home: Home,
 }
 
@@ -44,6 +83,7 @@ impl Object {
         Self {
             write_id,
             layout,
+            kind: Kind::String,
             home: Home::Chunks(placement),
         }
     }
@@ -54,8 +94,16 @@ impl Object {
         Self {
             write_id,
             layout,
+            kind: Kind::String,
             home: Home::Packed(place),
         }
+    }
+
+    /// The same, as a value of this kind.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
     }
 
     /// Where in a segment it lies, if it does.

@@ -186,8 +186,9 @@ impl Keyspace {
     }
 
     /// Has a key name its value at another place, if it still names this write;
-    /// if not, the new place is discarded. Says whether it did.
-    pub fn rehome(&mut self, key: KeyRef<'_>, object: Arc<Object>) -> bool {
+    /// if not, the new place is discarded. Says whether it did. The value stays
+    /// of its kind.
+    pub fn rehome(&mut self, key: KeyRef<'_>, mut object: Arc<Object>) -> bool {
         let slot = self.find(key).filter(|i| {
             let slot = self.slot(*i);
             slot.is_some_and(|s| s.object.write_id == object.write_id)
@@ -199,6 +200,9 @@ impl Keyspace {
         self.join_segment(&object, i);
         self.changes.slot(i);
         if let Some(slot) = self.slots[i as usize].as_mut() {
+            if object.kind != slot.object.kind {
+                object = Arc::new((*object).clone().of_kind(slot.object.kind));
+            }
             let old = std::mem::replace(&mut slot.object, object);
             self.leave_segment(&old);
         }

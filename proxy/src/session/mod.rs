@@ -84,6 +84,8 @@ impl Session {
             protocol: Protocol::Resp2,
             silence: Silence::None,
             uploads: Vec::new(),
+            queue: None,
+            watches: Vec::new(),
             entry,
         };
         Self {
@@ -167,10 +169,9 @@ impl Session {
     async fn answer(&mut self, request: Vec<Value>) -> Result<bool, SessionError> {
         let ends = self.carry_out(request).await?;
         self.admitted = Admitted::default();
-        // what the command did not take is garbage
-        self.client.uploads.clear();
-        if self.output.pending_bytes() >= FLUSH_BYTES {
-            self.flush().await?;
+        if self.client.queue.is_none() {
+            // what the command did not take is garbage
+            self.client.uploads.clear();
         }
         Ok(ends)
     }
@@ -183,14 +184,35 @@ impl Session {
         if self.is_silent(before) {
             return Ok(matches!(outcome, Outcome::Close(_)));
         }
+        if let Outcome::Several(outcomes) = outcome {
+            reply::array_header(outcomes.len(), &mut self.output);
+            for outcome in outcomes {
+                self.put_outcome(outcome).await?;
+            }
+            return Ok(false);
+        }
+        self.put_outcome(outcome).await
+    }
+
+    /// Queues or sends a reply; true if it was the last one.
+    async fn put_outcome(&mut self, outcome: Outcome) -> Result<bool, SessionError> {
         match outcome {
             Outcome::Reply(reply) => self.put(reply),
             Outcome::Close(reply) => {
                 self.put(reply);
                 return Ok(true);
             }
+            Outcome::Lookup(lookup) => {
+                let value = apply::ready(&self.context.store, lookup).await;
+                self.put_value(value).await?;
+            }
             Outcome::Value(value) => self.put_value(value).await?,
             Outcome::Values(lookups) => self.put_values(lookups).await?,
+            // they are not nested
+            Outcome::Several(_) => self.put(Reply::NullArray),
+        }
+        if self.output.pending_bytes() >= FLUSH_BYTES {
+            self.flush().await?;
         }
         Ok(false)
     }

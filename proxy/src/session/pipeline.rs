@@ -36,7 +36,7 @@ impl Session {
     ) -> Result<Vec<SmallWrite>, Vec<Value>> {
         let store = &self.context.store;
         let together = store.settings().ack == Ack::Quorum && store.refusal().is_none();
-        if self.input.is_empty() || !together {
+        if self.input.is_empty() || !together || self.client.queue.is_some() {
             return Err(request);
         }
         let Some(place) = self.small_value(&request) else {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Broken, Lookup, ReadError, Store, Written,
+    Broken, Lookup, ReadError, Store, View, Written,
     body::{Body, Stored},
 };
 use crate::value::Value;
@@ -46,6 +46,7 @@ impl Store {
     /// Writes the old value with the patch in its place, ready to be committed.
     pub async fn write_patched(
         self: &Arc<Self>,
+        view: View<'_>,
         old: Lookup,
         patched: Patched,
         patch: &Value,
@@ -59,11 +60,29 @@ impl Store {
         if patched.new_bytes <= self.settings.hot_value_bytes {
             let len = patched.new_bytes as usize;
             let bytes = body.next(len, len).await.map_err(Broken::Body)?;
-            return Ok(self.write(Value::from(bytes)).await?);
+            return Ok(view.write(Value::from(bytes)).await?);
         }
         // never closed
         let _turn = self.edits.acquire().await;
         self.write_from(patched.new_bytes, body).await
+    }
+
+    /// Writes a value anew that is there already, ready to be committed.
+    pub(super) async fn write_copy(
+        self: &Arc<Self>,
+        value: Lookup,
+    ) -> Result<Written, Broken<ReadError>> {
+        let bytes = value.len();
+        let nothing = Patched::new(bytes, bytes, 0);
+        let body = Edited {
+            old: Stored::new(value),
+            patched: nothing,
+            patch: &Value::Empty,
+            at: 0,
+        };
+        // never closed
+        let _turn = self.edits.acquire().await;
+        self.write_from(bytes, body).await
     }
 }
 

@@ -33,6 +33,9 @@ impl Drop for IndexGuard<'_> {
         if !self.index.has_changed() {
             return;
         }
+        if self.store.watches.any() {
+            self.store.watches.tell(&self.index);
+        }
         if self.store.gives_labels() && self.store.refusal().is_none() {
             self.store.tell_labels(&self.index);
         }
@@ -41,7 +44,7 @@ impl Drop for IndexGuard<'_> {
                 let value_of = |id| self.store.hot.lock().dirty_value(id);
                 journal.write(&mut self.index, &value_of);
             }
-            // only nodes had to be told
+            // only nodes or watchers had to be told
             None => self.index.forget_changes(),
         }
         self.store.free(&mut self.index);

@@ -29,6 +29,9 @@ mod repair;
 pub mod repairs;
 mod standby;
 mod stock;
+mod transaction;
+mod view;
+mod watch;
 mod write;
 
 use std::{
@@ -55,7 +58,8 @@ use crate::{
     codec::Codec,
     journal::{Journal, JournalError},
     keyspace::{
-        Committed, Condition, DATABASES, EvictionPolicy, KeyRef, Keyspace, NewExpiry, Object,
+        Committed, Condition, DATABASES, EvictionPolicy, Found, KeyRef, Keyspace, Kind, NewExpiry,
+        Object,
     },
     pool::Pool,
     value::Value,
@@ -74,6 +78,10 @@ pub use read::{ObjectReader, ReadError};
 pub use repair::{REPAIRS_AT_ONCE, RepairJob};
 use repairs::Repairs;
 pub use standby::{LOOK, ROUNDS_AT_ONCE};
+pub use transaction::{Transaction, Uncommitted};
+pub use view::View;
+pub use watch::Watch;
+use watch::Watches;
 use write::Cargo;
 pub use write::{Broken, WriteError, Written};
 
@@ -122,6 +130,10 @@ pub struct Settings {
 /// Keys that share a turn wait for each other in vain, now and then.
 const EDIT_TURNS: usize = 64;
 
+fn turn_of(key: &Key) -> usize {
+    foldhash::quality::FixedState::default().hash_one(key) as usize % EDIT_TURNS
+}
+
 /// All objects of this proxy.
 pub struct Store {
     settings: Settings,
@@ -151,6 +163,7 @@ pub struct Store {
     backup_rate: Rate,
     behind: Option<Behind>,
     packer: Packer,
+    watches: Watches,
 }
 
 /// Work that requests leave to others: for [`Store::settle_for_ever`] and
@@ -189,6 +202,29 @@ pub enum Lookup {
     Here(Value),
     /// On the nodes, and pinned there until dropped.
     There(Pinned),
+}
+
+/// A key's value, and what the index says of it.
+pub struct Looked {
+    /// Names the write that it is.
+    pub write_id: WriteId,
+    /// What the value is.
+    pub kind: Kind,
+    /// When it expires.
+    pub expires_unix_ms: Option<u64>,
+    /// The value.
+    pub lookup: Lookup,
+}
+
+impl Looked {
+    fn of(found: &Found) -> Self {
+        Self {
+            write_id: found.object.write_id,
+            kind: found.object.kind,
+            expires_unix_ms: found.expires_unix_ms,
+            lookup: Lookup::Missing,
+        }
+    }
 }
 
 impl Lookup {
@@ -286,6 +322,7 @@ impl Store {
         let (packer, small) = Packer::new(settings.pack_up_to_bytes);
         let store = Self {
             packer,
+            watches: Watches::default(),
             hot: Mutex::new(hot),
             memory: Admission::new(settings.memory_bytes),
             settings,
@@ -354,8 +391,20 @@ impl Store {
 
     /// Waits for the key's turn to be edited; held until dropped.
     pub async fn edit_turn(&self, key: &Key) -> tokio::sync::MutexGuard<'_, ()> {
-        let hash = foldhash::quality::FixedState::default().hash_one(key);
-        self.edit_turns[hash as usize % EDIT_TURNS].lock().await
+        self.edit_turns[turn_of(key)].lock().await
+    }
+
+    /// The same for several keys, in an order in which nobody waits for ever.
+    pub async fn edit_turns<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a Key>,
+    ) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let turns: std::collections::BTreeSet<usize> = keys.map(turn_of).collect();
+        let mut held = Vec::with_capacity(turns.len());
+        for turn in turns {
+            held.push(self.edit_turns[turn].lock().await);
+        }
+        held
     }
 
     /// The memory for values under way.
@@ -395,39 +444,19 @@ impl Store {
     }
 
     /// The key's value, ready to be read. Counts as a use.
-    pub fn look_up(self: &Arc<Self>, key: Key) -> Lookup {
-        self.look_up_named(key)
-            .map_or(Lookup::Missing, |(_, lookup)| lookup)
-    }
-
-    /// The same, with the name of the write that it is.
-    pub fn look_up_named(self: &Arc<Self>, key: Key) -> Option<(WriteId, Lookup)> {
+    pub fn look_up_named(self: &Arc<Self>, key: Key) -> Option<Looked> {
         let mut index = self.index();
         let found = index.get(key.as_ref(), clock::unix_ms());
         self.free(&mut index);
-        let object = found?.object;
-        let write_id = object.write_id;
-        Some((write_id, self.pin(&mut index, key, object)))
+        let found = found?;
+        let looked = Looked::of(&found);
+        let lookup = self.pin(&mut index, key, found.object);
+        Some(Looked { lookup, ..looked })
     }
 
-    /// Removes the key if it still names this write; says whether it did.
-    pub fn remove_if(&self, key: &Key, write_id: WriteId) -> bool {
-        let mut index = self.index();
-        let removed = index.remove_if(key.as_ref(), write_id);
-        self.free(&mut index);
-        removed
-    }
-
-    /// Gives the key an expiry, or none, if it still names this write; says
-    /// whether it did.
-    pub fn expire_if(&self, key: &Key, write_id: WriteId, at_ms: Option<u64>) -> bool {
-        let mut index = self.index();
-        let named = index.names(key.as_ref(), write_id);
-        if named {
-            index.set_expiry(key.as_ref(), at_ms, clock::unix_ms());
-            self.free(&mut index);
-        }
-        named
+    /// Whether the value of this write is on no node yet.
+    fn is_dirty(&self, write_id: WriteId) -> bool {
+        self.behind.is_some() && self.hot.lock().dirty_value(write_id).is_some()
     }
 
     /// Another pin of the same object.

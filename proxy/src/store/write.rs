@@ -17,7 +17,7 @@ use crate::{
     admission::Permit,
     backing::BackingError,
     codec::CodecError,
-    keyspace::{Object, eviction::Verdict},
+    keyspace::{Kind, Object, eviction::Verdict},
     pool::{
         link::Pace,
         node::Reservation,
@@ -97,6 +97,9 @@ pub struct Written {
     attempt: Attempt,
     object: Option<Arc<Object>>,
     cargo: Cargo,
+    kind: Kind,
+    /// The number by which its request knows it, if it came while that arrived.
+    pub upload: Option<usize>,
 }
 
 /// What a write brings for the proxy's own memory.
@@ -107,6 +110,8 @@ pub(super) enum Cargo {
     Small(Bytes),
     /// A value that is on no node yet.
     Dirty(Ticket),
+    /// The same, of a transaction: its commit puts it on nodes.
+    Held(Value),
 }
 
 impl Written {
@@ -116,6 +121,61 @@ impl Written {
             attempt,
             object: Some(Arc::new(object)),
             cargo: Cargo::None,
+            kind: Kind::String,
+            upload: None,
+        }
+    }
+
+    /// A value that only a transaction has.
+    pub(super) fn held(store: &Arc<Store>, layout: Layout, value: Value) -> Self {
+        let write_id = store.next_write_id();
+        Self {
+            attempt: Attempt::idle(store, write_id),
+            object: Some(Store::unplaced(write_id, layout)),
+            cargo: Cargo::Held(value),
+            kind: Kind::String,
+            upload: None,
+        }
+    }
+
+    /// The same, as a value of this kind.
+    #[must_use]
+    pub fn of_kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// What the index is to name.
+    pub(super) fn object(&self) -> Arc<Object> {
+        let object = match &self.object {
+            Some(object) => (**object).clone(),
+            None => Object::new(self.attempt.write_id, EMPTY, Vec::new()),
+        };
+        Arc::new(object.of_kind(self.kind))
+    }
+
+    /// The value, as far as it is in memory.
+    pub(super) fn value(&self) -> Option<Value> {
+        match &self.cargo {
+            Cargo::None => None,
+            Cargo::Small(value) => Some(value.clone().into()),
+            Cargo::Dirty(ticket) => Some(ticket.value.clone().into()),
+            Cargo::Held(value) => Some(value.clone()),
+        }
+    }
+
+    /// The value that was held is on nodes now, under the same write id.
+    pub(super) fn take_place(&mut self, mut placed: Self) {
+        std::mem::swap(&mut self.attempt, &mut placed.attempt);
+        std::mem::swap(&mut self.object, &mut placed.object);
+        std::mem::swap(&mut self.cargo, &mut placed.cargo);
+    }
+
+    /// The value, if its commit must put it on nodes.
+    pub(super) fn held_value(&self) -> Option<&Value> {
+        match &self.cargo {
+            Cargo::Held(value) => Some(value),
+            _ => None,
         }
     }
 
@@ -125,6 +185,8 @@ impl Written {
             attempt: Attempt::new(store, object.write_id),
             object: Some(object),
             cargo: Cargo::None,
+            kind: Kind::String,
+            upload: None,
         }
     }
 
@@ -144,8 +206,15 @@ impl Written {
     /// Hands the object over to the index, which must be locked: from then on
     /// it is the index that says it is no garbage.
     pub(super) fn into_parts(mut self) -> (Arc<Object>, Cargo) {
-        let nothing = || Arc::new(Object::new(self.attempt.write_id, EMPTY, Vec::new()));
-        let object = self.object.take().unwrap_or_else(nothing);
+        let object = match self.object.take() {
+            Some(object) if object.kind == self.kind => object,
+            other => {
+                self.object = other;
+                let object = self.object();
+                self.object = None;
+                object
+            }
+        };
         self.attempt.nodes.clear();
         self.attempt.backed = false;
         (object, std::mem::replace(&mut self.cargo, Cargo::None))
@@ -179,23 +248,34 @@ struct Attempt {
     nodes: Vec<NodeId>,
     /// The backing store may have it.
     backed: bool,
+    /// It may be on nodes.
+    has_begun: bool,
 }
 
 impl Attempt {
     fn new(store: &Arc<Store>, write_id: WriteId) -> Self {
         store.under_way.lock().insert(write_id);
+        let mut attempt = Self::idle(store, write_id);
+        attempt.has_begun = true;
+        attempt
+    }
+
+    fn idle(store: &Arc<Store>, write_id: WriteId) -> Self {
         Self {
             store: store.clone(),
             write_id,
             nodes: Vec::new(),
             backed: false,
+            has_begun: false,
         }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.store.under_way.lock().remove(&self.write_id);
+        if self.has_begun {
+            self.store.under_way.lock().remove(&self.write_id);
+        }
         for node in self.nodes.iter().filter_map(|id| self.store.pool.node(*id)) {
             node.discard(self.write_id);
         }
@@ -219,7 +299,16 @@ impl Store {
     /// with `ack = proxy`, for a small value, when it may be held in memory.
     pub async fn write(self: &Arc<Self>, value: Value) -> Result<Written, WriteError> {
         let layout = self.settings.geometry.layout(value.len())?;
-        let write_id = self.next_write_id();
+        self.write_as(self.next_write_id(), layout, value).await
+    }
+
+    /// The same under a write id that was taken before.
+    pub(super) async fn write_as(
+        self: &Arc<Self>,
+        write_id: WriteId,
+        layout: Layout,
+        value: Value,
+    ) -> Result<Written, WriteError> {
         let small = value.len() <= self.settings.hot_value_bytes && layout.stripes() == 1;
         let value = match &self.behind {
             Some(behind) if small => {
@@ -231,6 +320,8 @@ impl Store {
                             attempt,
                             object,
                             cargo: Cargo::Dirty(ticket),
+                            kind: Kind::String,
+                            upload: None,
                         });
                     }
                     Err(value) => value,
@@ -271,7 +362,7 @@ impl Store {
 
     /// Puts a value on nodes, with others if it is small and others are under
     /// way, and keeps it for the hot tier.
-    async fn write_placed(
+    pub(super) async fn write_placed(
         self: &Arc<Self>,
         write_id: WriteId,
         layout: Layout,

@@ -1,0 +1,30 @@
+//! INCR and its relatives.
+
+use bytes::Bytes;
+
+use super::{
+    Outcome, Scope, key,
+    update::{New, Old, update},
+};
+use crate::{
+    command::CommandError,
+    keyspace::Kind,
+    resp::{Reply, number::parse_i64},
+};
+
+/// A number has no more digits, its sign included.
+const MAX_DIGITS: u64 = 20;
+
+/// Adds to a number; there is none is zero.
+pub(super) async fn add(scope: Scope<'_>, k: &Bytes, increment: i64) -> Outcome {
+    let change = |old: &Old| {
+        let old = match old {
+            Old::None => 0,
+            Old::Whole(digits) => parse_i64(digits).ok_or(CommandError::NotAnInteger)?,
+            Old::TooLong => return Err(CommandError::NotAnInteger),
+        };
+        let sum = old.checked_add(increment).ok_or(CommandError::Overflow)?;
+        Ok((New::Bytes(sum.to_string().into()), Reply::Integer(sum)))
+    };
+    update(scope, key(scope.db, k), Kind::String, MAX_DIGITS, change).await
+}

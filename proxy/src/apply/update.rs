@@ -1,0 +1,147 @@
+//! Values that are changed as a whole: read, changed in memory, written anew under
+//! another write id, and named if the key still means what was read.
+
+use bytes::Bytes;
+
+use super::{Outcome, Scope, forget_if_lost};
+use crate::{
+    command::CommandError,
+    keyspace::{Condition, Kind, NewExpiry},
+    resp::Reply,
+    store::{Key, Looked, Lookup, ReadError},
+    value::Value,
+};
+
+/// The value before.
+#[derive(Clone, Debug)]
+pub(super) enum Old {
+    /// No such key.
+    None,
+    /// These bytes.
+    Whole(Bytes),
+    /// More bytes than are read for this.
+    TooLong,
+}
+
+/// What becomes of the value.
+#[allow(dead_code, reason = "for the families of commands that come next")]
+#[derive(Clone, Debug)]
+pub(super) enum New {
+    /// It stays as it is.
+    Same,
+    /// It is these bytes; the expiry stays.
+    Bytes(Bytes),
+    /// The key is removed.
+    Gone,
+}
+
+/// Changes the value of a key, which must be of this kind if there is one. `change`
+/// is called again when somebody else was faster.
+pub(super) async fn update(
+    scope: Scope<'_>,
+    key: Key,
+    kind: Kind,
+    max_bytes: u64,
+    mut change: impl FnMut(&Old) -> Result<(New, Reply), CommandError>,
+) -> Outcome {
+    // one after the other: the loser would have to write its value again
+    let _turn = scope.view.edit_turn(&key).await;
+    loop {
+        let looked = scope.view.look_up_named(key.clone());
+        let named = looked.as_ref().map(|looked| looked.write_id);
+        let old = match old(scope, looked, kind, max_bytes).await {
+            Ok(old) => old,
+            Err(Unread::Again) => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            Err(Unread::Refused(reply)) => return reply.into(),
+        };
+        let (new, reply) = match change(&old) {
+            Ok(changed) => changed,
+            Err(error) => return error.into(),
+        };
+        let done = match new {
+            New::Same => true,
+            New::Gone => named.is_none_or(|id| scope.view.remove_if(&key, id)),
+            New::Bytes(bytes) => {
+                let written = match scope.view.write(Value::from(bytes)).await {
+                    Ok(written) => written.of_kind(kind),
+                    Err(error) => return Reply::from(error).into(),
+                };
+                let (unchanged, keep) = (Condition::Names(named), NewExpiry::Keep);
+                let view = scope.view;
+                view.commit(key.clone(), written, unchanged, keep, false)
+                    .done
+            }
+        };
+        if done {
+            return reply.into();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The bytes of a value, which must be of this kind if there is one; for commands
+/// that only read it.
+#[allow(dead_code, reason = "for the families of commands that come next")]
+pub(super) async fn whole(
+    scope: Scope<'_>,
+    key: Key,
+    kind: Kind,
+    max_bytes: u64,
+) -> Result<Old, Reply> {
+    loop {
+        let looked = scope.view.look_up_named(key.clone());
+        match old(scope, looked, kind, max_bytes).await {
+            Ok(old) => return Ok(old),
+            Err(Unread::Refused(reply)) => return Err(reply),
+            Err(Unread::Again) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+enum Unread {
+    /// It was lost: the key means something else now, or nothing.
+    Again,
+    Refused(Reply),
+}
+
+async fn old(
+    scope: Scope<'_>,
+    looked: Option<Looked>,
+    kind: Kind,
+    max_bytes: u64,
+) -> Result<Old, Unread> {
+    let Some(looked) = looked else {
+        return Ok(Old::None);
+    };
+    if looked.kind != kind {
+        return Err(Unread::Refused(CommandError::WrongType.into()));
+    }
+    if looked.lookup.len() > max_bytes {
+        return Ok(Old::TooLong);
+    }
+    match looked.lookup {
+        Lookup::Missing => Ok(Old::None),
+        Lookup::Here(value) => Ok(Old::Whole(value.into_contiguous())),
+        Lookup::There(pinned) => {
+            let store = scope.store();
+            let (again, key) = (store.again(&pinned), pinned.key().clone());
+            match store.read_whole(pinned).await {
+                Ok(value) => Ok(Old::Whole(value.into_contiguous())),
+                Err(error @ ReadError::Lost { .. }) => {
+                    forget_if_lost(store, &again, &error);
+                    let now = store.look_up_named(key).map(|looked| looked.write_id);
+                    if now == Some(looked.write_id) {
+                        // an absent instance may have it yet
+                        let text = format!("UNAVAILABLE {error}; try again");
+                        return Err(Unread::Refused(Reply::Error(text.into())));
+                    }
+                    Err(Unread::Again)
+                }
+                Err(error) => Err(Unread::Refused(error.into())),
+            }
+        }
+    }
+}

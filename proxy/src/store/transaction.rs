@@ -1,0 +1,600 @@
+//! Several commands as one (MULTI, scripts): what they read and write is staged
+//! beside the index, and committed under one hold of its lock, if what they read
+//! still holds. If not, they are carried out again. So nobody waits for a
+//! transaction, no matter how long its values take to be read or written, and no
+//! part of it can be seen before the rest, not even after a crash: the journal
+//! takes what was changed under one hold of the lock as one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
+use scatterhoard_wire::WriteId;
+
+use super::{
+    Key, Store,
+    pack::{Nameless, groups},
+    write::{WriteError, Written},
+};
+use crate::{
+    clock,
+    keyspace::{Condition, DATABASES, Found, KeyRef, Keyspace, Names, NewExpiry, Object},
+    pool::link::Pace,
+    value::Value,
+};
+
+/// Values in memory until the commit; beyond that they go to nodes at once.
+const HOLD_BYTES: u64 = 16 << 20;
+/// Values that do not share segments, on their way to nodes at once.
+const AT_ONCE: usize = 32;
+
+/// What a key meant when the transaction first looked: the write and the expiry.
+type Seen = Option<(WriteId, Option<u64>)>;
+
+/// Commands on their way to be one.
+#[derive(Default)]
+pub struct Transaction {
+    staged: Mutex<Staged>,
+}
+
+/// Why a transaction was not committed.
+pub enum Uncommitted {
+    /// Something that it read has changed: it may be carried out again. These
+    /// values are on nodes already.
+    Conflict(Vec<Written>),
+    /// Its values could not be written.
+    Write(WriteError),
+}
+
+#[derive(Default)]
+pub(super) struct Staged {
+    names: BTreeMap<(u8, Bytes), Stage>,
+    flushed: BTreeSet<u8>,
+    /// Values that were written, and overwritten, by the transaction itself.
+    retired: Vec<Written>,
+    held_bytes: u64,
+}
+
+/// One key, as the transaction sees it.
+struct Stage {
+    /// `None`: it has not looked.
+    seen: Option<Seen>,
+    /// Its meaning now, if it has been changed.
+    change: Option<Change>,
+    /// What the index says, as long as it has not.
+    found: Option<Found>,
+}
+
+enum Change {
+    Removed,
+    Named(Named),
+}
+
+struct Named {
+    object: Arc<Object>,
+    expires_unix_ms: Option<u64>,
+    from: Source,
+}
+
+/// Where a key's value comes from when it is committed.
+enum Source {
+    /// It was written.
+    Written(Written),
+    /// From this key, which may be the same.
+    Key((u8, Bytes)),
+}
+
+impl Source {
+    fn written(&self) -> Option<&Written> {
+        match self {
+            Self::Written(written) => Some(written),
+            Self::Key(_) => None,
+        }
+    }
+
+    fn into_written(self) -> Option<Written> {
+        match self {
+            Self::Written(written) => Some(written),
+            Self::Key(_) => None,
+        }
+    }
+}
+
+impl Staged {
+    /// Whether a value may be held until the commit.
+    fn may_hold(&mut self, bytes: u64) -> bool {
+        let fits = self.held_bytes + bytes <= HOLD_BYTES;
+        if fits {
+            self.held_bytes += bytes;
+        }
+        fits
+    }
+
+    /// The value of a write that the transaction has in memory.
+    pub(super) fn value_of(&self, key: &Key) -> Option<Value> {
+        let stage = self.names.get(&(key.db, key.bytes.clone()))?;
+        match stage.change.as_ref()? {
+            Change::Named(named) => named.from.written()?.value(),
+            Change::Removed => None,
+        }
+    }
+
+    fn change(&mut self, key: KeyRef<'_>, change: Change) {
+        let fresh = || Stage {
+            seen: None,
+            change: None,
+            found: None,
+        };
+        let name = (key.db, Bytes::copy_from_slice(key.key));
+        let stage = self.names.entry(name).or_insert_with(fresh);
+        if let Some(Change::Named(named)) = stage.change.replace(change) {
+            self.retired.extend(named.from.into_written());
+        }
+    }
+
+    /// What was written, whether or not it was overwritten since.
+    fn into_written(self) -> Vec<Written> {
+        let written = |stage: Stage| match stage.change {
+            Some(Change::Named(named)) => named.from.into_written(),
+            _ => None,
+        };
+        let staged = self.names.into_values().filter_map(written);
+        staged.chain(self.retired).collect()
+    }
+}
+
+/// The index as the transaction sees it.
+pub(super) struct Overlay<'a> {
+    pub(super) index: &'a mut Keyspace,
+    pub(super) staged: &'a mut Staged,
+}
+
+impl Overlay<'_> {
+    fn look(&mut self, key: KeyRef<'_>, now_ms: u64, uses: bool) -> Option<Found> {
+        let name = (key.db, Bytes::copy_from_slice(key.key));
+        if let Some(stage) = self.staged.names.get(&name) {
+            match &stage.change {
+                Some(Change::Removed) => return None,
+                Some(Change::Named(named)) => return named.found(now_ms),
+                None if stage.seen.is_some() => {
+                    return stage.found.clone().filter(|f| !is_past(f, now_ms));
+                }
+                None => {}
+            }
+        }
+        if self.staged.flushed.contains(&key.db) {
+            return None;
+        }
+        let found = if uses {
+            self.index.get(key, now_ms)
+        } else {
+            self.index.peek(key, now_ms)
+        };
+        let stage = Stage {
+            seen: Some(seen(found.as_ref())),
+            change: None,
+            found: found.clone(),
+        };
+        self.staged.names.insert(name, stage);
+        found
+    }
+
+    /// As [`Keyspace::commit`], of a value that was written.
+    pub(super) fn commit(
+        &mut self,
+        key: KeyRef<'_>,
+        written: Written,
+        condition: Condition,
+        expiry: NewExpiry,
+        now_ms: u64,
+    ) -> bool {
+        let object = written.object();
+        // who overwrites without a look needs nothing to stay as it was
+        let blind = condition == Condition::Always && expiry != NewExpiry::Keep;
+        let present = match blind {
+            true => None,
+            false => self.look(key, now_ms, false),
+        };
+        let allowed = match condition {
+            Condition::Always => true,
+            Condition::Absent => present.is_none(),
+            Condition::Present => present.is_some(),
+            Condition::Names(id) => present.as_ref().map(|f| f.object.write_id) == id,
+        };
+        if !allowed {
+            self.staged.retired.push(written);
+            return false;
+        }
+        let expires_unix_ms = match expiry {
+            NewExpiry::Keep => present.and_then(|f| f.expires_unix_ms),
+            NewExpiry::Set(at) => at,
+        };
+        if expires_unix_ms.is_some_and(|at| at <= now_ms) {
+            self.staged.retired.push(written);
+            self.staged.change(key, Change::Removed);
+            return true;
+        }
+        let named = Named {
+            object,
+            expires_unix_ms,
+            from: Source::Written(written),
+        };
+        self.staged.change(key, Change::Named(named));
+        true
+    }
+
+    pub(super) fn flush(&mut self, db: Option<u8>) {
+        let flushed = |of: u8| db.is_none_or(|db| db == of);
+        let staged = std::mem::take(&mut self.staged.names);
+        let (gone, kept) = staged.into_iter().partition(|((of, _), _)| flushed(*of));
+        self.staged.names = kept;
+        let gone: BTreeMap<(u8, Bytes), Stage> = gone;
+        for stage in gone.into_values() {
+            if let Some(Change::Named(named)) = stage.change {
+                self.staged.retired.extend(named.from.into_written());
+            }
+        }
+        let all = (0..DATABASES as u8).filter(|of| flushed(*of));
+        self.staged.flushed.extend(all);
+    }
+
+    /// Whether the key is there for this transaction; not a look that must hold.
+    fn sees(&self, db: u8, key: &[u8]) -> bool {
+        let name = (db, Bytes::copy_from_slice(key));
+        match self.staged.names.get(&name).and_then(|s| s.change.as_ref()) {
+            Some(Change::Removed) => false,
+            Some(Change::Named(_)) => true,
+            None => !self.staged.flushed.contains(&db),
+        }
+    }
+
+    /// Keys that the index does not have (yet).
+    fn added(&mut self, db: u8, now_ms: u64) -> Vec<(Bytes, Arc<Object>)> {
+        let named = |((of, key), stage): (&(u8, Bytes), &Stage)| match &stage.change {
+            Some(Change::Named(named)) if *of == db => {
+                let found = named.found(now_ms)?;
+                Some((key.clone(), found.object))
+            }
+            _ => None,
+        };
+        let named: Vec<_> = self.staged.names.iter().filter_map(named).collect();
+        let flushed = self.staged.flushed.contains(&db);
+        let index = &mut *self.index;
+        let is_new = |(key, _): &(Bytes, Arc<Object>)| {
+            flushed || index.peek(KeyRef { db, key }, now_ms).is_none()
+        };
+        named.into_iter().filter(is_new).collect()
+    }
+}
+
+impl Named {
+    fn found(&self, now_ms: u64) -> Option<Found> {
+        let found = Found {
+            object: self.object.clone(),
+            expires_unix_ms: self.expires_unix_ms,
+        };
+        (!is_past(&found, now_ms)).then_some(found)
+    }
+}
+
+fn is_past(found: &Found, now_ms: u64) -> bool {
+    found.expires_unix_ms.is_some_and(|at| at <= now_ms)
+}
+
+fn seen(found: Option<&Found>) -> Seen {
+    found.map(|f| (f.object.write_id, f.expires_unix_ms))
+}
+
+impl Names for Overlay<'_> {
+    fn peek(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Found> {
+        self.look(key, now_ms, false)
+    }
+
+    fn get(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Found> {
+        self.look(key, now_ms, true)
+    }
+
+    fn remove(&mut self, key: KeyRef<'_>, now_ms: u64) -> bool {
+        let was = self.look(key, now_ms, false).is_some();
+        if was {
+            self.staged.change(key, Change::Removed);
+        }
+        was
+    }
+
+    fn set_expiry(&mut self, key: KeyRef<'_>, at_ms: Option<u64>, now_ms: u64) -> bool {
+        let Some(found) = self.look(key, now_ms, false) else {
+            return false;
+        };
+        if at_ms.is_some_and(|at| at <= now_ms) {
+            self.staged.change(key, Change::Removed);
+            return true;
+        }
+        let name = (key.db, Bytes::copy_from_slice(key.key));
+        match self.staged.names.get_mut(&name).map(|s| &mut s.change) {
+            Some(Some(Change::Named(named))) => named.expires_unix_ms = at_ms,
+            _ => {
+                let named = Named {
+                    object: found.object,
+                    expires_unix_ms: at_ms,
+                    from: Source::Key(name),
+                };
+                self.staged.change(key, Change::Named(named));
+            }
+        }
+        true
+    }
+
+    fn rename(&mut self, from: KeyRef<'_>, to: KeyRef<'_>, now_ms: u64) -> bool {
+        let Some(found) = self.look(from, now_ms, false) else {
+            return false;
+        };
+        if from == to {
+            return true;
+        }
+        let name = (from.db, Bytes::copy_from_slice(from.key));
+        let stage = self.staged.names.get_mut(&name);
+        let change = stage.and_then(|stage| stage.change.replace(Change::Removed));
+        let named = match change {
+            Some(Change::Named(named)) => named,
+            _ => Named {
+                object: found.object,
+                expires_unix_ms: found.expires_unix_ms,
+                from: Source::Key(name),
+            },
+        };
+        self.staged.change(to, Change::Named(named));
+        true
+    }
+
+    fn scan(
+        &mut self,
+        db: u8,
+        cursor: u64,
+        count: usize,
+        now_ms: u64,
+        visit: &mut dyn FnMut(&[u8], &Object),
+    ) -> u64 {
+        let mut met: Vec<(Bytes, Arc<Object>)> = Vec::new();
+        let (index, met_all) = (&*self.index, &mut met);
+        let next = Keyspace::scan(index, db, cursor, count, now_ms, |key, object: &Object| {
+            met_all.push((Bytes::copy_from_slice(key), Arc::new(object.clone())));
+        });
+        met.retain(|(key, _)| self.sees(db, key));
+        // those that only the transaction knows come first
+        if cursor == 0 {
+            met.extend(self.added(db, now_ms));
+        }
+        met.iter().for_each(|(key, object)| visit(key, object));
+        next
+    }
+
+    fn random_key(&mut self, db: u8, now_ms: u64) -> Option<Box<[u8]>> {
+        let key = Names::random_key(self.index, db, now_ms);
+        if let Some(key) = key.filter(|key| self.sees(db, key)) {
+            return Some(key);
+        }
+        let mut any = None;
+        self.scan(db, 0, usize::MAX, now_ms, &mut |key, _| {
+            any.get_or_insert_with(|| Box::from(key));
+        });
+        any
+    }
+
+    fn len(&mut self, db: u8, now_ms: u64) -> u64 {
+        let added = self.added(db, now_ms).len() as u64;
+        if self.staged.flushed.contains(&db) {
+            return added;
+        }
+        let index = &mut *self.index;
+        let removed = |((of, key), stage): &(&(u8, Bytes), &Stage)| {
+            let is_removed = *of == db && matches!(stage.change, Some(Change::Removed));
+            is_removed && index.peek(KeyRef { db, key }, now_ms).is_some()
+        };
+        let removed = self.staged.names.iter().filter(removed).count() as u64;
+        Keyspace::len(self.index, db) - removed + added
+    }
+}
+
+impl Transaction {
+    pub(super) fn staged(&self) -> parking_lot::MutexGuard<'_, Staged> {
+        self.staged.lock()
+    }
+
+    /// Makes a value ready to be committed by the transaction.
+    pub(super) async fn write(
+        &self,
+        store: &Arc<Store>,
+        value: Value,
+    ) -> Result<Written, WriteError> {
+        let settings = store.settings();
+        let layout = settings.geometry.layout(value.len())?;
+        let small = value.len() <= settings.hot_value_bytes && layout.stripes() <= 1;
+        if small && self.staged().may_hold(value.len()) {
+            return Ok(Written::held(store, layout, value));
+        }
+        store.write_through(value).await
+    }
+
+    /// Has everything happen at once, or nothing.
+    pub async fn commit(self, store: &Arc<Store>) -> Result<(), Uncommitted> {
+        let mut staged = self.staged.into_inner();
+        if let Err(error) = store.place_held(&mut staged).await {
+            return Err(Uncommitted::Write(error));
+        }
+        let now = clock::unix_ms();
+        let mut index = store.index();
+        if !store.still_holds(&mut index, &staged, now) {
+            store.free(&mut index);
+            drop(index);
+            let mut written = staged.into_written();
+            written.retain(|w| w.upload.is_some());
+            return Err(Uncommitted::Conflict(written));
+        }
+        store.commit_staged(&mut index, staged, now);
+        store.free(&mut index);
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Puts values on nodes that were held in memory, small ones together.
+    async fn place_held(self: &Arc<Self>, staged: &mut Staged) -> Result<(), WriteError> {
+        let mut held: Vec<&mut Written> = staged
+            .names
+            .values_mut()
+            .filter_map(|stage| match &mut stage.change {
+                Some(Change::Named(Named {
+                    from: Source::Written(written),
+                    ..
+                })) => Some(written),
+                _ => None,
+            })
+            .filter(|written| written.held_value().is_some())
+            .collect();
+        let values: Vec<Nameless> = held
+            .iter()
+            .filter_map(|written| {
+                let value = written.held_value()?.clone().into_contiguous();
+                Some(Nameless {
+                    write_id: written.write_id(),
+                    layout: written.object().layout,
+                    value,
+                })
+            })
+            .collect();
+        let placed = self.place_all(values).await?;
+        for (held, placed) in held.iter_mut().zip(placed) {
+            held.take_place(placed);
+        }
+        Ok(())
+    }
+
+    async fn place_all(
+        self: &Arc<Self>,
+        values: Vec<Nameless>,
+    ) -> Result<Vec<Written>, WriteError> {
+        if let [one] = &values[..] {
+            let written = self.write_as(one.write_id, one.layout, one.value.clone().into());
+            return Ok(vec![written.await?]);
+        }
+        let packs = |value: &Nameless| self.packer.packs(value.value.len() as u64);
+        let order: Vec<WriteId> = values.iter().map(|v| v.write_id).collect();
+        let (small, large): (Vec<_>, Vec<_>) = values.into_iter().partition(packs);
+        let mut placing = Vec::new();
+        for group in groups(small, |v| v.value.len() as u64) {
+            placing.push(self.place_group(group).boxed());
+        }
+        for value in large {
+            placing.push(self.place_group(vec![value]).boxed());
+        }
+        let written: Vec<Vec<Written>> = stream::iter(placing)
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut by_id: BTreeMap<WriteId, Written> = written
+            .into_iter()
+            .flatten()
+            .map(|written| (written.write_id(), written))
+            .collect();
+        Ok(order.iter().filter_map(|id| by_id.remove(id)).collect())
+    }
+
+    async fn place_group(
+        self: &Arc<Self>,
+        group: Vec<Nameless>,
+    ) -> Result<Vec<Written>, WriteError> {
+        let written = self.write_together(&group, Pace::AtOnce).await?;
+        let keep = |(mut written, value): (Written, Nameless)| {
+            written.keep(value.value.into(), &self.settings);
+            written
+        };
+        Ok(written.into_iter().zip(group).map(keep).collect())
+    }
+
+    /// Whether all is as it was when the transaction looked, and what it moves can
+    /// be moved.
+    fn still_holds(&self, index: &mut Keyspace, staged: &Staged, now: u64) -> bool {
+        staged.names.iter().all(|((db, key), stage)| {
+            let found = |index: &mut Keyspace| index.peek(KeyRef { db: *db, key }, now);
+            let unchanged = stage
+                .seen
+                .is_none_or(|expected| seen(found(index).as_ref()) == expected);
+            let moves = match &stage.change {
+                Some(Change::Named(Named {
+                    object,
+                    from: Source::Key(from),
+                    ..
+                })) => *from != (*db, key.clone()) && self.is_dirty(object.write_id),
+                _ => false,
+            };
+            unchanged && !moves
+        })
+    }
+
+    fn commit_staged(&self, index: &mut Keyspace, staged: Staged, now: u64) {
+        for db in &staged.flushed {
+            index.flush(Some(*db));
+        }
+        let flushed = *self.flushed.lock();
+        let names = staged.names.values();
+        let written = names.filter_map(|stage| match &stage.change {
+            Some(Change::Named(named)) => named.from.written(),
+            _ => None,
+        });
+        // one of them begun before FLUSHALL: all of them were written before it
+        let torn = written.map(Written::write_id).any(|id| id < flushed);
+        let (mut moved, mut changed) = (Vec::new(), Vec::new());
+        for ((db, bytes), stage) in staged.names {
+            let key = Key { db, bytes };
+            match stage.change {
+                None => {}
+                Some(Change::Named(Named {
+                    from: Source::Key((db, bytes)),
+                    expires_unix_ms,
+                    ..
+                })) => {
+                    let from = Key { db, bytes };
+                    if from == key {
+                        index.set_expiry(key.as_ref(), expires_unix_ms, now);
+                    } else {
+                        // as it is now: it may have been repaired meanwhile
+                        let object = index.take(from.as_ref(), now);
+                        moved.push((key, object, expires_unix_ms));
+                    }
+                }
+                Some(change) => changed.push((key, change)),
+            }
+        }
+        for (key, change) in changed {
+            let Change::Named(named) = change else {
+                index.remove(key.as_ref(), now);
+                continue;
+            };
+            let Some(written) = named.from.into_written() else {
+                continue;
+            };
+            let (object, cargo) = written.into_parts();
+            if torn {
+                index.discard(object);
+                continue;
+            }
+            let expiry = NewExpiry::Set(named.expires_unix_ms);
+            self.commit_one(index, &key, object, cargo, Condition::Always, expiry, now);
+        }
+        for (key, object, expires_unix_ms) in moved {
+            if let Some(object) = object {
+                let expiry = NewExpiry::Set(expires_unix_ms);
+                index.commit(key.as_ref(), object, Condition::Always, expiry, now);
+            }
+        }
+        for written in staged.retired {
+            let (object, _) = written.into_parts();
+            index.discard(object);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What a command sees and changes: the index itself, or a transaction over it.
+//! Commands are written once, for both.
+
+use std::sync::Arc;
+
+use scatterhoard_wire::WriteId;
+
+use super::{
+    Broken, CommitOutcome, Key, Looked, Lookup, Pinned, ReadError, Store,
+    transaction::{Overlay, Transaction},
+    write::{WriteError, Written},
+};
+use crate::{
+    clock,
+    keyspace::{Condition, Names, NewExpiry},
+    value::Value,
+};
+
+/// Where a command looks names up and changes them.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    store: &'a Arc<Store>,
+    transaction: Option<&'a Transaction>,
+}
+
+impl<'a> View<'a> {
+    /// The index itself: each change is one of its own.
+    pub fn of(store: &'a Arc<Store>) -> Self {
+        Self {
+            store,
+            transaction: None,
+        }
+    }
+
+    /// What a transaction makes of the index.
+    pub fn within(store: &'a Arc<Store>, transaction: &'a Transaction) -> Self {
+        Self {
+            store,
+            transaction: Some(transaction),
+        }
+    }
+
+    /// The transaction, if there is one.
+    pub fn transaction(&self) -> Option<&'a Transaction> {
+        self.transaction
+    }
+
+    /// Looks at names and changes them, at one moment.
+    pub fn names<R>(&self, work: impl FnOnce(&mut dyn Names) -> R) -> R {
+        let mut staged = self.transaction.map(Transaction::staged);
+        let mut index = self.store.index();
+        let result = match &mut staged {
+            None => work(&mut *index),
+            Some(staged) => work(&mut Overlay {
+                index: &mut index,
+                staged,
+            }),
+        };
+        self.store.free(&mut index);
+        result
+    }
+
+    /// The key's value, ready to be read. Counts as a use.
+    pub fn look_up(&self, key: Key) -> Lookup {
+        self.look_up_named(key)
+            .map_or(Lookup::Missing, |looked| looked.lookup)
+    }
+
+    /// The same, with what the index says of it.
+    pub fn look_up_named(&self, key: Key) -> Option<Looked> {
+        let Some(transaction) = self.transaction else {
+            return self.store.look_up_named(key);
+        };
+        let mut staged = transaction.staged();
+        let mut index = self.store.index();
+        let mut overlay = Overlay {
+            index: &mut index,
+            staged: &mut staged,
+        };
+        let found = overlay.get(key.as_ref(), clock::unix_ms());
+        self.store.free(&mut index);
+        let found = found?;
+        let looked = Looked::of(&found);
+        let lookup = match staged.value_of(&key) {
+            Some(value) => Lookup::Here(value),
+            None => self.store.pin(&mut index, key, found.object),
+        };
+        Some(Looked { lookup, ..looked })
+    }
+
+    /// Another pin of the same object.
+    pub fn again(&self, pinned: &Pinned) -> Pinned {
+        self.store.again(pinned)
+    }
+
+    /// Makes a value ready to be committed.
+    pub async fn write(&self, value: Value) -> Result<Written, WriteError> {
+        match self.transaction {
+            None => self.store.write(value).await,
+            Some(transaction) => transaction.write(self.store, value).await,
+        }
+    }
+
+    /// The same where several values are written by one command, which must not
+    /// wait for room that only they can give back.
+    pub async fn write_one_of_several(&self, value: Value) -> Result<Written, WriteError> {
+        match self.transaction {
+            None => self.store.write_through(value).await,
+            Some(transaction) => transaction.write(self.store, value).await,
+        }
+    }
+
+    /// Makes a key mean what was written, if the condition holds.
+    pub fn commit(
+        &self,
+        key: Key,
+        written: Written,
+        condition: Condition,
+        expiry: NewExpiry,
+        want_previous: bool,
+    ) -> CommitOutcome {
+        let Some(transaction) = self.transaction else {
+            let store = self.store;
+            return store.commit(key, written, condition, expiry, want_previous);
+        };
+        let previous = match want_previous {
+            true => self.look_up(key.clone()),
+            false => Lookup::Missing,
+        };
+        let mut staged = transaction.staged();
+        let mut index = self.store.index();
+        let mut overlay = Overlay {
+            index: &mut index,
+            staged: &mut staged,
+        };
+        let now = clock::unix_ms();
+        let done = overlay.commit(key.as_ref(), written, condition, expiry, now);
+        self.store.free(&mut index);
+        CommitOutcome { done, previous }
+    }
+
+    /// Commits several writes at once, in order; with `if_none_exist` only if
+    /// none of the keys exists. Says whether it did.
+    pub fn commit_all(&self, writes: Vec<(Key, Written)>, if_none_exist: bool) -> bool {
+        if self.transaction.is_none() {
+            return self.store.commit_all(writes, if_none_exist);
+        }
+        let now = clock::unix_ms();
+        let any = self.names(|names| {
+            let mut keys = writes.iter();
+            if_none_exist && keys.any(|(key, _)| names.peek(key.as_ref(), now).is_some())
+        });
+        if any {
+            return false;
+        }
+        let (always, never) = (Condition::Always, NewExpiry::Set(None));
+        for (key, written) in writes {
+            self.commit(key, written, always, never, false);
+        }
+        true
+    }
+
+    /// Removes the key if it still names this write; says whether it did.
+    pub fn remove_if(&self, key: &Key, write_id: WriteId) -> bool {
+        let now = clock::unix_ms();
+        self.names(|names| {
+            let found = names.peek(key.as_ref(), now);
+            found.is_some_and(|f| f.object.write_id == write_id) && names.remove(key.as_ref(), now)
+        })
+    }
+
+    /// Gives the key an expiry, or none, if it still names this write; says
+    /// whether it did.
+    pub fn expire_if(&self, key: &Key, write_id: WriteId, at_ms: Option<u64>) -> bool {
+        let now = clock::unix_ms();
+        self.names(|names| {
+            let found = names.peek(key.as_ref(), now);
+            let named = found.is_some_and(|f| f.object.write_id == write_id);
+            named && names.set_expiry(key.as_ref(), at_ms, now)
+        })
+    }
+
+    /// Removes every key of a database, or of all of them.
+    pub fn flush(&self, db: Option<u8>) {
+        let Some(transaction) = self.transaction else {
+            return self.store.flush(db);
+        };
+        let mut staged = transaction.staged();
+        let mut index = self.store.index();
+        let mut overlay = Overlay {
+            index: &mut index,
+            staged: &mut staged,
+        };
+        overlay.flush(db);
+    }
+
+    /// Whether a value is on no node yet, and so belongs to its key alone.
+    pub fn is_dirty(&self, write_id: WriteId) -> bool {
+        self.store.is_dirty(write_id)
+    }
+
+    /// Writes a value anew that is there already, ready to be committed.
+    pub async fn write_again(&self, lookup: Lookup) -> Result<Written, Broken<ReadError>> {
+        match lookup {
+            Lookup::Here(value) => Ok(self.write(value).await?),
+            other => self.store.write_copy(other).await,
+        }
+    }
+
+    /// Waits for the key's turn to be edited; held until dropped. A transaction has
+    /// its turns already, as far as its keys were known.
+    pub async fn edit_turn(&self, key: &Key) -> Option<tokio::sync::MutexGuard<'a, ()>> {
+        match self.transaction {
+            None => Some(self.store.edit_turn(key).await),
+            Some(_) => None,
+        }
+    }
+}
