@@ -7,8 +7,9 @@
 //! Deletions are bounded. Those that are too many are forgotten, and found again
 //! by the next stock-taking, like those that a crash took.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use scatterhoard_node::random::HashMap;
 use scatterhoard_wire::WriteId;
 
 /// Objects that wait to be deleted.
@@ -41,7 +42,7 @@ impl<J> Default for Ledger<J> {
     fn default() -> Self {
         Self {
             waiting: BTreeMap::new(),
-            running: HashMap::new(),
+            running: HashMap::default(),
             doomed: BTreeMap::new(),
             ages: BTreeMap::new(),
             age: 0,

@@ -10,6 +10,7 @@
 
 mod cost;
 mod format;
+mod id;
 mod ledger;
 mod location;
 pub mod name;
@@ -17,8 +18,7 @@ mod remote;
 mod upload;
 
 use std::{
-    fs,
-    io::{self, Write},
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::{
@@ -30,6 +30,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use scatterhoard_node::random;
 use scatterhoard_wire::WriteId;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keyspace::Object;
 use format::{BLOCK_BYTES, Image};
+pub use id::keep_all;
 use ledger::{Forgotten, Ledger, Next};
 pub use location::Location;
 use name::CacheId;
@@ -102,6 +104,11 @@ pub enum OpenError {
         /// Why.
         error: BackingError,
     },
+    /// What the file says that says which part of it is ours.
+    #[error(
+        "{0} is damaged: it should hold `ID PLACE`, both of which the log says at each start; write them there again, or remove the file, and a new part of the backing store is begun: what the old one has is then never read again"
+    )]
+    Unreadable(PathBuf),
     /// The file that says which part of it is ours.
     #[error("{path}: {error}")]
     File {
@@ -162,12 +169,8 @@ impl Backing {
             location: settings.location.clone(),
             error,
         };
-        let unwritten = |error| OpenError::File {
-            path: file.to_owned(),
-            error,
-        };
-        let known = read_id(file, &settings.location).map_err(unwritten)?;
-        let id = known.unwrap_or_else(|| CacheId(rand::random()));
+        let known = id::read(file, &settings.location)?;
+        let id = known.unwrap_or_else(|| CacheId(random::random()));
         let remote = Remote::new(&settings, id).map_err(place)?;
         let mut answers = true;
         if known.is_some() {
@@ -182,7 +185,7 @@ impl Backing {
         } else {
             let text = format!("objects of a scatterhoard cache; its data folder names {id}\n");
             remote.put_marker(text).await.map_err(place)?;
-            write_id(file, id, &settings.location).map_err(unwritten)?;
+            id::write(file, id, &settings.location)?;
         }
         tracing::info!(location = %settings.location, %id, mode = ?settings.mode, "backing store");
         let units = u32::try_from(settings.behind_bytes / UNIT_BYTES).unwrap_or(u32::MAX);
@@ -196,7 +199,7 @@ impl Backing {
             budget: Arc::new(Semaphore::new(units as usize)),
             budget_units: units,
             answers: AtomicBool::new(answers),
-            keep_file: keep_file(file),
+            keep_file: id::keep_file(file),
             settings,
         }))
     }
@@ -457,39 +460,4 @@ impl Queued {
         self.failures += 1;
         self.due = Instant::now() + pause.min(RETRY_LAST);
     }
-}
-
-fn keep_file(file: &Path) -> PathBuf {
-    file.with_extension("keep")
-}
-
-/// The journal may lack keys: what none names is kept from now on, beyond this
-/// start, too, until somebody removes a file. Nothing to do if nothing was ever
-/// stored for the data folder whose `file` would say so.
-pub fn keep_all(file: &Path) -> io::Result<()> {
-    match file.try_exists()? {
-        true => fs::File::create(keep_file(file))?.sync_all(),
-        false => Ok(()),
-    }
-}
-
-/// `ID LOCATION`; none if it is another place.
-fn read_id(file: &Path, location: &Location) -> io::Result<Option<CacheId>> {
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let id = text.trim_end().split_once(' ');
-    let id = id.filter(|(_, place)| *place == location.to_string());
-    Ok(id.and_then(|(id, _)| id.parse().ok()))
-}
-
-/// Written beside, synced and renamed: it is there as a whole or not at all.
-fn write_id(file: &Path, id: CacheId, location: &Location) -> io::Result<()> {
-    let beside = file.with_extension("new");
-    let mut new = fs::File::create(&beside)?;
-    writeln!(new, "{id} {location}")?;
-    new.sync_all()?;
-    fs::rename(&beside, file)
 }

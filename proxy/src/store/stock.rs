@@ -4,10 +4,11 @@
 //! crash nor a store that was away leaves anything behind, and nothing about it
 //! need be in the journal.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::WriteId;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -83,8 +84,8 @@ impl Store {
         backing.check().await?;
         // what is begun later is no garbage, and not missing
         let began = self.newest_write_id();
-        let (mut tally, mut stored) = (Tally::default(), HashSet::new());
-        let (mut names, mut page) = (backing.list(), HashSet::new());
+        let (mut tally, mut stored) = (Tally::default(), HashSet::default());
+        let (mut names, mut page) = (backing.list(), HashSet::default());
         while let Some(write_id) = names.next().await? {
             tally.listed += 1;
             page.insert(write_id);
