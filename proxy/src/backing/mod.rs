@@ -36,7 +36,7 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::keyspace::Object;
 use format::{BLOCK_BYTES, Image};
@@ -134,6 +134,13 @@ const DELETE_GATHER: Duration = Duration::from_millis(200);
 /// Pauses after failures, ever longer.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(15);
+/// Damaged objects that wait to be uploaded anew; of more, the next read finds
+/// them again.
+const MENDS: usize = 64;
+/// Failures after which such an upload is given up, until the next read.
+const MEND_TRIES: u32 = 8;
+/// Deletions that may wait while stock is taken; then that waits.
+const DELETIONS_AHEAD: usize = DELETE_BATCH * 8;
 
 /// A write that is to be uploaded, and its part of the budget.
 pub(crate) struct Queued {
@@ -141,6 +148,8 @@ pub(crate) struct Queued {
     due: Instant,
     /// Failures so far.
     failures: u32,
+    /// It is there, but damaged.
+    is_mend: bool,
     _budget: OwnedSemaphorePermit,
 }
 
@@ -155,6 +164,10 @@ pub struct Backing {
     stock: Notify,
     budget: Arc<Semaphore>,
     budget_units: u32,
+    /// Turns of what is uploaded anew.
+    mends: Arc<Semaphore>,
+    /// What takes back unfinished uploads.
+    chores: TaskTracker,
     answers: AtomicBool,
     /// While this file is there, nothing is deleted for having no name.
     keep_file: PathBuf,
@@ -188,9 +201,14 @@ impl Backing {
             id::write(file, id, &settings.location)?;
         }
         tracing::info!(location = %settings.location, %id, mode = ?settings.mode, "backing store");
+        let keep_file = id::keep_file(file);
+        Ok(Self::over(remote, settings, keep_file, answers))
+    }
+
+    fn over(remote: Remote, settings: Settings, keep_file: PathBuf, answers: bool) -> Arc<Self> {
         let units = u32::try_from(settings.behind_bytes / UNIT_BYTES).unwrap_or(u32::MAX);
         let units = units.clamp(1, u32::MAX >> 4);
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             remote,
             ledger: Mutex::default(),
             queued: Notify::new(),
@@ -198,10 +216,12 @@ impl Backing {
             stock: Notify::new(),
             budget: Arc::new(Semaphore::new(units as usize)),
             budget_units: units,
+            mends: Arc::new(Semaphore::new(MENDS)),
+            chores: TaskTracker::new(),
             answers: AtomicBool::new(answers),
-            keep_file: id::keep_file(file),
+            keep_file,
             settings,
-        }))
+        })
     }
 
     /// When writes must be there.
@@ -292,10 +312,30 @@ impl Backing {
             object,
             due: Instant::now() + GATHER,
             failures: 0,
+            is_mend: false,
             _budget: budget,
         };
         self.ledger.lock().wait(write_id, queued);
         self.queued.notify_one();
+    }
+
+    /// What is stored of a write that is named is damaged: it is to be uploaded
+    /// anew, unless that is under way, or too much is.
+    pub(crate) fn mend(&self, object: Arc<Object>) {
+        let Ok(turn) = self.mends.clone().try_acquire_owned() else {
+            return;
+        };
+        let write_id = object.write_id;
+        let queued = Queued {
+            object,
+            due: Instant::now(),
+            failures: 0,
+            is_mend: true,
+            _budget: turn,
+        };
+        if self.ledger.lock().mend(write_id, queued) {
+            self.queued.notify_one();
+        }
     }
 
     /// Nothing names this write any more, or ever will.
@@ -329,6 +369,7 @@ impl Backing {
                 }
             };
             tokio::select! {
+                biased;
                 () = queued => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 () = drain.cancelled(), if !hurry => {}
@@ -390,15 +431,13 @@ impl Backing {
                 until = stop.run_until_cancelled(more).await.unwrap_or(until);
                 continue;
             }
-            let result = self.note(self.remote.delete(&batch).await);
-            self.ledger.lock().deleted(&batch, result.is_ok());
+            let (gone, result) = self.remote.delete(&batch).await;
+            self.ledger.lock().deleted(&gone, &batch);
             self.queued.notify_one();
-            match result {
-                Ok(()) => {
-                    let deleted = batch.len() as u64;
-                    metrics::counter!("scatterhoard_backing_deletes_total").increment(deleted);
-                    pause = RETRY_FIRST;
-                }
+            let deleted = gone.len() as u64;
+            metrics::counter!("scatterhoard_backing_deletes_total").increment(deleted);
+            match self.note(result) {
+                Ok(()) => pause = RETRY_FIRST,
                 Err(_) => {
                     let _ = stop.run_until_cancelled(sleep(pause)).await;
                     pause = (pause * 2).min(RETRY_LAST);
@@ -416,9 +455,25 @@ impl Backing {
         keeps
     }
 
-    /// Waits until deletions were carried out, if there are too many.
-    pub(crate) async fn room_for_deletions(&self) {
-        while self.ledger.lock().deletions() > DELETE_BATCH * 8 {
+    /// Waits until deletions were carried out, if there are too many; not for ever
+    /// if none is.
+    pub(crate) async fn room_for_deletions(&self) -> Result<(), BackingError> {
+        // long enough for a request that comes behind a failed one and its pause
+        let patience = self.settings.timeout * 3;
+        let (mut gone, mut give_up) = (0, Instant::now() + patience);
+        loop {
+            let (waiting, gone_now) = {
+                let ledger = self.ledger.lock();
+                (ledger.deletions(), ledger.gone())
+            };
+            if waiting <= DELETIONS_AHEAD {
+                return Ok(());
+            }
+            if gone != gone_now {
+                (gone, give_up) = (gone_now, Instant::now() + patience);
+            } else if Instant::now() >= give_up {
+                return Err(BackingError::Behind);
+            }
             sleep(DELETE_GATHER).await;
         }
     }
@@ -442,6 +497,13 @@ impl Backing {
     pub(crate) async fn stock_wanted(&self) {
         self.stock.notified().await;
     }
+
+    /// No upload is begun any more: returns when those that were broken off are
+    /// taken back.
+    pub async fn end(&self) {
+        self.chores.close();
+        self.chores.wait().await;
+    }
 }
 
 impl Queued {
@@ -455,9 +517,22 @@ impl Queued {
         self.failures > 0
     }
 
+    /// Whether it was stored already, but damaged: nobody waits for it.
+    pub(crate) fn is_mend(&self) -> bool {
+        self.is_mend
+    }
+
+    /// Whether to try it again after one more failure.
+    pub(crate) fn is_worth_another_try(&self, hurry: bool) -> bool {
+        !self.is_mend || (!hurry && self.failures + 1 < MEND_TRIES)
+    }
+
     fn put_off(&mut self) {
         let pause = RETRY_FIRST * (1 << self.failures.min(8));
         self.failures += 1;
         self.due = Instant::now() + pause.min(RETRY_LAST);
     }
 }
+
+#[cfg(test)]
+mod tests;

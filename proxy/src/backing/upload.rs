@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use scatterhoard_wire::WriteId;
-use tokio::time::sleep;
+use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 
 use super::{
     Backing, BackingError, Queued, RETRY_FIRST,
@@ -80,7 +80,7 @@ pub struct Upload<'a> {
     encoder: Encoder,
     /// What was not sent yet.
     pieces: Vec<Bytes>,
-    parts: Option<Parts>,
+    parts: Option<Unfinished>,
 }
 
 impl Upload<'_> {
@@ -96,31 +96,27 @@ impl Upload<'_> {
 
     async fn send_part(&mut self) -> Result<(), BackingError> {
         let backing = &self.uploading.backing;
-        let parts = match &mut self.parts {
-            Some(parts) => parts,
+        let unfinished = match &mut self.parts {
+            Some(unfinished) => unfinished,
             None => {
-                let begun = backing.remote.begin_parts(self.image.write_id).await;
+                let begun = begin_parts(backing, self.image.write_id).await;
                 self.parts.insert(backing.note(begun)?)
             }
         };
         let pieces = std::mem::take(&mut self.pieces);
+        let Some(parts) = &mut unfinished.parts else {
+            return Err(BackingError::NotWhole);
+        };
         backing.note(backing.remote.put_part(parts, pieces).await)
     }
 
     /// All of it has come: when this returns, it is there.
     pub(crate) async fn finish(mut self) -> Result<(), BackingError> {
-        let done = self.try_finish().await;
-        let backing = &self.uploading.backing;
-        match (&done, &mut self.parts) {
-            (Ok(()), _) => {
-                let bytes = self.image.stored_bytes();
-                metrics::counter!("scatterhoard_backing_uploads_total").increment(1);
-                metrics::counter!("scatterhoard_backing_upload_bytes_total").increment(bytes);
-            }
-            (Err(_), Some(parts)) => backing.remote.abort_parts(parts).await,
-            (Err(_), None) => {}
-        }
-        done
+        self.try_finish().await?;
+        let bytes = self.image.stored_bytes();
+        metrics::counter!("scatterhoard_backing_uploads_total").increment(1);
+        metrics::counter!("scatterhoard_backing_upload_bytes_total").increment(bytes);
+        Ok(())
     }
 
     async fn try_finish(&mut self) -> Result<(), BackingError> {
@@ -137,9 +133,52 @@ impl Upload<'_> {
             self.send_part().await?;
         }
         let backing = &self.uploading.backing;
-        match &mut self.parts {
-            Some(parts) => backing.note(backing.remote.end_parts(parts).await),
-            None => Ok(()),
+        let Some(unfinished) = &mut self.parts else {
+            return Ok(());
+        };
+        if let Some(parts) = &mut unfinished.parts {
+            backing.note(backing.remote.end_parts(parts).await)?;
+            unfinished.parts = None;
         }
+        Ok(())
+    }
+}
+
+/// An upload in parts that is taken back when this is dropped before its end,
+/// since what was sent of it would be kept, and paid for: it has failed, or
+/// whoever wanted it has gone.
+struct Unfinished {
+    backing: Arc<Backing>,
+    /// None when it is over.
+    parts: Option<Parts>,
+}
+
+/// By a task of its own: if nobody waits for the answer any more, it is taken back
+/// all the same.
+async fn begin_parts(
+    backing: &Arc<Backing>,
+    write_id: WriteId,
+) -> Result<Unfinished, BackingError> {
+    let (answer, begun) = oneshot::channel();
+    let owner = backing.clone();
+    backing.chores.spawn(async move {
+        let begun = owner.remote.begin_parts(write_id).await;
+        let _ = answer.send(begun.map(|parts| Unfinished {
+            backing: owner,
+            parts: Some(parts),
+        }));
+    });
+    let ended = |_| BackingError::Unreachable("begin: the program ends".into());
+    begun.await.map_err(ended)?
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let (Some(mut parts), Ok(runtime)) = (self.parts.take(), Handle::try_current()) else {
+            return;
+        };
+        let backing = self.backing.clone();
+        let abort = async move { backing.remote.abort_parts(&mut parts).await };
+        self.backing.chores.spawn_on(abort, &runtime);
     }
 }

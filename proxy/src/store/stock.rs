@@ -72,6 +72,7 @@ impl Store {
                     }
                 };
                 tokio::select! {
+                    biased;
                     () = sleep(pause) => {}
                     () = backing.stock_wanted() => sleep(AGAIN_AFTER).await,
                 }
@@ -90,10 +91,10 @@ impl Store {
             tally.listed += 1;
             page.insert(write_id);
             if page.len() == PAGE {
-                tally.garbage += self.sift(backing, began, &mut page, &mut stored).await;
+                tally.garbage += self.sift(backing, began, &mut page, &mut stored).await?;
             }
         }
-        tally.garbage += self.sift(backing, began, &mut page, &mut stored).await;
+        tally.garbage += self.sift(backing, began, &mut page, &mut stored).await?;
         self.upload_missing(backing, began, &stored, &mut tally)
             .await?;
         Ok(tally)
@@ -106,20 +107,20 @@ impl Store {
         began: WriteId,
         page: &mut HashSet<WriteId>,
         stored: &mut HashSet<WriteId>,
-    ) -> usize {
+    ) -> Result<usize, BackingError> {
         if backing.keeps_all() {
             stored.extend(page.drain());
-            return 0;
+            return Ok(0);
         }
         let suspects = page.iter().copied().filter(|id| *id <= began);
         let garbage = self.garbage_among(suspects.collect()).await;
         for write_id in &garbage {
-            backing.room_for_deletions().await;
+            backing.room_for_deletions().await?;
             backing.forget(*write_id);
             page.remove(write_id);
         }
         stored.extend(page.drain());
-        garbage.len()
+        Ok(garbage.len())
     }
 
     async fn upload_missing(
