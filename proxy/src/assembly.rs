@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use futures_util::future::join_all;
 use scatterhoard_node::conduit::Acceptor;
 use scatterhoard_wire::Epoch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -88,7 +89,9 @@ pub fn store(
 }
 
 /// Sets everything going that is done without being asked. What nobody waits for
-/// ends with `stop`; what was acknowledged is finished until `drain`.
+/// ends with `stop`; what was acknowledged is finished until `drain`: on nodes
+/// first, then in the backing store, which gets what has come to nodes. The
+/// journal's keeper is told to end by who has waited for all of this.
 pub fn start(
     store: &Arc<Store>,
     chores: Chores,
@@ -96,25 +99,63 @@ pub fn start(
     tasks: &TaskTracker,
     stop: &CancellationToken,
     drain: &CancellationToken,
-) {
+) -> Keeper {
     store.pool().start(links);
     tasks.spawn(store.clone().expire_for_ever(stop.clone()));
     tasks.spawn(store.clone().repair_for_ever(stop.clone()));
-    tasks.spawn(store.clone().pack_for_ever(chores.small, drain.clone()));
-    tasks.spawn(store.clone().clean_for_ever(stop.clone()));
-    tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone()));
     tasks.spawn(store.clone().make_rounds(stop.clone()));
+    let writers = [
+        tasks.spawn(store.clone().pack_for_ever(chores.small, drain.clone())),
+        tasks.spawn(store.clone().clean_for_ever(stop.clone())),
+        tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone())),
+    ];
     if let Some(backing) = store.backing().cloned() {
-        tasks.spawn(store.clone().upload_for_ever(drain.clone()));
-        tasks.spawn(store.clone().take_stock_for_ever(stop.clone()));
+        let written = CancellationToken::new();
+        let uploads = [
+            tasks.spawn(store.clone().upload_for_ever(written.clone())),
+            tasks.spawn(store.clone().take_stock_for_ever(stop.clone())),
+        ];
         let removing = store.clone();
         let safe = move || removing.clone().removals_on_disk();
-        tasks.spawn(backing.delete_for_ever(safe, stop.clone()));
+        tasks.spawn(backing.clone().delete_for_ever(safe, stop.clone()));
+        tasks.spawn(async move {
+            // one that has panicked gives no more work, either
+            join_all(writers).await;
+            written.cancel();
+            join_all(uploads).await;
+            backing.end().await;
+        });
     }
-    if let Some(journal) = store.journal().cloned() {
-        let store = store.clone();
-        // what was kept while nothing could be written goes out with the lock
-        let touch = move || drop(store.index());
-        tasks.spawn(journal.keep(touch, drain.clone()));
+    Keeper::new(store)
+}
+
+/// What writes the journal, if there is one. It ends last: all others may change
+/// the index, and wait for the disk.
+pub struct Keeper {
+    stop: CancellationToken,
+    task: TaskTracker,
+}
+
+impl Keeper {
+    fn new(store: &Arc<Store>) -> Self {
+        let (stop, task) = (CancellationToken::new(), TaskTracker::new());
+        if let Some(journal) = store.journal().cloned() {
+            let store = store.clone();
+            // what was kept while nothing could be written goes out with the lock
+            let touch = move || drop(store.index());
+            task.spawn(journal.keep(touch, stop.clone()));
+        }
+        task.close();
+        Self { stop, task }
+    }
+
+    /// Nothing changes the index any more.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Returns when what has changed until [`Self::stop`] is on the disk.
+    pub async fn ended(&self) {
+        self.task.wait().await;
     }
 }
