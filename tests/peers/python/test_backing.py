@@ -1,6 +1,6 @@
 """A backing store behind S3's API: MiniStack, which nobody here wrote, on loopback.
 
-The same as with a folder (proxy/tests/it/backing.rs): what all nodes have lost is read from there,
+The same as with a folder (proxy/tests/it/backing): what all nodes have lost is read from there,
 what was deleted or overwritten is not, and in the end nothing lies there that no key names.
 """
 
