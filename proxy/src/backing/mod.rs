@@ -168,6 +168,8 @@ pub struct Backing {
     mends: Arc<Semaphore>,
     /// What takes back unfinished uploads.
     chores: TaskTracker,
+    /// Cancelled when they should hurry.
+    ending: CancellationToken,
     answers: AtomicBool,
     /// While this file is there, nothing is deleted for having no name.
     keep_file: PathBuf,
@@ -218,6 +220,7 @@ impl Backing {
             budget_units: units,
             mends: Arc::new(Semaphore::new(MENDS)),
             chores: TaskTracker::new(),
+            ending: CancellationToken::new(),
             answers: AtomicBool::new(answers),
             keep_file,
             settings,
@@ -501,6 +504,7 @@ impl Backing {
     /// No upload is begun any more: returns when those that were broken off are
     /// taken back.
     pub async fn end(&self) {
+        self.ending.cancel();
         self.chores.close();
         self.chores.wait().await;
     }

@@ -9,8 +9,8 @@ use futures_util::{
 };
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
-    memory::InMemory, path::Path as Name,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    UploadPart, memory::InMemory, path::Path as Name,
 };
 use scatterhoard_wire::Epoch;
 
@@ -32,6 +32,8 @@ struct Orders {
     begins: Semaphore,
     /// The same of their abortion.
     aborts: Semaphore,
+    /// So many of these fail.
+    failing_aborts: AtomicUsize,
     /// Names that end so are not deleted.
     undeletable: Mutex<Option<&'static str>>,
 }
@@ -45,6 +47,7 @@ impl Default for Orders {
             parts_fail: AtomicBool::new(false),
             begins: Semaphore::new(Semaphore::MAX_PERMITS),
             aborts: Semaphore::new(Semaphore::MAX_PERMITS),
+            failing_aborts: AtomicUsize::new(0),
             undeletable: Mutex::new(None),
         }
     }
@@ -149,14 +152,25 @@ impl MultipartUpload for FakeParts {
 
     async fn abort(&mut self) -> Result<()> {
         self.orders.aborts.acquire().await.unwrap().forget();
+        let failing = &self.orders.failing_aborts;
+        let count = |left: usize| left.checked_sub(1);
+        if failing
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, count)
+            .is_ok()
+        {
+            return Err(told_to());
+        }
         self.orders.aborted.fetch_add(1, Ordering::SeqCst);
         self.inner.abort().await
     }
 }
 
 fn backing(limit: Duration) -> (Arc<Backing>, Arc<Orders>) {
-    let store = Fake::default();
-    let orders = store.orders.clone();
+    let fake = Arc::new(Fake::default());
+    (over(fake.clone(), limit), fake.orders.clone())
+}
+
+fn over(fake: Arc<Fake>, limit: Duration) -> Arc<Backing> {
     let settings = Settings {
         location: "s3://fake".parse().unwrap(),
         mode: Mode::WriteThrough,
@@ -164,9 +178,9 @@ fn backing(limit: Duration) -> (Arc<Backing>, Arc<Orders>) {
         behind_bytes: 1 << 20,
         timeout: limit,
     };
-    let remote = Remote::over(Arc::new(store), Name::from("part"), limit);
+    let remote = Remote::over(fake, Name::from("part"), limit);
     let keep_file = PathBuf::from("/nowhere/keep");
-    (Backing::over(remote, settings, keep_file, true), orders)
+    Backing::over(remote, settings, keep_file, true)
 }
 
 fn id(counter: u64) -> WriteId {
@@ -250,6 +264,35 @@ async fn an_upload_that_begins_when_nobody_waits_is_taken_back() {
     drop(upload);
     orders.begins.add_permits(1);
     until("it is taken back", || orders.counts() == (1, 0, 1)).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_back_is_tried_again_and_once_more_at_the_end() {
+    let (backing, orders) = backing(SOON);
+    orders.failing_aborts.store(2, Ordering::SeqCst);
+    let uploading = backing.begin(id(1)).unwrap();
+    let mut upload = uploading.send(SIZE);
+    send_half(&mut upload).await.unwrap();
+    drop(upload);
+    let left = || orders.failing_aborts.load(Ordering::SeqCst);
+    until("it was tried twice", || left() == 0).await;
+    timeout(SOON, backing.end()).await.unwrap();
+    assert_eq!(orders.counts(), (1, 0, 1));
+}
+
+/// As a file is of which nothing was on the disk.
+#[tokio::test]
+async fn what_was_cut_is_damaged_and_not_away() {
+    let fake = Arc::new(Fake::default());
+    let backing = over(fake.clone(), SOON);
+    store(&backing, 1).await;
+    let at = Name::from(format!("part/{}", name::of(id(1))));
+    fake.put(&at, "cut".into()).await.unwrap();
+    let read = backing.read(id(1), 1, 0..1).await;
+    assert_eq!(read, Err(BackingError::Damaged));
+    assert!(backing.answers());
+    let read = backing.read(id(2), 1, 0..1).await;
+    assert!(matches!(read, Err(BackingError::Unreachable(_))), "no part");
 }
 
 async fn store(backing: &Arc<Backing>, counter: u64) {

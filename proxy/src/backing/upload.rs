@@ -8,7 +8,7 @@ use scatterhoard_wire::WriteId;
 use tokio::{runtime::Handle, sync::oneshot, time::sleep};
 
 use super::{
-    Backing, BackingError, Queued, RETRY_FIRST,
+    Backing, BackingError, Queued, RETRY_FIRST, RETRY_LAST,
     format::{Encoder, Image},
     remote::Parts,
 };
@@ -16,6 +16,8 @@ use super::{
 /// Longest object that is put with one request, and length of a part: S3 wants
 /// 5 MiB at least, and at most 10,000 of them.
 const PART_BYTES: u64 = 8 << 20;
+/// Attempts to take back one that was broken off: over about a minute.
+const TAKE_BACK_TRIES: u32 = 8;
 
 /// Leave to upload a write; nobody else has it until it is dropped.
 pub struct Uploading {
@@ -178,7 +180,27 @@ impl Drop for Unfinished {
             return;
         };
         let backing = self.backing.clone();
-        let abort = async move { backing.remote.abort_parts(&mut parts).await };
-        self.backing.chores.spawn_on(abort, &runtime);
+        let take_back = async move { backing.take_back(&mut parts).await };
+        self.backing.chores.spawn_on(take_back, &runtime);
+    }
+}
+
+impl Backing {
+    /// Tries it a few times: what breaks an upload often breaks this. What stays
+    /// is for the bucket's own rules.
+    async fn take_back(&self, parts: &mut Parts) {
+        let mut pause = RETRY_FIRST;
+        for _ in 0..TAKE_BACK_TRIES {
+            let Err(error) = self.remote.abort_parts(parts).await else {
+                return;
+            };
+            tracing::info!(%error, "upload in parts not taken back");
+            if self.ending.is_cancelled() {
+                return;
+            }
+            // at the end once more, but at once
+            let _ = self.ending.run_until_cancelled(sleep(pause)).await;
+            pause = (pause * 2).min(RETRY_LAST);
+        }
     }
 }

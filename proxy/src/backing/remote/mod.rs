@@ -194,20 +194,31 @@ impl Remote {
             .map(|_| ())
     }
 
-    /// Best effort: what stays is for the bucket's own rules.
-    pub(super) async fn abort_parts(&self, parts: &mut Parts) {
-        if let Err(error) = self.ask(Class::Free, "abort", parts.abort()).await {
-            tracing::info!(%error, "upload in parts not taken back");
+    /// Takes back what was sent of them.
+    pub(super) async fn abort_parts(&self, parts: &mut Parts) -> Result<(), BackingError> {
+        match self.ask(Class::Free, "abort", parts.abort()).await {
+            // nothing was kept
+            Err(BackingError::Absent) => Ok(()),
+            other => other,
         }
     }
 
     /// These bytes of what is stored; fewer if it ends before.
     pub(super) async fn get(&self, id: WriteId, range: Range<u64>) -> Result<Bytes, BackingError> {
         let path = self.path(id);
-        match self
-            .ask(Class::Read, "get", self.store.get_range(&path, range))
-            .await
-        {
+        let get = async {
+            let got = self.store.get_range(&path, range.clone()).await;
+            let Err(error) = got else { return got };
+            self.bill.count(Class::Read);
+            match self.store.head(&path).await {
+                // not away, but cut: who checks the bytes notices
+                Ok(found) if found.size <= range.start => Ok(Bytes::new()),
+                Ok(_) => Err(error),
+                Err(absent @ object_store::Error::NotFound { .. }) => Err(absent),
+                Err(_) => Err(error),
+            }
+        };
+        match self.ask(Class::Read, "get", get).await {
             Err(BackingError::Absent) => {
                 // not because all of it is elsewhere, or nothing mounted
                 self.check_marker().await?;
