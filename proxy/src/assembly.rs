@@ -159,3 +159,75 @@ impl Keeper {
         self.task.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use scatterhoard_node::conduit;
+    use scatterhoard_wire::{NodeId, WriteId};
+    use tokio::{sync::mpsc, time::timeout};
+
+    use super::*;
+    use crate::{
+        config::Options,
+        journal::{Fsync, memory::MemoryDisk},
+        keyspace::{Condition, KeyRef, NewExpiry, Object},
+    };
+
+    const SOON: Duration = Duration::from_secs(10);
+    const EPOCH: Epoch = Epoch(7);
+
+    /// A proxy without nodes, or a successor of it.
+    fn proxy(config: &Config, disk: &MemoryDisk) -> (Arc<Store>, Chores, Arc<Journal>) {
+        let (invokes, _) = mpsc::channel(1);
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let pool = pool(config, Platform::local(invokes), address, None);
+        let journal = Arc::new(Journal::open_in_memory(disk, Fsync::Always).unwrap());
+        let (store, chores) = store(config, &pool, EPOCH, Some(journal.clone()), None).unwrap();
+        (store, chores, journal)
+    }
+
+    fn change(store: &Store, counter: u64) {
+        let layout = store.settings().geometry.layout(100_000).unwrap();
+        let write_id = WriteId {
+            epoch: EPOCH,
+            counter,
+        };
+        let nodes = vec![Some(NodeId(0)); layout.geometry().total()];
+        let object = Arc::new(Object::new(write_id, layout, nodes));
+        let key = KeyRef {
+            db: 0,
+            key: &counter.to_le_bytes(),
+        };
+        let never = NewExpiry::Set(None);
+        let committed = store
+            .index()
+            .commit(key, object, Condition::Always, never, 0);
+        assert!(committed.done);
+    }
+
+    #[tokio::test]
+    async fn the_journal_is_kept_until_nothing_changes_the_index_any_more() {
+        let config = Config::from_options(Options::default()).unwrap();
+        let disk = MemoryDisk::default();
+        let (store, chores, journal) = proxy(&config, &disk);
+        let (_door, links) = mpsc::channel::<(conduit::Reader, conduit::Writer)>(1);
+        let (tasks, stop, drain) = <(TaskTracker, CancellationToken, CancellationToken)>::default();
+        let keeper = start(&store, chores, Links::Local(links), &tasks, &stop, &drain);
+        stop.cancel();
+        drain.cancel();
+        tasks.close();
+        timeout(SOON, tasks.wait()).await.unwrap();
+        // whoever was cut off may wait for the disk, still
+        change(&store, 1);
+        timeout(SOON, journal.on_disk()).await.unwrap();
+        change(&store, 2);
+        keeper.stop();
+        timeout(SOON, keeper.ended()).await.unwrap();
+        store.pool().shutdown(Duration::ZERO).await;
+        disk.lose_unsynced();
+        let (store, ..) = proxy(&config, &disk);
+        assert_eq!(store.index().len(0), 2);
+    }
+}

@@ -9,6 +9,7 @@
 //! Knows writes, but neither keys nor nodes.
 
 mod cost;
+mod deletions;
 mod format;
 mod id;
 mod ledger;
@@ -39,9 +40,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::keyspace::Object;
+use deletions::DELETE_GATHER;
 use format::{BLOCK_BYTES, Image};
 pub use id::keep_all;
-use ledger::{Forgotten, Ledger, Next};
+use ledger::{Ledger, Next};
 pub use location::Location;
 use name::CacheId;
 use remote::{Names, Remote};
@@ -104,16 +106,16 @@ pub enum OpenError {
         /// Why.
         error: BackingError,
     },
-    /// What the file says that says which part of it is ours.
+    /// The file that says which part of it is ours cannot be understood.
     #[error(
         "{0} is damaged: it should hold `ID PLACE`, both of which the log says at each start; write them there again, or remove the file, and a new part of the backing store is begun: what the old one has is then never read again"
     )]
     Unreadable(PathBuf),
-    /// The file that says which part of it is ours.
+    /// That file cannot be read or written.
     #[error("{path}: {error}")]
     File {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the system said.
         error: io::Error,
     },
@@ -127,10 +129,6 @@ pub(crate) const GLANCE_BYTES: u64 = BLOCK_BYTES;
 const GATHER: Duration = Duration::from_millis(500);
 /// Granularity of the budget of write-behind; also what an entry costs at least.
 const UNIT_BYTES: u64 = 4096;
-/// Deletions in one request, as S3 takes them.
-const DELETE_BATCH: usize = 1000;
-/// Deletions wait so long for others.
-const DELETE_GATHER: Duration = Duration::from_millis(200);
 /// Pauses after failures, ever longer.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(15);
@@ -139,8 +137,6 @@ const RETRY_LAST: Duration = Duration::from_secs(15);
 const MENDS: usize = 64;
 /// Failures after which such an upload is given up, until the next read.
 const MEND_TRIES: u32 = 8;
-/// Deletions that may wait while stock is taken; then that waits.
-const DELETIONS_AHEAD: usize = DELETE_BATCH * 8;
 
 /// A write that is to be uploaded, and its part of the budget.
 pub(crate) struct Queued {
@@ -341,15 +337,6 @@ impl Backing {
         }
     }
 
-    /// Nothing names this write any more, or ever will.
-    pub fn forget(&self, write_id: WriteId) {
-        let forgotten = self.ledger.lock().forget(write_id);
-        if forgotten == Forgotten::Skipped {
-            metrics::counter!("scatterhoard_backing_skipped_total").increment(1);
-        }
-        self.doomed.notify_one();
-    }
-
     /// The oldest write that waits to be uploaded, when it has waited long enough;
     /// none when `drain` is cancelled and nothing is left.
     pub(crate) async fn next_upload(
@@ -404,51 +391,6 @@ impl Backing {
         begun.then(|| Uploading::begun(self, write_id))
     }
 
-    /// Deletes what nothing names any more, until stopped. What is doomed waits for
-    /// `safe`: until a journal without it would be found after a crash, too.
-    pub async fn delete_for_ever<F: Future<Output = ()> + Send>(
-        self: Arc<Self>,
-        safe: impl Fn() -> F + Send,
-        stop: CancellationToken,
-    ) {
-        let (mut pause, mut until) = (RETRY_FIRST, 0);
-        while !stop.is_cancelled() {
-            let batch = self.ledger.lock().take_doomed(until, DELETE_BATCH);
-            if batch.is_empty() {
-                if self.ledger.lock().take_incomplete() {
-                    self.stock.notify_one();
-                }
-                let more = async {
-                    let doomed = loop {
-                        // not in the condition: the lock would be held meanwhile
-                        let doomed = self.ledger.lock().doomed();
-                        match doomed {
-                            Some(doomed) => break doomed,
-                            None => self.doomed.notified().await,
-                        }
-                        sleep(DELETE_GATHER).await;
-                    };
-                    safe().await;
-                    doomed
-                };
-                until = stop.run_until_cancelled(more).await.unwrap_or(until);
-                continue;
-            }
-            let (gone, result) = self.remote.delete(&batch).await;
-            self.ledger.lock().deleted(&gone, &batch);
-            self.queued.notify_one();
-            let deleted = gone.len() as u64;
-            metrics::counter!("scatterhoard_backing_deletes_total").increment(deleted);
-            match self.note(result) {
-                Ok(()) => pause = RETRY_FIRST,
-                Err(_) => {
-                    let _ = stop.run_until_cancelled(sleep(pause)).await;
-                    pause = (pause * 2).min(RETRY_LAST);
-                }
-            }
-        }
-    }
-
     /// Whether what no key names is kept; says so.
     pub(crate) fn keeps_all(&self) -> bool {
         let keeps = self.keep_file.exists();
@@ -456,29 +398,6 @@ impl Backing {
             tracing::warn!(file = %self.keep_file.display(), "journal was damaged or missing at a start: what no key names is kept in the backing store; remove this file to have it deleted");
         }
         keeps
-    }
-
-    /// Waits until deletions were carried out, if there are too many; not for ever
-    /// if none is.
-    pub(crate) async fn room_for_deletions(&self) -> Result<(), BackingError> {
-        // long enough for a request that comes behind a failed one and its pause
-        let patience = self.settings.timeout * 3;
-        let (mut gone, mut give_up) = (0, Instant::now() + patience);
-        loop {
-            let (waiting, gone_now) = {
-                let ledger = self.ledger.lock();
-                (ledger.deletions(), ledger.gone())
-            };
-            if waiting <= DELETIONS_AHEAD {
-                return Ok(());
-            }
-            if gone != gone_now {
-                (gone, give_up) = (gone_now, Instant::now() + patience);
-            } else if Instant::now() >= give_up {
-                return Err(BackingError::Behind);
-            }
-            sleep(DELETE_GATHER).await;
-        }
     }
 
     /// Whether it is the place where the cache's objects are.

@@ -14,7 +14,7 @@ use object_store::{
 };
 use scatterhoard_wire::Epoch;
 
-use super::*;
+use super::{deletions::DELETIONS_AHEAD, *};
 
 /// So long a request may take; nothing here takes any time by itself.
 const LIMIT: Duration = Duration::from_millis(100);
