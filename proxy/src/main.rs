@@ -1,6 +1,6 @@
 //! The `scatterhoard` program: `serve` (the default) and `node`.
 
-use std::{ffi::OsStr, path::PathBuf, process::ExitCode};
+use std::{ffi::OsStr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use scatterhoard_proxy::{
@@ -44,6 +44,9 @@ struct Serve {
 const EXIT_USAGE: u8 = 2;
 /// Another proxy has taken over: do not restart.
 const EXIT_SUPERSEDED: u8 = 3;
+
+/// Threads that are in the middle of something are given so long.
+const THREADS_END: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // before clap, whose tables would stay in the memory of every node
@@ -93,7 +96,10 @@ fn run(args: Serve) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(ExitCode::FAILURE, &error),
     };
-    match runtime.block_on(serve(config)) {
+    let served = runtime.block_on(serve(config));
+    // dropped, it would wait for threads in a file system that hangs
+    runtime.shutdown_timeout(THREADS_END);
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ ServeError::Superseded(_)) => fail(EXIT_SUPERSEDED.into(), &error),
         Err(error) => fail(ExitCode::FAILURE, &error),

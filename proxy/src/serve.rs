@@ -15,6 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{Signal, SignalKind, signal},
     sync::Semaphore,
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -37,6 +38,8 @@ use crate::{
 const SURVEY_LIMIT: Duration = Duration::from_secs(20);
 /// Nodes are given so long to say goodbye.
 const POOL_SHUTDOWN: Duration = Duration::from_secs(3);
+/// The journal's last sync may take so long.
+const JOURNAL_END: Duration = Duration::from_secs(3);
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -313,7 +316,7 @@ impl Server<'_> {
         if let Some(links) = links {
             pool.start(pool::Links::Tcp(links));
         }
-        assembly::start_chores(&store, chores, &tasks, &stop, &drain);
+        let keeper = assembly::start_chores(&store, chores, &tasks, &stop, &drain);
         let context = Arc::new(Context {
             store,
             config: self.config,
@@ -347,11 +350,16 @@ impl Server<'_> {
             drain.cancel();
             tasks.wait().await;
         };
-        if tokio::time::timeout(shutdown_timeout, drained)
-            .await
-            .is_err()
-        {
-            tracing::warn!(sessions = sessions.len(), "clients were cut off");
+        if timeout(shutdown_timeout, drained).await.is_err() {
+            tracing::warn!(
+                sessions = sessions.len(),
+                tasks = tasks.len(),
+                "clients or tasks were cut off"
+            );
+        }
+        keeper.stop();
+        if timeout(JOURNAL_END, keeper.ended()).await.is_err() {
+            tracing::warn!("journal not synced: its disk does not answer");
         }
         pool.shutdown(POOL_SHUTDOWN).await;
         let later = *superseded.borrow();
@@ -411,6 +419,5 @@ const DENIED: &str = "-DENIED Scatterhoard is in protected mode: without passwor
 
 /// Best effort, and never waits for a client that does not read.
 async fn refuse(mut stream: TcpStream, text: &str) {
-    let _ =
-        tokio::time::timeout(Duration::from_millis(10), stream.write_all(text.as_bytes())).await;
+    let _ = timeout(Duration::from_millis(10), stream.write_all(text.as_bytes())).await;
 }

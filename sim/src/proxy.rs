@@ -31,6 +31,7 @@ pub struct Proxy {
     port: u16,
     stop: CancellationToken,
     drain: CancellationToken,
+    keeper: assembly::Keeper,
 }
 
 impl Proxy {
@@ -61,7 +62,7 @@ impl Proxy {
         let (store, chores) = assembly::store(config, &pool, epoch, journal, None)?;
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, links) = (TaskTracker::new(), Links::Local(links));
-        assembly::start(&store, chores, links, &tasks, &stop, &drain);
+        let keeper = assembly::start(&store, chores, links, &tasks, &stop, &drain);
         let context = Context {
             store,
             config: config.clone(),
@@ -76,6 +77,7 @@ impl Proxy {
             port,
             stop,
             drain,
+            keeper,
         }))
     }
 
@@ -99,6 +101,7 @@ impl Proxy {
         self.dead.cancel();
         self.stop.cancel();
         self.drain.cancel();
+        self.keeper.stop();
     }
 
     /// Ends what a dead one left in this process.

@@ -7,8 +7,9 @@
 //! Deletions are bounded. Those that are too many are forgotten, and found again
 //! by the next stock-taking, like those that a crash took.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
+use scatterhoard_node::random::HashMap;
 use scatterhoard_wire::WriteId;
 
 /// Objects that wait to be deleted.
@@ -33,6 +34,8 @@ pub(super) struct Ledger<J> {
     age: u64,
     /// Under deletion.
     deleting: BTreeSet<WriteId>,
+    /// Deletions that were carried out.
+    gone: u64,
     /// Something was forgotten.
     is_incomplete: bool,
 }
@@ -41,11 +44,12 @@ impl<J> Default for Ledger<J> {
     fn default() -> Self {
         Self {
             waiting: BTreeMap::new(),
-            running: HashMap::new(),
+            running: HashMap::default(),
             doomed: BTreeMap::new(),
             ages: BTreeMap::new(),
             age: 0,
             deleting: BTreeSet::new(),
+            gone: 0,
             is_incomplete: false,
         }
     }
@@ -198,15 +202,37 @@ impl<J> Ledger<J> {
         taken
     }
 
-    /// They are deleted, or are to be deleted again.
-    pub(super) fn deleted(&mut self, ids: &[WriteId], is_done: bool) {
-        for id in ids {
-            self.deleting.remove(id);
+    /// Of those under deletion these are gone; the `others` are to be deleted again.
+    pub(super) fn deleted(&mut self, gone: &[WriteId], others: &[WriteId]) {
+        for id in gone {
+            self.gone += u64::from(self.deleting.remove(id));
+        }
+        for id in others {
             // not if it is wanted after all: its upload is a new one
-            if !is_done && !self.waiting.contains_key(id) {
+            if self.deleting.remove(id) && !self.waiting.contains_key(id) {
                 self.doom(*id);
             }
         }
+    }
+
+    /// How many deletions were carried out so far.
+    pub(super) fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    /// An upload of what is stored already, but damaged; false if it is under way,
+    /// waits, or is to be deleted anyhow.
+    pub(super) fn mend(&mut self, write_id: WriteId, job: J) -> bool {
+        let is_idle = !self.waiting.contains_key(&write_id)
+            && !self.running.contains_key(&write_id)
+            && !self.deleting.contains(&write_id)
+            && !self.doomed.contains_key(&write_id);
+        if is_idle {
+            // deleted if it is forgotten meanwhile: something is there
+            let waiting = Waiting { job, tried: true };
+            self.waiting.insert(write_id, waiting);
+        }
+        is_idle
     }
 
     /// Whether something was forgotten since the last call.
@@ -277,12 +303,11 @@ mod tests {
                 return;
             }
             let ids = std::mem::take(&mut self.deleting);
-            if !fails {
-                ids.iter().for_each(|id| {
-                    self.stored.remove(id);
-                });
-            }
-            self.ledger.deleted(&ids, !fails);
+            let gone = &ids[..ids.len() / if fails { 2 } else { 1 }];
+            gone.iter().for_each(|id| {
+                self.stored.remove(id);
+            });
+            self.ledger.deleted(gone, &ids);
         }
 
         /// A writer that had given up tries the same write again.
@@ -324,6 +349,11 @@ mod tests {
                     let id = id(1 + which as u64 % self.last);
                     self.retry(id, which.is_multiple_of(2));
                 }
+                7 => {
+                    if let Some(id) = one(&self.named) {
+                        self.ledger.mend(id, ());
+                    }
+                }
                 _ => {}
             }
             let busy = || self.running.iter().chain(&self.deleting);
@@ -335,7 +365,7 @@ mod tests {
     proptest! {
         #[test]
         fn in_the_end_what_is_named_is_stored_and_nothing_else(
-            steps in vec((0u8..7, any::<usize>()), 0..200)
+            steps in vec((0u8..8, any::<usize>()), 0..200)
         ) {
             let mut world = World::default();
             steps.into_iter().for_each(|(what, which)| world.step(what, which));
@@ -391,6 +421,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_deleted_of_a_batch_is_not_deleted_again() {
+        let mut ledger = Ledger::<()>::default();
+        (1..=3).for_each(|n| {
+            ledger.forget(id(n));
+        });
+        let batch = ledger.take_doomed(u64::MAX, 9);
+        ledger.deleted(&[id(1), id(3)], &batch);
+        assert_eq!((ledger.gone(), ledger.deletions()), (2, 1));
+        assert_eq!(ledger.take_doomed(u64::MAX, 9), [id(2)]);
+    }
+
+    #[test]
+    fn a_mended_one_that_is_forgotten_is_deleted() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.mend(id(1), 0) && !ledger.mend(id(1), 0));
+        assert_eq!(ledger.forget(id(1)), Forgotten::Skipped);
+        assert!(!ledger.mend(id(1), 0), "it is to be deleted");
+        assert_eq!(ledger.take_doomed(u64::MAX, 9), [id(1)]);
+        assert!(!ledger.mend(id(1), 0), "it is under deletion");
+    }
+
+    #[test]
     fn what_was_doomed_since_waits_and_what_failed_comes_last() {
         let mut ledger = Ledger::<()>::default();
         assert_eq!(ledger.doomed(), None);
@@ -398,7 +450,7 @@ mod tests {
         let until = ledger.doomed().unwrap();
         ledger.forget(id(1));
         assert_eq!(ledger.take_doomed(until, 9), [id(2)]);
-        ledger.deleted(&[id(2)], false);
+        ledger.deleted(&[], &[id(2)]);
         assert!(ledger.take_doomed(until, 9).is_empty());
         assert_eq!(ledger.take_doomed(u64::MAX, 9), [id(1), id(2)]);
     }

@@ -9,7 +9,9 @@
 //! Knows writes, but neither keys nor nodes.
 
 mod cost;
+mod deletions;
 mod format;
+mod id;
 mod ledger;
 mod location;
 pub mod name;
@@ -17,8 +19,7 @@ mod remote;
 mod upload;
 
 use std::{
-    fs,
-    io::{self, Write},
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::{
@@ -30,16 +31,19 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use scatterhoard_node::random;
 use scatterhoard_wire::WriteId;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::keyspace::Object;
+use deletions::DELETE_GATHER;
 use format::{BLOCK_BYTES, Image};
-use ledger::{Forgotten, Ledger, Next};
+pub use id::keep_all;
+use ledger::{Ledger, Next};
 pub use location::Location;
 use name::CacheId;
 use remote::{Names, Remote};
@@ -102,11 +106,16 @@ pub enum OpenError {
         /// Why.
         error: BackingError,
     },
-    /// The file that says which part of it is ours.
+    /// The file that says which part of it is ours cannot be understood.
+    #[error(
+        "{0} is damaged: it should hold `ID PLACE`, both of which the log says at each start; write them there again, or remove the file, and a new part of the backing store is begun: what the old one has is then never read again"
+    )]
+    Unreadable(PathBuf),
+    /// That file cannot be read or written.
     #[error("{path}: {error}")]
     File {
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// What the system said.
         error: io::Error,
     },
@@ -120,13 +129,14 @@ pub(crate) const GLANCE_BYTES: u64 = BLOCK_BYTES;
 const GATHER: Duration = Duration::from_millis(500);
 /// Granularity of the budget of write-behind; also what an entry costs at least.
 const UNIT_BYTES: u64 = 4096;
-/// Deletions in one request, as S3 takes them.
-const DELETE_BATCH: usize = 1000;
-/// Deletions wait so long for others.
-const DELETE_GATHER: Duration = Duration::from_millis(200);
 /// Pauses after failures, ever longer.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LAST: Duration = Duration::from_secs(15);
+/// Damaged objects that wait to be uploaded anew; of more, the next read finds
+/// them again.
+const MENDS: usize = 64;
+/// Failures after which such an upload is given up, until the next read.
+const MEND_TRIES: u32 = 8;
 
 /// A write that is to be uploaded, and its part of the budget.
 pub(crate) struct Queued {
@@ -134,6 +144,8 @@ pub(crate) struct Queued {
     due: Instant,
     /// Failures so far.
     failures: u32,
+    /// It is there, but damaged.
+    is_mend: bool,
     _budget: OwnedSemaphorePermit,
 }
 
@@ -148,6 +160,12 @@ pub struct Backing {
     stock: Notify,
     budget: Arc<Semaphore>,
     budget_units: u32,
+    /// Turns of what is uploaded anew.
+    mends: Arc<Semaphore>,
+    /// What takes back unfinished uploads.
+    chores: TaskTracker,
+    /// Cancelled when they should hurry.
+    ending: CancellationToken,
     answers: AtomicBool,
     /// While this file is there, nothing is deleted for having no name.
     keep_file: PathBuf,
@@ -162,12 +180,8 @@ impl Backing {
             location: settings.location.clone(),
             error,
         };
-        let unwritten = |error| OpenError::File {
-            path: file.to_owned(),
-            error,
-        };
-        let known = read_id(file, &settings.location).map_err(unwritten)?;
-        let id = known.unwrap_or_else(|| CacheId(rand::random()));
+        let known = id::read(file, &settings.location)?;
+        let id = known.unwrap_or_else(|| CacheId(random::random()));
         let remote = Remote::new(&settings, id).map_err(place)?;
         let mut answers = true;
         if known.is_some() {
@@ -182,12 +196,17 @@ impl Backing {
         } else {
             let text = format!("objects of a scatterhoard cache; its data folder names {id}\n");
             remote.put_marker(text).await.map_err(place)?;
-            write_id(file, id, &settings.location).map_err(unwritten)?;
+            id::write(file, id, &settings.location)?;
         }
         tracing::info!(location = %settings.location, %id, mode = ?settings.mode, "backing store");
+        let keep_file = id::keep_file(file);
+        Ok(Self::over(remote, settings, keep_file, answers))
+    }
+
+    fn over(remote: Remote, settings: Settings, keep_file: PathBuf, answers: bool) -> Arc<Self> {
         let units = u32::try_from(settings.behind_bytes / UNIT_BYTES).unwrap_or(u32::MAX);
         let units = units.clamp(1, u32::MAX >> 4);
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             remote,
             ledger: Mutex::default(),
             queued: Notify::new(),
@@ -195,10 +214,13 @@ impl Backing {
             stock: Notify::new(),
             budget: Arc::new(Semaphore::new(units as usize)),
             budget_units: units,
+            mends: Arc::new(Semaphore::new(MENDS)),
+            chores: TaskTracker::new(),
+            ending: CancellationToken::new(),
             answers: AtomicBool::new(answers),
-            keep_file: keep_file(file),
+            keep_file,
             settings,
-        }))
+        })
     }
 
     /// When writes must be there.
@@ -289,19 +311,30 @@ impl Backing {
             object,
             due: Instant::now() + GATHER,
             failures: 0,
+            is_mend: false,
             _budget: budget,
         };
         self.ledger.lock().wait(write_id, queued);
         self.queued.notify_one();
     }
 
-    /// Nothing names this write any more, or ever will.
-    pub fn forget(&self, write_id: WriteId) {
-        let forgotten = self.ledger.lock().forget(write_id);
-        if forgotten == Forgotten::Skipped {
-            metrics::counter!("scatterhoard_backing_skipped_total").increment(1);
+    /// What is stored of a write that is named is damaged: it is to be uploaded
+    /// anew, unless that is under way, or too much is.
+    pub(crate) fn mend(&self, object: Arc<Object>) {
+        let Ok(turn) = self.mends.clone().try_acquire_owned() else {
+            return;
+        };
+        let write_id = object.write_id;
+        let queued = Queued {
+            object,
+            due: Instant::now(),
+            failures: 0,
+            is_mend: true,
+            _budget: turn,
+        };
+        if self.ledger.lock().mend(write_id, queued) {
+            self.queued.notify_one();
         }
-        self.doomed.notify_one();
     }
 
     /// The oldest write that waits to be uploaded, when it has waited long enough;
@@ -326,6 +359,7 @@ impl Backing {
                 }
             };
             tokio::select! {
+                biased;
                 () = queued => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 () = drain.cancelled(), if !hurry => {}
@@ -357,53 +391,6 @@ impl Backing {
         begun.then(|| Uploading::begun(self, write_id))
     }
 
-    /// Deletes what nothing names any more, until stopped. What is doomed waits for
-    /// `safe`: until a journal without it would be found after a crash, too.
-    pub async fn delete_for_ever<F: Future<Output = ()> + Send>(
-        self: Arc<Self>,
-        safe: impl Fn() -> F + Send,
-        stop: CancellationToken,
-    ) {
-        let (mut pause, mut until) = (RETRY_FIRST, 0);
-        while !stop.is_cancelled() {
-            let batch = self.ledger.lock().take_doomed(until, DELETE_BATCH);
-            if batch.is_empty() {
-                if self.ledger.lock().take_incomplete() {
-                    self.stock.notify_one();
-                }
-                let more = async {
-                    let doomed = loop {
-                        // not in the condition: the lock would be held meanwhile
-                        let doomed = self.ledger.lock().doomed();
-                        match doomed {
-                            Some(doomed) => break doomed,
-                            None => self.doomed.notified().await,
-                        }
-                        sleep(DELETE_GATHER).await;
-                    };
-                    safe().await;
-                    doomed
-                };
-                until = stop.run_until_cancelled(more).await.unwrap_or(until);
-                continue;
-            }
-            let result = self.note(self.remote.delete(&batch).await);
-            self.ledger.lock().deleted(&batch, result.is_ok());
-            self.queued.notify_one();
-            match result {
-                Ok(()) => {
-                    let deleted = batch.len() as u64;
-                    metrics::counter!("scatterhoard_backing_deletes_total").increment(deleted);
-                    pause = RETRY_FIRST;
-                }
-                Err(_) => {
-                    let _ = stop.run_until_cancelled(sleep(pause)).await;
-                    pause = (pause * 2).min(RETRY_LAST);
-                }
-            }
-        }
-    }
-
     /// Whether what no key names is kept; says so.
     pub(crate) fn keeps_all(&self) -> bool {
         let keeps = self.keep_file.exists();
@@ -411,13 +398,6 @@ impl Backing {
             tracing::warn!(file = %self.keep_file.display(), "journal was damaged or missing at a start: what no key names is kept in the backing store; remove this file to have it deleted");
         }
         keeps
-    }
-
-    /// Waits until deletions were carried out, if there are too many.
-    pub(crate) async fn room_for_deletions(&self) {
-        while self.ledger.lock().deletions() > DELETE_BATCH * 8 {
-            sleep(DELETE_GATHER).await;
-        }
     }
 
     /// Whether it is the place where the cache's objects are.
@@ -439,6 +419,14 @@ impl Backing {
     pub(crate) async fn stock_wanted(&self) {
         self.stock.notified().await;
     }
+
+    /// No upload is begun any more: returns when those that were broken off are
+    /// taken back.
+    pub async fn end(&self) {
+        self.ending.cancel();
+        self.chores.close();
+        self.chores.wait().await;
+    }
 }
 
 impl Queued {
@@ -452,6 +440,16 @@ impl Queued {
         self.failures > 0
     }
 
+    /// Whether it was stored already, but damaged: nobody waits for it.
+    pub(crate) fn is_mend(&self) -> bool {
+        self.is_mend
+    }
+
+    /// Whether to try it again after one more failure.
+    pub(crate) fn is_worth_another_try(&self, hurry: bool) -> bool {
+        !self.is_mend || (!hurry && self.failures + 1 < MEND_TRIES)
+    }
+
     fn put_off(&mut self) {
         let pause = RETRY_FIRST * (1 << self.failures.min(8));
         self.failures += 1;
@@ -459,37 +457,5 @@ impl Queued {
     }
 }
 
-fn keep_file(file: &Path) -> PathBuf {
-    file.with_extension("keep")
-}
-
-/// The journal may lack keys: what none names is kept from now on, beyond this
-/// start, too, until somebody removes a file. Nothing to do if nothing was ever
-/// stored for the data folder whose `file` would say so.
-pub fn keep_all(file: &Path) -> io::Result<()> {
-    match file.try_exists()? {
-        true => fs::File::create(keep_file(file))?.sync_all(),
-        false => Ok(()),
-    }
-}
-
-/// `ID LOCATION`; none if it is another place.
-fn read_id(file: &Path, location: &Location) -> io::Result<Option<CacheId>> {
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let id = text.trim_end().split_once(' ');
-    let id = id.filter(|(_, place)| *place == location.to_string());
-    Ok(id.and_then(|(id, _)| id.parse().ok()))
-}
-
-/// Written beside, synced and renamed: it is there as a whole or not at all.
-fn write_id(file: &Path, id: CacheId, location: &Location) -> io::Result<()> {
-    let beside = file.with_extension("new");
-    let mut new = fs::File::create(&beside)?;
-    writeln!(new, "{id} {location}")?;
-    new.sync_all()?;
-    fs::rename(&beside, file)
-}
+#[cfg(test)]
+mod tests;

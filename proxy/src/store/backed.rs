@@ -108,11 +108,20 @@ impl Store {
                 let pinned = self.pin_queued(&queued).await;
                 let write_id = queued.object().write_id;
                 match self.upload(&uploading, pinned).await {
+                    Ok(()) if queued.is_mend() => {
+                        tracing::info!(%write_id, "uploaded anew");
+                        metrics::counter!("scatterhoard_backing_mended_total").increment(1);
+                    }
                     Ok(()) => {}
                     Err(UploadError::Read(error @ ReadError::Lost { .. })) => {
-                        // its chunks may have moved: the index knows
                         tracing::info!(%write_id, %error, "not uploaded");
-                        backing.want_stock();
+                        if !queued.is_mend() {
+                            // its chunks may have moved: the index knows
+                            backing.want_stock();
+                        }
+                    }
+                    Err(error) if !queued.is_worth_another_try(drain.is_cancelled()) => {
+                        tracing::info!(%write_id, %error, "not uploaded anew");
                     }
                     Err(error) => {
                         tracing::debug!(%write_id, %error, "not uploaded yet");
@@ -122,6 +131,19 @@ impl Store {
             }
         });
         join_all(workers).await;
+    }
+
+    /// What is stored of a write was found damaged: if the key names it still, it is
+    /// to be uploaded anew.
+    pub(super) fn mend_backed(&self, key: &Key, write_id: WriteId) {
+        let Some(backing) = &self.backing else {
+            return;
+        };
+        // both under one lock: what leaves the index later finds it in the queue
+        let mut index = self.index();
+        if let Some(object) = self.named(&mut index, key, write_id) {
+            backing.mend(object);
+        }
     }
 
     /// Sends what nodes have, or the hot tier.

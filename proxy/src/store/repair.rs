@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     clock,
+    keyspace::{Keyspace, Object},
     pool::{link::Pace, node::Reservation},
 };
 
@@ -200,17 +201,23 @@ impl Store {
 
     pub(super) fn pin_if_named(self: &Arc<Self>, job: &RepairJob) -> Option<Pinned> {
         let mut index = self.index();
-        let object = match index.segment(job.write_id) {
-            Some(segment) => segment.clone(),
-            None => {
-                let found = index.peek(job.key.as_ref(), clock::unix_ms());
-                self.free(&mut index);
-                found?.object
-            }
-        };
-        if object.write_id != job.write_id || object.chunks() == 0 {
-            return None;
-        }
+        let object = self.named(&mut index, &job.key, job.write_id)?;
         Some(self.pin_chunks(&mut index, job.key.clone(), object))
+    }
+
+    /// The write, if the key names it, or if it is a segment in use.
+    pub(super) fn named(
+        &self,
+        index: &mut Keyspace,
+        key: &Key,
+        write_id: WriteId,
+    ) -> Option<Arc<Object>> {
+        if let Some(segment) = index.segment(write_id) {
+            return Some(segment.clone());
+        }
+        let found = index.peek(key.as_ref(), clock::unix_ms());
+        self.free(index);
+        let is_it = |object: &Arc<Object>| object.write_id == write_id && object.chunks() > 0;
+        found.map(|found| found.object).filter(is_it)
     }
 }

@@ -4,10 +4,11 @@
 //! crash nor a store that was away leaves anything behind, and nothing about it
 //! need be in the journal.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::WriteId;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +72,7 @@ impl Store {
                     }
                 };
                 tokio::select! {
+                    biased;
                     () = sleep(pause) => {}
                     () = backing.stock_wanted() => sleep(AGAIN_AFTER).await,
                 }
@@ -83,16 +85,16 @@ impl Store {
         backing.check().await?;
         // what is begun later is no garbage, and not missing
         let began = self.newest_write_id();
-        let (mut tally, mut stored) = (Tally::default(), HashSet::new());
-        let (mut names, mut page) = (backing.list(), HashSet::new());
+        let (mut tally, mut stored) = (Tally::default(), HashSet::default());
+        let (mut names, mut page) = (backing.list(), HashSet::default());
         while let Some(write_id) = names.next().await? {
             tally.listed += 1;
             page.insert(write_id);
             if page.len() == PAGE {
-                tally.garbage += self.sift(backing, began, &mut page, &mut stored).await;
+                tally.garbage += self.sift(backing, began, &mut page, &mut stored).await?;
             }
         }
-        tally.garbage += self.sift(backing, began, &mut page, &mut stored).await;
+        tally.garbage += self.sift(backing, began, &mut page, &mut stored).await?;
         self.upload_missing(backing, began, &stored, &mut tally)
             .await?;
         Ok(tally)
@@ -105,20 +107,20 @@ impl Store {
         began: WriteId,
         page: &mut HashSet<WriteId>,
         stored: &mut HashSet<WriteId>,
-    ) -> usize {
+    ) -> Result<usize, BackingError> {
         if backing.keeps_all() {
             stored.extend(page.drain());
-            return 0;
+            return Ok(0);
         }
         let suspects = page.iter().copied().filter(|id| *id <= began);
         let garbage = self.garbage_among(suspects.collect()).await;
         for write_id in &garbage {
-            backing.room_for_deletions().await;
+            backing.room_for_deletions().await?;
             backing.forget(*write_id);
             page.remove(write_id);
         }
         stored.extend(page.drain());
-        garbage.len()
+        Ok(garbage.len())
     }
 
     async fn upload_missing(

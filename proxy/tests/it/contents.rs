@@ -1,4 +1,12 @@
-//! Values to store: from a seed, so that a failure can be seen again.
+//! Values to store, from a seed, so that a failure can be seen again; and how they
+//! are stored and read again.
+
+use std::collections::BTreeMap;
+
+use redis::{Commands, Connection};
+
+/// What keys should hold.
+pub(crate) type Values = BTreeMap<String, Vec<u8>>;
 
 /// Splitmix64: good bytes, and quick even unoptimised.
 pub(crate) struct Random(u64);
@@ -62,5 +70,50 @@ pub(crate) fn assert_same(key: &str, read: Option<&[u8]>, stored: &[u8]) {
             );
         }
         Some(_) => {}
+    }
+}
+
+/// Stores values of these sizes one by one, and some small ones in a pipeline, which
+/// share segments.
+pub(crate) fn fill(
+    redis: &mut Connection,
+    random: &mut Random,
+    prefix: &str,
+    sizes: &[usize],
+    packed: usize,
+) -> Values {
+    let mut values = Values::new();
+    for size in sizes {
+        let value = random.any_bytes(*size);
+        store(redis, &mut values, format!("{prefix}alone:{size}"), value);
+    }
+    let mut pipe = redis::pipe();
+    for i in 0..packed {
+        let (key, value) = (format!("{prefix}packed:{i}"), random.any_bytes(10 + i * 30));
+        pipe.set(&key, &value).ignore();
+        values.insert(key, value);
+    }
+    let () = pipe.query(redis).unwrap();
+    values
+}
+
+#[track_caller]
+pub(crate) fn store(redis: &mut Connection, values: &mut Values, key: String, value: Vec<u8>) {
+    let () = redis.set(&key, &value).unwrap();
+    values.insert(key, value);
+}
+
+#[track_caller]
+pub(crate) fn delete(redis: &mut Connection, values: &mut Values, key: &str) {
+    let () = redis.del(key).unwrap();
+    values.remove(key);
+}
+
+/// All of them can be read, as they were stored.
+#[track_caller]
+pub(crate) fn verify(redis: &mut Connection, values: &Values, when: &str) {
+    for (key, value) in values {
+        let read: Option<Vec<u8>> = redis.get(key).unwrap();
+        assert_same(&format!("{key} {when}"), read.as_deref(), value);
     }
 }

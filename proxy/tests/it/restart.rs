@@ -2,7 +2,6 @@
 //! what was acknowledged is there, what was deleted or overwritten is not.
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -12,7 +11,7 @@ use nix::sys::signal::Signal;
 use redis::Commands;
 
 use crate::{
-    contents::{Random, assert_same},
+    contents::{Random, assert_same, delete, fill, store, verify},
     platform::Platform,
     server::{Server, until},
 };
@@ -46,30 +45,14 @@ fn what_was_acknowledged_survives_the_proxy() {
     let folder = tempfile::tempdir().unwrap();
     let server = proxy(&platform, folder.path(), &[]);
     let (mut redis, mut random) = (server.client(), Random::new(3));
-    let mut stored = BTreeMap::new();
-    // alone, in segments, and large
-    for size in [0, 1, 900, 100_000, 700_000, 6_000_000] {
-        stored.insert(format!("alone:{size}"), random.any_bytes(size));
-    }
-    for (key, value) in &stored {
-        let () = redis.set(key, value).unwrap();
-    }
-    let mut pipe = redis::pipe();
-    for i in 0..200 {
-        let value = random.any_bytes(10 + i * 20);
-        pipe.set(format!("packed:{i}"), &value).ignore();
-        stored.insert(format!("packed:{i}"), value);
-    }
-    let () = pipe.query(&mut redis).unwrap();
+    let sizes = [0, 1, 900, 100_000, 700_000, 6_000_000];
+    let mut stored = fill(&mut redis, &mut random, "", &sizes, 200);
     for i in (0..200).step_by(3) {
-        let key = format!("packed:{i}");
-        let () = redis.del(&key).unwrap();
-        stored.remove(&key);
+        delete(&mut redis, &mut stored, &format!("packed:{i}"));
     }
     for key in ["packed:1", "alone:700000", "alone:1"] {
         let value = random.any_bytes(50_000);
-        let () = redis.set(key, &value).unwrap();
-        stored.insert(key.to_owned(), value);
+        store(&mut redis, &mut stored, key.into(), value);
     }
     let () = redis.set_ex("short", "gone soon", 1).unwrap();
     let () = redis.set_ex("long", "stays", 1000).unwrap();
@@ -90,10 +73,7 @@ fn what_was_acknowledged_survives_the_proxy() {
     for round in 0..2 {
         let server = proxy(&platform, folder.path(), &[]);
         let mut redis = server.client();
-        for (key, value) in &stored {
-            let read: Option<Vec<u8>> = redis.get(key).unwrap();
-            assert_same(&format!("{key} in round {round}"), read.as_deref(), value);
-        }
+        verify(&mut redis, &stored, &format!("in round {round}"));
         assert_eq!(redis.get::<_, Option<String>>("short").unwrap(), None);
         let ttl: i64 = redis.ttl("long").unwrap();
         assert!((900..=1000).contains(&ttl), "{ttl}");
@@ -101,8 +81,7 @@ fn what_was_acknowledged_survives_the_proxy() {
         assert_eq!(now, keys - 1);
         // written and deleted by the next one, too
         let value = random.any_bytes(300_000);
-        let () = redis.set("alone:900", &value).unwrap();
-        stored.insert("alone:900".to_owned(), value);
+        store(&mut redis, &mut stored, "alone:900".into(), value);
         match round {
             0 => kill(server),
             _ => {
@@ -331,20 +310,11 @@ fn what_is_lost_after_a_restart_is_repaired() {
     let folder = tempfile::tempdir().unwrap();
     let server = proxy(&platform, folder.path(), &["--standby", "false"]);
     let (mut redis, mut random) = (server.client(), Random::new(5));
-    let mut stored = BTreeMap::new();
+    let mut stored = fill(&mut redis, &mut random, "", &[], 50);
     for i in 0..10 {
-        stored.insert(format!("large:{i}"), random.bytes(1_000_000));
+        let value = random.bytes(1_000_000);
+        store(&mut redis, &mut stored, format!("large:{i}"), value);
     }
-    for (key, value) in &stored {
-        let () = redis.set(key, value).unwrap();
-    }
-    let mut pipe = redis::pipe();
-    for i in 0..50 {
-        let value = random.bytes(3000);
-        pipe.set(format!("small:{i}"), &value).ignore();
-        stored.insert(format!("small:{i}"), value);
-    }
-    let () = pipe.query(&mut redis).unwrap();
     kill(server);
     let server = proxy(&platform, folder.path(), &["--standby", "false"]);
     let mut redis = server.client();
@@ -359,10 +329,7 @@ fn what_is_lost_after_a_restart_is_repaired() {
         };
         assert_eq!(platform.handle().reclaim(&order).len(), 1);
         until("what was lost is repaired", Duration::from_secs(60), || {
-            for (key, value) in &stored {
-                let read: Option<Vec<u8>> = redis.get(key).unwrap();
-                assert_same(&format!("{key} in round {round}"), read.as_deref(), value);
-            }
+            verify(&mut redis, &stored, &format!("in round {round}"));
             let settled = server.metric("scatterhoard_repaired_chunks_total");
             std::thread::sleep(Duration::from_millis(500));
             settled > before && server.metric("scatterhoard_repaired_chunks_total") == settled

@@ -199,6 +199,10 @@ class S3(Server):
     def names(self, bucket):
         return re.findall("<Key>(.*?)</Key>", self._ask("GET", f"/{bucket}?list-type=2"))
 
+    def unfinished(self, bucket):
+        """Uploads in parts that are neither ended nor aborted."""
+        return re.findall("<UploadId>(.*?)</UploadId>", self._ask("GET", f"/{bucket}?uploads"))
+
     def pause(self):
         """It takes connections, and answers nothing."""
         self.process.send_signal(signal.SIGSTOP)

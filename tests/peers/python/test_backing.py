@@ -1,10 +1,11 @@
 """A backing store behind S3's API: MiniStack, which nobody here wrote, on loopback.
 
-The same as with a folder (proxy/tests/it/backing.rs): what all nodes have lost is read from there,
+The same as with a folder (proxy/tests/it/backing): what all nodes have lost is read from there,
 what was deleted or overwritten is not, and in the end nothing lies there that no key names.
 """
 
 import random
+import threading
 import time
 
 import pytest
@@ -138,6 +139,32 @@ def test_while_it_is_away_errors_say_so_and_nothing_is_forgotten(s3):
             except redis.ResponseError as error:
                 assert "UNAVAILABLE" in str(error)
         assert client.exists(*values) == len(values)
+    server.stop()
+    own.stop()
+
+
+def test_uploads_that_are_broken_off_leave_no_parts(s3):
+    own = S3()
+    server = proxy(own, "parts", "--backing-timeout-ms", "1000")
+    refused = []
+
+    def write():
+        with server.client() as client:
+            with pytest.raises(redis.ResponseError, match="UNAVAILABLE.*backing store"):
+                client.set("large", random.Random(9).randbytes(150_000_000))
+            refused.append(True)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    until("it is in the middle", lambda: own.unfinished("parts"))
+    own.pause()
+    writer.join(timeout=SOON_S)
+    assert refused
+    own.resume()
+    until("what was sent is taken back", lambda: not own.unfinished("parts"))
+    with server.client() as client:
+        client.set("after", "that")
+    assert len(own.names("parts")) == 2
     server.stop()
     own.stop()
 

@@ -1,15 +1,16 @@
 //! The I/O of the backing store, through `object_store`: a folder or a bucket.
 //! The only place that knows it. Every request has a deadline.
 
+mod folder;
 mod http;
 
-use std::{fs, future::Future, io, ops::Range, path::PathBuf, time::Duration};
+use std::{fs, future::Future, io, ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use object_store::{
     ClientOptions, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload,
-    RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem, path::Path,
+    RetryConfig, aws::AmazonS3Builder, path::Path,
 };
 use scatterhoard_wire::WriteId;
 use tokio::{sync::Semaphore, time::timeout};
@@ -19,6 +20,7 @@ use super::{
     cost::{Bill, Class, NAMES_PER_LIST},
     name,
 };
+use folder::Folder;
 use http::Connector;
 
 /// Requests under way at once; more wait.
@@ -28,14 +30,14 @@ const RETRIES: usize = 3;
 
 /// One cache's part of a backing store.
 pub(super) struct Remote {
-    store: Box<dyn ObjectStore>,
+    store: Arc<dyn ObjectStore>,
     /// What all names begin with.
     root: Path,
     requests: Semaphore,
     bill: Bill,
     timeout: Duration,
-    /// Where that is, if it is a folder on this machine.
-    folder: Option<PathBuf>,
+    /// The same, if it is a folder on this machine.
+    folder: Option<Folder>,
 }
 
 /// An upload in parts.
@@ -43,33 +45,49 @@ pub(super) type Parts = Box<dyn MultipartUpload>;
 
 impl Remote {
     pub(super) fn new(settings: &Settings, id: name::CacheId) -> Result<Self, BackingError> {
-        let (store, root): (Box<dyn ObjectStore>, Path) = match &settings.location {
+        let own = id.to_string();
+        match &settings.location {
             Location::Folder(path) => {
                 let root = Path::from_absolute_path(path).map_err(unusable)?;
-                (Box::new(LocalFileSystem::new().with_fsync(true)), root)
+                let folder = Folder::new(path.join(&own), REQUESTS_AT_ONCE);
+                let store = Arc::new(folder.clone());
+                let remote = Self::over(store, root.join(own), settings.timeout);
+                Ok(Self {
+                    folder: Some(folder),
+                    ..remote
+                })
             }
             Location::Bucket { bucket, prefix } => {
-                let store = bucket_of(settings, bucket)?;
-                (Box::new(store), Path::from(prefix.as_str()))
+                let store = Arc::new(bucket_of(settings, bucket)?);
+                let root = Path::from(prefix.as_str()).join(own);
+                Ok(Self::over(store, root, settings.timeout))
             }
-        };
-        Ok(Self {
+        }
+    }
+
+    /// The part of any store whose names begin so.
+    pub(super) fn over(store: Arc<dyn ObjectStore>, root: Path, timeout: Duration) -> Self {
+        Self {
             store,
-            root: root.join(id.to_string()),
+            root,
             requests: Semaphore::new(REQUESTS_AT_ONCE),
             bill: Bill::default(),
-            timeout: settings.timeout,
-            folder: match &settings.location {
-                Location::Folder(path) => Some(path.join(id.to_string())),
-                Location::Bucket { .. } => None,
-            },
-        })
+            timeout,
+            folder: None,
+        }
     }
 
     fn path(&self, write_id: WriteId) -> Path {
         let name = name::of(write_id);
         let parts = name.split('/');
         parts.fold(self.root.clone(), |path, part| path.join(part))
+    }
+
+    /// What [`Self::path`] made; none for something else.
+    fn write_id(&self, path: &Path) -> Option<WriteId> {
+        let parts: Vec<_> = path.prefix_match(&self.root)?.collect();
+        let parts: Vec<&str> = parts.iter().map(|part| part.as_ref()).collect();
+        name::parse(&parts.join("/"))
     }
 
     fn marker(&self) -> Path {
@@ -138,16 +156,13 @@ impl Remote {
     /// Removes files of uploads that a predecessor did not end. While nothing is
     /// uploaded. (A bucket has rules for its own.)
     pub(super) async fn clear_unfinished(&self) -> Result<(), BackingError> {
-        let Some(folder) = self.folder.clone() else {
+        let Some(folder) = &self.folder else {
             return Ok(());
         };
-        let cleared = tokio::task::spawn_blocking(move || clear_unfinished(&folder));
-        let done = timeout(self.timeout, cleared).await;
-        match done {
-            Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(unreachable("clear", &error)),
-            _ => Err(unreachable("clear", &"no answer in time")),
-        }
+        let root = folder.root.clone();
+        let cleared = folder.block(move || Ok(clear_unfinished(&root)));
+        let cleared = self.ask(Class::Free, "clear", cleared).await?;
+        cleared.map_err(|error| unreachable("clear", &error))
     }
 
     pub(super) async fn put(&self, id: WriteId, pieces: Vec<Bytes>) -> Result<(), BackingError> {
@@ -179,20 +194,31 @@ impl Remote {
             .map(|_| ())
     }
 
-    /// Best effort: what stays is for the bucket's own rules.
-    pub(super) async fn abort_parts(&self, parts: &mut Parts) {
-        if let Err(error) = self.ask(Class::Free, "abort", parts.abort()).await {
-            tracing::info!(%error, "upload in parts not taken back");
+    /// Takes back what was sent of them.
+    pub(super) async fn abort_parts(&self, parts: &mut Parts) -> Result<(), BackingError> {
+        match self.ask(Class::Free, "abort", parts.abort()).await {
+            // nothing was kept
+            Err(BackingError::Absent) => Ok(()),
+            other => other,
         }
     }
 
     /// These bytes of what is stored; fewer if it ends before.
     pub(super) async fn get(&self, id: WriteId, range: Range<u64>) -> Result<Bytes, BackingError> {
         let path = self.path(id);
-        match self
-            .ask(Class::Read, "get", self.store.get_range(&path, range))
-            .await
-        {
+        let get = async {
+            let got = self.store.get_range(&path, range.clone()).await;
+            let Err(error) = got else { return got };
+            self.bill.count(Class::Read);
+            match self.store.head(&path).await {
+                // not away, but cut: who checks the bytes notices
+                Ok(found) if found.size <= range.start => Ok(Bytes::new()),
+                Ok(_) => Err(error),
+                Err(absent @ object_store::Error::NotFound { .. }) => Err(absent),
+                Err(_) => Err(error),
+            }
+        };
+        match self.ask(Class::Read, "get", get).await {
             Err(BackingError::Absent) => {
                 // not because all of it is elsewhere, or nothing mounted
                 self.check_marker().await?;
@@ -202,21 +228,30 @@ impl Remote {
         }
     }
 
-    /// Deletes them, whether or not they are there.
-    pub(super) async fn delete(&self, ids: &[WriteId]) -> Result<(), BackingError> {
+    /// Deletes them, whether or not they are there: which of them are gone, and
+    /// why not all, if so. One that cannot be deleted keeps none of the others.
+    pub(super) async fn delete(&self, ids: &[WriteId]) -> (Vec<WriteId>, Result<(), BackingError>) {
         let paths: Vec<_> = ids.iter().map(|id| Ok(self.path(*id))).collect();
         let mut deleted = self.store.delete_stream(stream::iter(paths).boxed());
-        while let Some(one) = self
-            .ask(Class::Free, "delete", async { Ok(deleted.next().await) })
-            .await?
-        {
-            match one {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(unreachable("delete", &error)),
+        let (mut gone, mut result) = (Vec::with_capacity(ids.len()), Ok(()));
+        loop {
+            let next = async { Ok(deleted.next().await) };
+            match self.ask(Class::Free, "delete", next).await {
+                Ok(Some(Ok(path))) => gone.extend(self.write_id(&path)),
+                Ok(Some(Err(error))) => result = Err(unreachable("delete", &error)),
+                Ok(None) => break,
+                // the others would take as long
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
             }
         }
-        // nothing was found because nothing is there at all
-        self.check_folder().await
+        // those that were not found may be elsewhere, like all of it
+        if let Err(error) = self.check_folder().await {
+            return (Vec::new(), Err(error));
+        }
+        (gone, result)
     }
 
     pub(super) fn list(&self) -> Names<'_> {
@@ -249,12 +284,7 @@ impl Names<'_> {
             let Some(meta) = self.remote.ask(class, "list", next).await? else {
                 return Ok(None);
             };
-            let rest = meta.location.prefix_match(&self.remote.root);
-            let name = rest.map(|parts| {
-                let parts: Vec<String> = parts.map(|p| p.as_ref().to_owned()).collect();
-                parts.join("/")
-            });
-            if let Some(id) = name.and_then(|name| name::parse(&name)) {
+            if let Some(id) = self.remote.write_id(&meta.location) {
                 return Ok(Some(id));
             }
         }

@@ -120,7 +120,12 @@ impl ObjectReader {
         let rest = &self.through.rest;
         let bytes = rest.start..rest.end.min(rest.start + most_bytes);
         // its own box: readers are everywhere, and seldom come here
-        let cells = Box::pin(backing.read(write_id, size_bytes, bytes)).await?;
+        let cells = Box::pin(backing.read(write_id, size_bytes, bytes)).await;
+        if matches!(cells, Err(BackingError::Damaged)) {
+            // nodes that do not answer now may have it whole
+            self.store.mend_backed(&self.pinned.key, write_id);
+        }
+        let cells = cells?;
         self.through.handed_on(&cells);
         Ok(cells)
     }

@@ -2,8 +2,9 @@
 //! was deleted or overwritten is not, and in the end nothing lies there that no
 //! key names.
 
+mod trouble;
+
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,14 +13,13 @@ use nix::sys::signal::Signal;
 use redis::Commands;
 
 use crate::{
-    contents::{Random, assert_same},
+    contents::{self, Random, Values, delete, store},
     platform::Platform,
-    server::{Server, run, until},
+    server::{Server, until},
 };
 
 const NODES: usize = 6;
 const SOON: Duration = Duration::from_secs(40);
-type Values = BTreeMap<String, Vec<u8>>;
 
 /// A pool that outlives proxies, their data folder, and the backing store.
 struct World {
@@ -73,6 +73,15 @@ impl World {
         assert!(self.platform.handle().reclaim(&order).len() >= NODES);
     }
 
+    /// The backing store is not there any more.
+    fn take_away(&self) {
+        std::fs::rename(self.folder(), self.cold.path().join("away")).unwrap();
+    }
+
+    fn bring_back(&self) {
+        std::fs::rename(self.cold.path().join("away"), self.folder()).unwrap();
+    }
+
     /// Names of the writes that are there.
     fn stored(&self) -> Vec<PathBuf> {
         let is_write = |path: &PathBuf| path.file_name().is_some_and(|name| name != "cache");
@@ -96,30 +105,22 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// Alone, in segments, in several stripes, and longer than a part of an upload.
 fn fill(server: &Server, seed: u64) -> Values {
+    let sizes = [0, 1, 900, 70_000, 262_144, 700_000, 3_000_000, 21_000_000];
     let (mut redis, mut random) = (server.client(), Random::new(seed));
-    let mut values = Values::new();
-    for size in [0, 1, 900, 70_000, 262_144, 700_000, 3_000_000, 21_000_000] {
-        values.insert(format!("{seed}:alone:{size}"), random.any_bytes(size));
-    }
-    for (key, value) in &values {
-        let () = redis.set(key, value).unwrap();
-    }
-    let mut pipe = redis::pipe();
-    for i in 0..100 {
-        let value = random.any_bytes(10 + i * 30);
-        pipe.set(format!("{seed}:packed:{i}"), &value).ignore();
-        values.insert(format!("{seed}:packed:{i}"), value);
-    }
-    let () = pipe.query(&mut redis).unwrap();
-    values
+    contents::fill(&mut redis, &mut random, &format!("{seed}:"), &sizes, 100)
 }
 
 #[track_caller]
 fn verify(server: &Server, values: &Values) {
+    contents::verify(&mut server.client(), values, "");
+}
+
+#[track_caller]
+fn assert_gone<'a>(server: &Server, keys: impl IntoIterator<Item = &'a String>) {
     let mut redis = server.client();
-    for (key, value) in values {
+    for key in keys {
         let read: Option<Vec<u8>> = redis.get(key).unwrap();
-        assert_same(key, read.as_deref(), value);
+        assert_eq!(read.map(|value| value.len()), None, "{key}");
     }
 }
 
@@ -129,6 +130,12 @@ fn until_settled(server: &Server) {
         ["uploads", "deletions"]
             .map(|what| server.metric(&format!("scatterhoard_backing_waiting_{what}")))
             == [0.0, 0.0]
+    });
+}
+
+fn until_stock_is_taken(server: &Server) {
+    until("stock is taken", SOON, || {
+        server.metric("scatterhoard_backing_stocks_total") > 0.0
     });
 }
 
@@ -179,20 +186,16 @@ fn nothing_old_comes_back_and_nothing_stays() {
     let (mut redis, mut random) = (server.client(), Random::new(3));
     let keys: Vec<String> = values.keys().cloned().collect();
     for key in keys.iter().step_by(3) {
-        let () = redis.del(key).unwrap();
-        values.remove(key);
+        delete(&mut redis, &mut values, key);
     }
     for key in keys.iter().skip(1).step_by(3) {
         let value = random.bytes(300_000);
-        let () = redis.set(key, &value).unwrap();
-        values.insert(key.clone(), value);
+        store(&mut redis, &mut values, key.clone(), value);
     }
     let () = redis.set_ex("short", random.bytes(400_000), 1).unwrap();
     world.lose_everything();
     verify(&server, &values);
-    for key in keys.iter().step_by(3) {
-        assert_eq!(redis.get::<_, Option<Vec<u8>>>(key).unwrap(), None, "{key}");
-    }
+    assert_gone(&server, keys.iter().step_by(3));
     // of the values of a segment, one is enough to keep it
     let own = values.values().filter(|v| v.len() > 16_384).count();
     until("what nothing names is deleted", SOON, || {
@@ -200,8 +203,7 @@ fn nothing_old_comes_back_and_nothing_stays() {
             && (own..own + 20).contains(&world.stored().len())
     });
     for key in keys.iter().skip(1).step_by(2) {
-        let () = redis.del(key).unwrap();
-        values.remove(key);
+        delete(&mut redis, &mut values, key);
     }
     verify(&server, &values);
     let () = redis::cmd("FLUSHALL").query(&mut redis).unwrap();
@@ -210,9 +212,7 @@ fn nothing_old_comes_back_and_nothing_stays() {
         world.stored().len() == 1
     });
     world.lose_everything();
-    for key in &keys {
-        assert_eq!(redis.get::<_, Option<Vec<u8>>>(key).unwrap(), None, "{key}");
-    }
+    assert_gone(&server, &keys);
     assert_eq!(redis.get::<_, String>("after").unwrap(), "flush");
     server.stop();
 }
@@ -227,6 +227,7 @@ fn a_killed_proxy_leaves_neither_gaps_nor_garbage() {
         let mut server = world.proxy(&["--backing-mode", mode]);
         let seed = 10 + round as u64;
         let mut values = fill(&server, seed);
+        let deleted: Vec<String> = (0..50).map(|i| format!("{seed}:packed:{i}")).collect();
         // large ones under way, and some that are deleted, when it dies
         std::thread::scope(|scope| {
             let mut redis = server.client();
@@ -235,159 +236,24 @@ fn a_killed_proxy_leaves_neither_gaps_nor_garbage() {
                 while redis.set::<_, _, ()>("changing", &value).is_ok() {}
             });
             let mut redis = server.client();
-            for i in 0..50 {
-                let key = format!("{seed}:packed:{i}");
-                let () = redis.del(&key).unwrap();
-                values.remove(&key);
+            for key in &deleted {
+                delete(&mut redis, &mut values, key);
             }
             server.signal(Signal::SIGKILL);
             server.ended(Duration::from_secs(5)).unwrap();
         });
         // nodes still have what was not uploaded
         let server = world.proxy(&["--backing-mode", mode]);
-        until("stock is taken", SOON, || {
-            server.metric("scatterhoard_backing_stocks_total") > 0.0
-        });
+        until_stock_is_taken(&server);
         until_settled(&server);
         world.lose_everything();
         verify(&server, &values);
+        assert_gone(&server, &deleted);
         let mut redis = server.client();
-        for i in 0..50 {
-            let key = format!("{seed}:packed:{i}");
-            assert_eq!(
-                redis.get::<_, Option<Vec<u8>>>(&key).unwrap(),
-                None,
-                "{key}"
-            );
-        }
         let () = redis::cmd("FLUSHALL").query(&mut redis).unwrap();
         until("nothing is left", SOON, || world.stored().is_empty());
         server.stop();
     }
-}
-
-#[test]
-fn while_it_is_away_errors_say_so_and_nothing_is_forgotten() {
-    let world = World::new();
-    let server = world.proxy(&[]);
-    let values = fill(&server, 4);
-    let away = world.cold.path().join("away");
-    std::fs::rename(world.folder(), &away).unwrap();
-    let mut redis = server.client();
-    let refused = |error: redis::RedisError| {
-        let text = error.to_string();
-        assert!(
-            text.contains("UNAVAILABLE") && text.contains("backing store"),
-            "{text}"
-        );
-    };
-    // short, long, and several at once
-    refused(redis.set::<_, _, ()>("new", "value").unwrap_err());
-    refused(
-        redis
-            .set::<_, _, ()>("new", vec![1; 2_000_000])
-            .unwrap_err(),
-    );
-    refused(
-        redis
-            .mset::<_, _, ()>(&[("new", "a"), ("other", "b")])
-            .unwrap_err(),
-    );
-    assert_eq!(redis.exists::<_, u32>(&["new", "other"]).unwrap(), 0);
-    assert_eq!(server.metric("scatterhoard_backing_answers"), 0.0);
-    // nodes have everything
-    verify(&server, &values);
-    let () = redis.del("4:alone:700000").unwrap();
-    world.lose_everything();
-    for key in values.keys().filter(|key| *key != "4:alone:700000") {
-        match redis.get::<_, Option<Vec<u8>>>(key) {
-            Ok(read) => assert!(read.unwrap().is_empty(), "{key}"),
-            Err(error) => refused(error),
-        }
-    }
-    // an empty folder in its place is no reason to forget anything, either
-    assert!(!world.folder().exists());
-    std::fs::create_dir(world.folder()).unwrap();
-    refused(
-        redis
-            .get::<_, Option<Vec<u8>>>("4:alone:70000")
-            .unwrap_err(),
-    );
-    std::fs::remove_dir(world.folder()).unwrap();
-    std::fs::rename(&away, world.folder()).unwrap();
-    let mut values = values;
-    values.remove("4:alone:700000");
-    verify(&server, &values);
-    assert_eq!(
-        redis.get::<_, Option<Vec<u8>>>("4:alone:700000").unwrap(),
-        None
-    );
-    let () = redis.set("new", "value").unwrap();
-    assert_eq!(server.metric("scatterhoard_backing_answers"), 1.0);
-    until_settled(&server);
-    server.stop();
-}
-
-#[test]
-fn write_behind_waits_for_a_store_that_is_away_and_is_bounded() {
-    let world = World::new();
-    let server = world.proxy(&[
-        "--backing-mode",
-        "write-behind",
-        "--backing-behind-mb",
-        "12",
-    ]);
-    let mut redis = server.client();
-    let () = redis.set("first", "there").unwrap();
-    until_settled(&server);
-    let away = world.cold.path().join("away");
-    std::fs::rename(world.folder(), &away).unwrap();
-    let mut values = Values::from([("first".to_owned(), b"there".to_vec())]);
-    let mut random = Random::new(5);
-    let refusal = loop {
-        let (key, value) = (format!("{}", values.len()), random.bytes(900_000));
-        match redis.set::<_, _, ()>(&key, &value) {
-            Ok(()) => values.insert(key, value),
-            Err(error) => break error.to_string(),
-        };
-        assert!(values.len() < 20, "it is never full");
-    };
-    assert!(refusal.contains("too far behind"), "{refusal}");
-    // those that are tried again and again are the oldest: the latest one waits,
-    // and owes nothing when it is gone
-    let latest = (values.len() - 1).to_string();
-    for _ in 0..3 {
-        let value = random.bytes(900_000);
-        let () = redis.del(&latest).unwrap();
-        until("there is room", SOON, || {
-            redis.set::<_, _, ()>(&latest, &value).is_ok()
-        });
-        values.insert(latest.clone(), value);
-    }
-    assert!(server.metric("scatterhoard_backing_skipped_total") >= 3.0);
-    std::fs::rename(&away, world.folder()).unwrap();
-    until_settled(&server);
-    world.lose_everything();
-    verify(&server, &values);
-    server.stop();
-}
-
-#[test]
-fn damaged_bytes_are_a_miss_and_never_served() {
-    let world = World::new();
-    let server = world.proxy(&[]);
-    let mut random = Random::new(6);
-    let mut redis = server.client();
-    let () = redis.set("key", random.bytes(3_000_000)).unwrap();
-    let stored = world.stored();
-    let mut bytes = std::fs::read(&stored[0]).unwrap();
-    bytes[2_500_000] ^= 1;
-    std::fs::write(&stored[0], bytes).unwrap();
-    world.lose_everything();
-    // its first block is sound: the rest ends the connection
-    assert!(redis.get::<_, Option<Vec<u8>>>("key").is_err());
-    assert!(server.metric("scatterhoard_backing_damaged_total") > 0.0);
-    server.stop();
 }
 
 #[test]
@@ -407,9 +273,7 @@ fn values_that_were_there_before_are_taken_in() {
     let values = fill(&server, 7);
     server.stop();
     let server = world.proxy(&[]);
-    until("stock is taken", SOON, || {
-        server.metric("scatterhoard_backing_stocks_total") > 0.0
-    });
+    until_stock_is_taken(&server);
     world.lose_everything();
     verify(&server, &values);
     server.stop();
@@ -462,18 +326,16 @@ fn values_acknowledged_from_memory_get_there_too() {
     let world = World::new();
     let server = world.proxy(&["--ack", "proxy", "--hot-tier-mb", "4"]);
     let mut values = fill(&server, 11);
-    let away = world.cold.path().join("away");
-    std::fs::rename(world.folder(), &away).unwrap();
+    world.take_away();
     let (mut redis, mut random) = (server.client(), Random::new(12));
     for i in 0..20 {
-        let (key, value) = (format!("later:{i}"), random.bytes(30_000));
-        let () = redis.set(&key, &value).unwrap();
-        values.insert(key, value);
+        let value = random.bytes(30_000);
+        store(&mut redis, &mut values, format!("later:{i}"), value);
     }
     until("it was tried", SOON, || {
         server.metric("scatterhoard_settle_errors_total") > 2.0
     });
-    std::fs::rename(&away, world.folder()).unwrap();
+    world.bring_back();
     until("all are settled", SOON, || {
         server.metric("scatterhoard_dirty_values") == 0.0
     });
@@ -484,24 +346,6 @@ fn values_acknowledged_from_memory_get_there_too() {
     world.lose_everything();
     verify(&server, &values);
     server.stop();
-}
-
-#[test]
-fn a_journal_that_is_gone_empties_nothing() {
-    let world = World::new();
-    let server = world.proxy(&[]);
-    fill(&server, 15);
-    server.stop();
-    std::fs::remove_dir_all(world.data.path().join("journal")).unwrap();
-    let server = world.proxy(&[]);
-    until("stock is taken", SOON, || {
-        server.metric("scatterhoard_backing_stocks_total") > 0.0
-    });
-    assert!(world.stored().len() > 6);
-    server.stop();
-    std::fs::remove_file(world.data.path().join("backing.keep")).unwrap();
-    let _server = world.proxy(&[]);
-    until("it is gone", SOON, || world.stored().is_empty());
 }
 
 /// Whatever is done and lost, a read gives what was acknowledged last.
@@ -515,10 +359,7 @@ fn the_last_value_is_read_whatever_is_lost_in_between() {
         let key = format!("key:{}", random.below(12));
         let size = random.size(21);
         match random.below(6) {
-            0 => {
-                let () = redis.del(&key).unwrap();
-                values.remove(&key);
-            }
+            0 => delete(&mut redis, &mut values, &key),
             1 => {
                 let more = random.bytes(size);
                 let () = redis.append(&key, &more).unwrap();
@@ -530,8 +371,7 @@ fn the_last_value_is_read_whatever_is_lost_in_between() {
             }
             _ => {
                 let value = random.any_bytes(size);
-                let () = redis.set(&key, &value).unwrap();
-                values.insert(key, value);
+                store(&mut redis, &mut values, key, value);
             }
         }
         if step % 40 == 39 {
@@ -570,30 +410,30 @@ fn what_is_evicted_goes_here_too() {
     server.stop();
 }
 
+/// A SIGTERM right behind the acknowledgement: what is only in memory goes to nodes
+/// first, and has to be uploaded then.
 #[test]
-fn a_place_that_cannot_be_used_is_refused_at_the_start() {
-    let data = tempfile::tempdir().unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let location = format!("file://{}/below", file.path().display());
-    let ports = [
-        "--listen",
-        "127.0.0.1:0",
-        "--admin",
-        "off",
-        "--node-memory-mb",
-        "128",
-    ];
-    let backing = [
-        "--backing-store",
-        &location,
-        "--data-dir",
-        data.path().to_str().unwrap(),
-    ];
-    let output = run(&[&["serve"], &ports[..], &backing[..]].concat());
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success());
-    assert!(
-        text.contains("--backing-store") && text.contains(&location),
-        "{text}"
-    );
+fn what_is_settled_at_the_end_is_uploaded_before_it() {
+    let world = World::new();
+    let server = world.proxy(&[
+        "--ack",
+        "proxy",
+        "--hot-tier-mb",
+        "4",
+        "--backing-mode",
+        "write-behind",
+    ]);
+    let (mut redis, mut random) = (server.client(), Random::new(16));
+    let mut values = Values::new();
+    for i in 0..20 {
+        let value = random.bytes(30_000);
+        store(&mut redis, &mut values, i.to_string(), value);
+    }
+    drop(redis);
+    server.stop();
+    assert_eq!(world.stored().len(), values.len());
+    let server = world.proxy(&[]);
+    world.lose_everything();
+    verify(&server, &values);
+    server.stop();
 }
