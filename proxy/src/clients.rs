@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
+    pubsub::{Hub, Mailbox, Subscriptions},
     resp::Protocol,
     store::{Watch, WriteError, Written},
     value::Value,
@@ -86,6 +87,8 @@ pub struct Client {
     pub uploads: Vec<Upload>,
     /// What is queued since MULTI.
     pub queue: Option<Queue>,
+    /// What it subscribes to.
+    pub subscriptions: Subscriptions,
     /// What EXEC depends on.
     pub watches: Vec<Watch>,
     /// Its entry among the connections.
@@ -104,9 +107,24 @@ pub struct Queue {
 }
 
 impl Client {
+    /// A connection that has set nothing yet, and finds its messages here.
+    pub fn new(entry: Entry, hub: &Arc<Hub>, mailbox: &Arc<Mailbox>) -> Self {
+        Self {
+            db: 0,
+            protocol: Protocol::Resp2,
+            silence: Silence::None,
+            uploads: Vec::new(),
+            subscriptions: Subscriptions::new(hub.clone(), entry.id(), mailbox.clone()),
+            queue: None,
+            watches: Vec::new(),
+            entry,
+        }
+    }
+
     /// RESET: as if new.
     pub fn reset(&mut self) {
         self.queue = None;
+        self.subscriptions.clear();
         self.watches.clear();
         self.uploads.clear();
         self.db = 0;

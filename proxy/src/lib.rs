@@ -21,6 +21,7 @@ pub mod journal;
 pub mod keyspace;
 pub mod local_pool;
 pub mod pool;
+pub mod pubsub;
 pub mod resp;
 pub mod serve;
 pub mod session;

@@ -322,6 +322,7 @@ impl Server<'_> {
             config: self.config,
             clients: Clients::default(),
             stats: Stats::default(),
+            hub: Arc::default(),
             queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
             started: Instant::now(),
         });

@@ -1,20 +1,22 @@
 //! The clients: each writes keys of its own, reads those of all, and has every byte
 //! judged.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use rand::Rng;
 use scatterhoard_judge::model::{Content, Ending, Verdict};
 use scatterhoard_node::random;
 use scatterhoard_proxy::{
-    apply::{self, Outcome, ValueReply},
-    clients::{Client, Silence},
-    resp::{Protocol, Reply},
+    apply::{self, Context, Outcome, ValueReply},
+    clients::Client,
+    pubsub::{Limits, Mailbox},
+    resp::Reply,
     store::{Body, Broken},
     value::Value,
 };
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::{proxy::Proxy, world::World};
 
@@ -209,16 +211,12 @@ async fn ask(
 ) -> Answer {
     let context = proxy.context.clone();
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let mut client = Client {
-        db: 0,
-        protocol: Protocol::Resp2,
-        silence: Silence::None,
-        uploads,
-        entry: context.clients.enter(peer),
-    };
+    let mailbox = Arc::new(Mailbox::new(Limits::default(), CancellationToken::new()));
+    let mut client = Client::new(context.clients.enter(peer), &context.hub, &mailbox);
+    client.uploads = uploads;
     let work = async {
         let outcome = apply::carry_out(&context, &mut client, request).await;
-        answer(outcome).await
+        answer(&context, outcome).await
     };
     match timeout(PATIENCE, proxy.dead.run_until_cancelled(work)).await {
         // what it did after its death nobody has seen
@@ -232,11 +230,19 @@ async fn ask(
     }
 }
 
-async fn answer(outcome: Outcome) -> Answer {
-    let reply = match outcome {
-        Outcome::Reply(reply) | Outcome::Close(reply) => reply,
-        Outcome::Value(ValueReply::Whole(reply)) => reply,
-        Outcome::Value(ValueReply::Stream { first, mut rest }) => {
+async fn answer(context: &Context, outcome: Outcome) -> Answer {
+    let value = match outcome {
+        Outcome::Reply(reply) | Outcome::Close(reply) => ValueReply::Whole(reply),
+        Outcome::Value(value) => value,
+        Outcome::Lookup(lookup) => apply::ready(&context.store, lookup).await,
+        // not asked for here
+        Outcome::Values(_) | Outcome::Pushes(_) | Outcome::Publish(_) | Outcome::Several(_) => {
+            return Answer::Broken;
+        }
+    };
+    let reply = match value {
+        ValueReply::Whole(reply) => reply,
+        ValueReply::Stream { first, mut rest } => {
             let mut value: Vec<u8> = first.concat();
             let pause = match random::rng().random_range(0..6) {
                 0 => Duration::from_millis(random::rng().random_range(1..900)),
@@ -254,7 +260,6 @@ async fn answer(outcome: Outcome) -> Answer {
                 }
             }
         }
-        Outcome::Values(_) => return Answer::Broken,
     };
     match reply {
         Reply::Bulk(value) => Answer::Value(Some(value.segments().concat())),

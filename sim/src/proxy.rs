@@ -68,6 +68,7 @@ impl Proxy {
             config: config.clone(),
             clients: Clients::default(),
             stats: Stats::default(),
+            hub: Arc::default(),
             queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
             started: std::time::Instant::now(),
         };

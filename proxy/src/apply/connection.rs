@@ -21,6 +21,12 @@ fn text(bytes: impl Into<bytes::Bytes>) -> Reply {
 
 pub(super) fn apply(context: &Context, client: &mut Client, command: ConnectionCommand) -> Outcome {
     let reply = match command {
+        ConnectionCommand::Ping { message }
+            if client.protocol == Protocol::Resp2 && client.subscriptions.any() =>
+        {
+            let pong = Reply::Bulk("pong".into());
+            Reply::Array(vec![pong, Reply::Bulk(message.unwrap_or_default())])
+        }
         ConnectionCommand::Ping { message: None } => Reply::Simple("PONG".into()),
         ConnectionCommand::Ping {
             message: Some(message),

@@ -7,6 +7,7 @@ mod keys;
 mod moves;
 mod multi;
 mod numbers;
+pub mod pubsub;
 mod ranges;
 mod server;
 mod strings;
@@ -25,9 +26,10 @@ use tokio::sync::Semaphore;
 
 use crate::{
     clients::{Client, Clients},
-    command::{self, Command, CommandError},
+    command::{self, Command, CommandError, CommandSpec},
     config::Config,
-    resp::Reply,
+    pubsub::Hub,
+    resp::{Protocol, Reply},
     store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, View, WriteError},
     value::Value,
 };
@@ -42,6 +44,8 @@ pub struct Context {
     pub clients: Clients,
     /// Counters that INFO shows.
     pub stats: Stats,
+    /// Who subscribes to what.
+    pub hub: Arc<Hub>,
     /// Room for what clients have queued since MULTI, in bytes.
     pub queues: Arc<Semaphore>,
     /// When the server started.
@@ -114,6 +118,10 @@ pub enum Outcome {
     Value(ValueReply),
     /// As many values as there are items, as an array.
     Values(Vec<Lookup>),
+    /// These, one after the other: a command about subscriptions has several replies.
+    Pushes(Vec<Reply>),
+    /// How many get this message of a transaction, which goes out with its commit.
+    Publish(usize),
     /// What each of several commands came to, as an array.
     Several(Vec<Outcome>),
     /// This, and then the end of the connection.
@@ -184,6 +192,13 @@ impl From<WriteError> for Reply {
 /// Carries a request out, and returns when the journal is as far as its policy
 /// wants it before an acknowledgement.
 pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Value>) -> Outcome {
+    let subscribed = client.protocol == Protocol::Resp2 && client.subscriptions.any();
+    if subscribed && !command::is_for_subscribers(&request) {
+        return match CommandSpec::of(&request) {
+            Ok(spec) => CommandError::Subscribed(spec.name.to_owned()).into(),
+            Err(error) => error.into(),
+        };
+    }
     let is_queued = client.queue.is_some() && !command::is_transactional(&request);
     let journal = context.store.journal();
     let journal = journal.filter(|_| command::writes(&request));
@@ -225,6 +240,7 @@ async fn apply(
         Command::String(command) => strings::apply(scope, client, command).await,
         Command::Key(command) => keys::apply(scope, command).await,
         Command::Connection(command) => connection::apply(context, client, command),
+        Command::PubSub(command) => pubsub::apply(scope, client, command),
         Command::Server(command) => server::apply(scope, command),
         // never queued, and not for scripts
         Command::Transaction(_) => CommandError::NestedMulti.into(),

@@ -27,7 +27,7 @@ pub(super) async fn rename(scope: Scope<'_>, from: &Bytes, to: &Bytes, if_absent
         };
         let outcome = rename_in(within, &from, &to, if_absent).await;
         match transaction.commit(store).await {
-            Ok(()) => return outcome,
+            Ok(_) => return outcome,
             Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
             Err(Uncommitted::Conflict(_)) => tokio::task::yield_now().await,
         }

@@ -9,7 +9,7 @@ use crate::{
     clients::{Client, Queue},
     command::{Command, CommandError, CommandSpec, TransactionCommand, table::flags},
     resp::Reply,
-    store::{Key, Transaction, Uncommitted, View},
+    store::{Announcement, Key, Transaction, Uncommitted, View},
     value::Value,
 };
 
@@ -133,7 +133,9 @@ async fn exec(context: &Context, client: &mut Client, requests: Vec<Vec<Value>>)
             outcomes.push(outcome);
         }
         match transaction.commit(store).await {
-            Ok(()) => return Outcome::Several(outcomes),
+            Ok(messages) => {
+                return Outcome::Several(announce(context, messages, outcomes));
+            }
             Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
             Err(Uncommitted::Conflict(uploads)) => give_back(client, uploads),
         }
@@ -142,6 +144,26 @@ async fn exec(context: &Context, client: &mut Client, requests: Vec<Vec<Value>>)
     }
     let text = "UNAVAILABLE others write to the keys of this transaction all the time; try again";
     Reply::Error(text.into()).into()
+}
+
+/// Sends messages; the commands that published them get their numbers.
+fn announce(
+    context: &Context,
+    messages: Vec<Announcement>,
+    mut outcomes: Vec<Outcome>,
+) -> Vec<Outcome> {
+    let hub = &context.hub;
+    let send = |m: Announcement| match m.to_shard {
+        false => hub.publish(&m.channel, &m.payload),
+        true => hub.publish_to_shard(&m.channel, &m.payload),
+    };
+    let receivers: Vec<usize> = messages.into_iter().map(send).collect();
+    for outcome in &mut outcomes {
+        if let Outcome::Publish(number) = outcome {
+            *number = receivers.get(*number).copied().unwrap_or(0);
+        }
+    }
+    outcomes
 }
 
 /// What came in while it was queued is used again.

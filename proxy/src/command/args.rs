@@ -52,6 +52,12 @@ impl Args {
         }
     }
 
+    /// The same, as commands with subcommands say it.
+    pub(super) fn wrong_subcommand(&self) -> CommandError {
+        let (command, name) = self.spec.name.split_once('|').unwrap_or_default();
+        CommandError::SubcommandArity { command, name }
+    }
+
     /// The next one, whatever it is.
     pub(super) fn value(&mut self) -> Result<Value, CommandError> {
         self.rest.next().ok_or_else(|| self.wrong_number())

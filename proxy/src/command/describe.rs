@@ -122,6 +122,8 @@ fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static str> {
         Group::String => "@string",
         Group::Connection if spec.flags != 0 => "@connection",
         Group::Transactions => "@transaction",
+        Group::PubSub if spec.flags & flags::PUBSUB != 0 => "@pubsub",
+        Group::PubSub => "",
         Group::Connection | Group::Server => "",
     };
     let has = |name| spec.acl.contains(&name) || group == name;
@@ -193,6 +195,7 @@ fn docs(spec: &'static CommandSpec) -> (Reply, Reply) {
         Group::Connection => "connection",
         Group::Server => "server",
         Group::Transactions => "transactions",
+        Group::PubSub => "pubsub",
     };
     let mut fields = vec![
         (text("summary"), text(spec.summary)),

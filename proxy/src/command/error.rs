@@ -25,6 +25,17 @@ pub enum CommandError {
         /// The first 128 bytes of what should be a subcommand.
         name: String,
     },
+    /// A subcommand has another number of arguments, as some say it.
+    #[error(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {} HELP.",
+        command.to_uppercase()
+    )]
+    SubcommandArity {
+        /// The command.
+        command: &'static str,
+        /// The subcommand.
+        name: &'static str,
+    },
     /// Too few or too many arguments, or one of a pair is missing.
     #[error("ERR wrong number of arguments for '{command}' command")]
     Arity {
@@ -122,6 +133,11 @@ pub enum CommandError {
     /// WATCH after MULTI.
     #[error("ERR WATCH inside MULTI is not allowed")]
     WatchInMulti,
+    /// Something else than about subscriptions, from a subscriber that speaks RESP2.
+    #[error(
+        "ERR Can't execute '{0}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context"
+    )]
+    Subscribed(String),
     /// EXEC after something that could not be queued.
     #[error("EXECABORT Transaction discarded because of previous errors.")]
     ExecAbort,

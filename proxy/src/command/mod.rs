@@ -13,6 +13,7 @@ pub mod error;
 pub mod expiry;
 pub mod glob;
 pub mod keys;
+pub mod pubsub;
 pub mod server;
 pub mod strings;
 pub mod table;
@@ -29,6 +30,7 @@ pub use connection::ConnectionCommand;
 pub use error::CommandError;
 pub use expiry::{ExpireCondition, Expiry, TtlQuery};
 pub use keys::KeyCommand;
+pub use pubsub::PubSubCommand;
 pub use server::ServerCommand;
 pub use strings::StringCommand;
 pub use table::CommandSpec;
@@ -54,6 +56,15 @@ pub fn is_transactional(request: &[Value]) -> bool {
     spec.is_some_and(|spec| AT_ONCE.contains(&spec.name))
 }
 
+/// Whether a subscriber that speaks RESP2 may ask for this.
+pub fn is_for_subscribers(request: &[Value]) -> bool {
+    let spec = request.first().and_then(table::named);
+    spec.is_some_and(|spec| {
+        let name = spec.name;
+        name.ends_with("subscribe") || matches!(name, "ping" | "quit" | "reset")
+    })
+}
+
 /// Which argument of a request is a value to be stored, if there is exactly one.
 pub fn stores_one(request: &[Value]) -> Option<usize> {
     let spec = request.first().and_then(table::named)?;
@@ -72,6 +83,8 @@ pub enum Command {
     Key(KeyCommand),
     /// About string values.
     String(StringCommand),
+    /// About channels.
+    PubSub(PubSubCommand),
     /// About what belongs together.
     Transaction(TransactionCommand),
 }

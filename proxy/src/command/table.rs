@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
-use super::{Command, CommandError, connection, keys, server, strings, transactions};
+use super::{Command, CommandError, connection, keys, pubsub, server, strings, transactions};
 use crate::value::Value;
 
 /// The longest key that is kept. Keys stay in the index, in memory; the journal
@@ -38,9 +38,11 @@ pub mod flags {
     pub const ALLOW_BUSY: u16 = 1 << 9;
     /// Not in the slow log.
     pub const SKIP_SLOWLOG: u16 = 1 << 10;
+    /// About channels.
+    pub const PUBSUB: u16 = 1 << 11;
 
     /// The names of the above, lowest bit first.
-    pub(in crate::command) const NAMES: [&str; 11] = [
+    pub(in crate::command) const NAMES: [&str; 12] = [
         "write",
         "readonly",
         "denyoom",
@@ -52,6 +54,7 @@ pub mod flags {
         "no_auth",
         "allow_busy",
         "skip_slowlog",
+        "pubsub",
     ];
 }
 
@@ -68,6 +71,8 @@ pub enum Group {
     Server,
     /// Several commands as one.
     Transactions,
+    /// Channels.
+    PubSub,
 }
 
 /// Where a command's keys are among its arguments, its name being number 0.
@@ -309,6 +314,7 @@ pub fn commands() -> &'static [&'static CommandSpec] {
         let families = [
             connection::COMMANDS,
             keys::COMMANDS,
+            pubsub::COMMANDS,
             server::COMMANDS,
             strings::COMMANDS,
             transactions::COMMANDS,

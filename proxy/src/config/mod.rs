@@ -145,6 +145,8 @@ pub struct Config {
     pub proto_max_bulk_bytes: u64,
     /// Connections at a time.
     pub max_clients: usize,
+    /// What a subscriber may have waiting.
+    pub pubsub_limits: crate::pubsub::Limits,
     /// Bytes of request bodies under way.
     pub inflight_bytes: u64,
     /// Refuse clients from other machines while there are no passwords.
@@ -303,6 +305,7 @@ impl Config {
             eviction: options.maxmemory_policy.unwrap_or_default(),
             proto_max_bulk_bytes: max_bulk,
             max_clients: options.max_clients.unwrap_or(10_000).max(1),
+            pubsub_limits: crate::pubsub::Limits::default(),
             inflight_bytes: u64::from(options.inflight_mb.unwrap_or(256).max(1)) << 20,
             protected_mode: options.protected_mode.unwrap_or(true),
             shutdown_timeout: seconds(options.shutdown_timeout_s.unwrap_or(10)),

@@ -23,7 +23,8 @@ use crate::{
     apply::{self, Context, Outcome, Stats, ValueReply},
     clients::{Client, Silence},
     command,
-    resp::{Limits, OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
+    pubsub::Mailbox,
+    resp::{Limits, OutBuffer, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
     value::Value,
 };
@@ -53,6 +54,9 @@ pub enum SessionError {
     /// It stopped sending, or taking, for too long.
     #[error("client stalled")]
     Stalled,
+    /// It was ended: killed, or too slow for its messages.
+    #[error("connection ended")]
+    Ended,
 }
 
 /// One connection being served.
@@ -66,6 +70,10 @@ pub struct Session {
     input: BytesMut,
     output: OutBuffer,
     admitted: Admitted,
+    /// Messages that it did not ask for.
+    mailbox: Arc<Mailbox>,
+    /// Somebody wants it gone.
+    end: CancellationToken,
 }
 
 impl Session {
@@ -79,15 +87,9 @@ impl Session {
             ..defaults
         };
         let entry = context.clients.enter(peer);
-        let client = Client {
-            db: 0,
-            protocol: Protocol::Resp2,
-            silence: Silence::None,
-            uploads: Vec::new(),
-            queue: None,
-            watches: Vec::new(),
-            entry,
-        };
+        let end = CancellationToken::new();
+        let mailbox = Arc::new(Mailbox::new(context.config.pubsub_limits, end.clone()));
+        let client = Client::new(entry, &context.hub, &mailbox);
         Self {
             stream,
             context,
@@ -97,6 +99,8 @@ impl Session {
             input: BytesMut::with_capacity(READ_BYTES),
             output: OutBuffer::new(),
             admitted: Admitted::default(),
+            mailbox,
+            end,
         }
     }
 
@@ -129,6 +133,7 @@ impl Session {
                     self.parser.large_done(body);
                 }
                 Ok(Step::NeedMore) => {
+                    self.deliver().await?;
                     self.flush().await?;
                     if !self.read_more(&stop).await? {
                         return Ok(());
@@ -149,19 +154,30 @@ impl Session {
         self.input
             .reserve(wanted.min(2 * crate::resp::Limits::default().large_from_bytes));
         let idle = self.parser.is_idle() && self.input.is_empty();
-        let read = self.stream.read_buf(&mut self.input);
-        let n = if idle {
-            match stop.run_until_cancelled(read).await {
-                Some(read) => read?,
-                None => return Ok(false),
-            }
-        } else {
-            read.await?
+        let n = tokio::select! {
+            biased;
+            read = self.stream.read_buf(&mut self.input) => read?,
+            () = self.mailbox.arrived() => return Ok(true),
+            () = self.end.cancelled() => return Err(SessionError::Ended),
+            () = stop.cancelled(), if idle => return Ok(false),
         };
         if n == 0 && !idle {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         Ok(n > 0)
+    }
+
+    /// Queues or sends messages that the client did not ask for.
+    async fn deliver(&mut self) -> Result<(), SessionError> {
+        while self.mailbox.has_any() {
+            if let Some(message) = self.mailbox.take() {
+                self.put(apply::pubsub::push(message));
+            }
+            if self.output.pending_bytes() >= FLUSH_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Carries a request out and queues or sends its reply; true if it was the
@@ -208,6 +224,10 @@ impl Session {
             }
             Outcome::Value(value) => self.put_value(value).await?,
             Outcome::Values(lookups) => self.put_values(lookups).await?,
+            Outcome::Pushes(replies) => replies.into_iter().for_each(|reply| self.put(reply)),
+            Outcome::Publish(count) => {
+                self.put(Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)));
+            }
             // they are not nested
             Outcome::Several(_) => self.put(Reply::NullArray),
         }
@@ -290,7 +310,13 @@ impl Session {
             let mut write = pin!(self.stream.write_buf(&mut self.output));
             let written = match write.as_mut().now_or_never() {
                 Some(written) => Ok(written),
-                None => timeout(WRITE_STALL, write).await,
+                None => {
+                    let write = timeout(WRITE_STALL, write);
+                    match self.end.run_until_cancelled(write).await {
+                        Some(written) => written,
+                        None => return Err(SessionError::Ended),
+                    }
+                }
             };
             match written {
                 Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),

@@ -78,7 +78,7 @@ pub use read::{ObjectReader, ReadError};
 pub use repair::{REPAIRS_AT_ONCE, RepairJob};
 use repairs::Repairs;
 pub use standby::{LOOK, ROUNDS_AT_ONCE};
-pub use transaction::{Transaction, Uncommitted};
+pub use transaction::{Announcement, Transaction, Uncommitted};
 pub use view::View;
 pub use watch::Watch;
 use watch::Watches;

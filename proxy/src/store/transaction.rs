@@ -57,6 +57,17 @@ pub(super) struct Staged {
     /// Values that were written, and overwritten, by the transaction itself.
     retired: Vec<Written>,
     held_bytes: u64,
+    messages: Vec<Announcement>,
+}
+
+/// A message that goes out with the commit.
+pub struct Announcement {
+    /// The channel.
+    pub channel: Bytes,
+    /// The message.
+    pub payload: Bytes,
+    /// Whether the channel is one of a shard.
+    pub to_shard: bool,
 }
 
 /// One key, as the transaction sees it.
@@ -401,6 +412,17 @@ impl Names for Overlay<'_> {
 }
 
 impl Transaction {
+    /// Has a message go out with the commit; its number.
+    pub fn publishes(&self, channel: Bytes, payload: Bytes, to_shard: bool) -> usize {
+        let messages = &mut self.staged().messages;
+        messages.push(Announcement {
+            channel,
+            payload,
+            to_shard,
+        });
+        messages.len() - 1
+    }
+
     pub(super) fn staged(&self) -> parking_lot::MutexGuard<'_, Staged> {
         self.staged.lock()
     }
@@ -420,8 +442,8 @@ impl Transaction {
         store.write_through(value).await
     }
 
-    /// Has everything happen at once, or nothing.
-    pub async fn commit(self, store: &Arc<Store>) -> Result<(), Uncommitted> {
+    /// Has everything happen at once, or nothing; the messages that go out now.
+    pub async fn commit(self, store: &Arc<Store>) -> Result<Vec<Announcement>, Uncommitted> {
         let mut staged = self.staged.into_inner();
         if let Err(error) = store.place_held(&mut staged).await {
             return Err(Uncommitted::Write(error));
@@ -435,9 +457,10 @@ impl Transaction {
             written.retain(|w| w.upload.is_some());
             return Err(Uncommitted::Conflict(written));
         }
+        let messages = std::mem::take(&mut staged.messages);
         store.commit_staged(&mut index, staged, now);
         store.free(&mut index);
-        Ok(())
+        Ok(messages)
     }
 }
 
