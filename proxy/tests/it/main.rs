@@ -33,6 +33,7 @@ mod memory;
 mod nodes;
 mod objects;
 mod packing;
+mod pubsub;
 mod races;
 mod ranges;
 mod retire;
