@@ -16,6 +16,7 @@ pub mod clock;
 pub mod codec;
 pub mod command;
 pub mod config;
+pub mod encoding;
 pub mod epoch;
 pub mod journal;
 pub mod keyspace;

@@ -2,6 +2,7 @@
 //! `command`. Errors become replies here and nowhere else.
 
 mod connection;
+mod hashes;
 mod info;
 mod keys;
 mod moves;
@@ -238,6 +239,7 @@ async fn apply(
     };
     match command {
         Command::String(command) => strings::apply(scope, client, command).await,
+        Command::Hash(command) => hashes::apply(scope, command).await,
         Command::Key(command) => keys::apply(scope, command).await,
         Command::Connection(command) => connection::apply(context, client, command),
         Command::PubSub(command) => pubsub::apply(scope, client, command),

@@ -77,6 +77,16 @@ impl Args {
         (0..self.len()).map(|_| self.key()).collect()
     }
 
+    /// The next one, in one piece.
+    pub(super) fn bytes(&mut self) -> Result<Bytes, CommandError> {
+        self.value().map(Value::into_contiguous)
+    }
+
+    /// All that are left, each in one piece.
+    pub(super) fn all_bytes(&mut self) -> Vec<Bytes> {
+        self.rest.by_ref().map(Value::into_contiguous).collect()
+    }
+
     /// The next one is a word: an option, a name, a pattern.
     pub(super) fn token(&mut self) -> Result<Bytes, CommandError> {
         let value = self.value()?;

@@ -120,6 +120,7 @@ fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static str> {
     let group = match spec.group {
         Group::Generic => "@keyspace",
         Group::String => "@string",
+        Group::Hash => "@hash",
         Group::Connection if spec.flags != 0 => "@connection",
         Group::Transactions => "@transaction",
         Group::PubSub if spec.flags & flags::PUBSUB != 0 => "@pubsub",
@@ -192,6 +193,7 @@ fn docs(spec: &'static CommandSpec) -> (Reply, Reply) {
     let group = match spec.group {
         Group::Generic => "generic",
         Group::String => "string",
+        Group::Hash => "hash",
         Group::Connection => "connection",
         Group::Server => "server",
         Group::Transactions => "transactions",

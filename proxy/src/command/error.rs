@@ -147,6 +147,18 @@ pub enum CommandError {
     /// DECRBY: the decrement has no negative.
     #[error("ERR decrement would overflow")]
     DecrementOverflow,
+    /// HINCRBY: the field holds no number.
+    #[error("ERR hash value is not an integer")]
+    HashNotAnInteger,
+    /// A number that is too large for what it counts.
+    #[error("ERR value is out of range")]
+    OutOfRange,
+    /// The value would be longer than values that are no strings may be.
+    #[error("ERR value is too long for its kind (structure_max_mb)")]
+    StructureTooLong,
+    /// Our own mistake.
+    #[error("ERR internal error: {0}")]
+    Internal(String),
     /// RENAME: there is nothing to be renamed.
     #[error("ERR no such key")]
     NoSuchKey,

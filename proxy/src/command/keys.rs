@@ -376,6 +376,13 @@ fn ask_expiry(mut args: Args, query: TtlQuery) -> Result<Command, CommandError> 
 }
 
 fn scan(mut args: Args) -> Result<Command, CommandError> {
+    Ok(Command::Key(KeyCommand::Scan(scan_options(
+        &mut args, true,
+    )?)))
+}
+
+/// The cursor and what follows it; types only where keys are iterated over.
+pub(super) fn scan_options(args: &mut Args, has_types: bool) -> Result<Scan, CommandError> {
     let cursor = cursor(&args.token()?)?;
     let mut scan = Scan {
         cursor,
@@ -394,13 +401,13 @@ fn scan(mut args: Args) -> Result<Command, CommandError> {
             };
         } else if is(&option, "MATCH") {
             scan.pattern = Some(operand);
-        } else if is(&option, "TYPE") {
+        } else if has_types && is(&option, "TYPE") {
             scan.kind = Some(operand);
         } else {
             return Err(CommandError::Syntax);
         }
     }
-    Ok(Command::Key(KeyCommand::Scan(scan)))
+    Ok(scan)
 }
 
 /// Redis takes whatever `strtoul` takes; we take plain digits, which is what

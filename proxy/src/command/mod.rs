@@ -12,6 +12,7 @@ pub mod describe;
 pub mod error;
 pub mod expiry;
 pub mod glob;
+pub mod hashes;
 pub mod keys;
 pub mod pubsub;
 pub mod server;
@@ -29,6 +30,7 @@ use crate::value::Value;
 pub use connection::ConnectionCommand;
 pub use error::CommandError;
 pub use expiry::{ExpireCondition, Expiry, TtlQuery};
+pub use hashes::HashCommand;
 pub use keys::KeyCommand;
 pub use pubsub::PubSubCommand;
 pub use server::ServerCommand;
@@ -83,6 +85,8 @@ pub enum Command {
     Key(KeyCommand),
     /// About string values.
     String(StringCommand),
+    /// About hashes.
+    Hash(HashCommand),
     /// About channels.
     PubSub(PubSubCommand),
     /// About what belongs together.

@@ -7,7 +7,9 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
-use super::{Command, CommandError, connection, keys, pubsub, server, strings, transactions};
+use super::{
+    Command, CommandError, connection, hashes, keys, pubsub, server, strings, transactions,
+};
 use crate::value::Value;
 
 /// The longest key that is kept. Keys stay in the index, in memory; the journal
@@ -65,6 +67,8 @@ pub enum Group {
     Generic,
     /// String values.
     String,
+    /// Hashes.
+    Hash,
     /// The connection.
     Connection,
     /// The server.
@@ -313,6 +317,7 @@ pub fn commands() -> &'static [&'static CommandSpec] {
     static SORTED: LazyLock<Vec<&'static CommandSpec>> = LazyLock::new(|| {
         let families = [
             connection::COMMANDS,
+            hashes::COMMANDS,
             keys::COMMANDS,
             pubsub::COMMANDS,
             server::COMMANDS,

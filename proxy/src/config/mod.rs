@@ -145,6 +145,8 @@ pub struct Config {
     pub proto_max_bulk_bytes: u64,
     /// Connections at a time.
     pub max_clients: usize,
+    /// Longest value that is no string, in bytes.
+    pub structure_max_bytes: u64,
     /// What a subscriber may have waiting.
     pub pubsub_limits: crate::pubsub::Limits,
     /// Bytes of request bodies under way.
@@ -305,6 +307,8 @@ impl Config {
             eviction: options.maxmemory_policy.unwrap_or_default(),
             proto_max_bulk_bytes: max_bulk,
             max_clients: options.max_clients.unwrap_or(10_000).max(1),
+            structure_max_bytes: u64::from(options.structure_max_mb.unwrap_or(8).clamp(1, 256))
+                << 20,
             pubsub_limits: crate::pubsub::Limits::default(),
             inflight_bytes: u64::from(options.inflight_mb.unwrap_or(256).max(1)) << 20,
             protected_mode: options.protected_mode.unwrap_or(true),

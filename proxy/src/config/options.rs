@@ -87,6 +87,10 @@ options! {
     /// in KB; 0: none does [default: 16]
     #[arg(long, env = "SCATTERHOARD_PACK_UP_TO_KB", value_name = "K")]
     pack_up_to_kb: u32,
+    /// Longest value that is no string, in MB: it is read and written anew with each
+    /// change [default: 8]
+    #[arg(long, env = "SCATTERHOARD_STRUCTURE_MAX_MB", value_name = "M")]
+    structure_max_mb: u32,
     /// When small writes are acknowledged: by a quorum of nodes, or by the
     /// proxy's memory, which may lose the last ones if it dies [default: quorum]
     #[arg(long, env = "SCATTERHOARD_ACK", value_name = "WHO", value_enum)]

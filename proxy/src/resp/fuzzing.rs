@@ -243,7 +243,7 @@ fn next(data: &mut &[u8]) -> u8 {
 }
 
 fn any_reply(data: &mut &[u8], depth: u8) -> Reply {
-    let kind = next(data) % if depth == 0 { 9 } else { 13 };
+    let kind = next(data) % if depth == 0 { 9 } else { 14 };
     let items = |data: &mut &[u8]| -> Vec<Reply> {
         (0..next(data) % 5)
             .map(|_| any_reply(data, depth - 1))
@@ -261,6 +261,11 @@ fn any_reply(data: &mut &[u8], depth: u8) -> Reply {
         8 => Reply::Bulk(any_value(data)),
         9 => Reply::Array(items(data)),
         10 => Reply::Push(items(data)),
+        13 => Reply::Pairs(
+            (0..next(data) % 3)
+                .map(|_| (any_reply(data, depth - 1), any_reply(data, depth - 1)))
+                .collect(),
+        ),
         // redis-protocol hashes sets and maps, which gives only single items a
         // fixed place and panics on what cannot be a key
         11 => Reply::Set(
@@ -320,7 +325,7 @@ fn resp2_frame(reply: &Reply) -> Frame2 {
         Reply::Array(items) | Reply::Set(items) | Reply::Push(items) => {
             Frame2::Array(items.iter().map(resp2_frame).collect())
         }
-        Reply::Map(pairs) => Frame2::Array(
+        Reply::Map(pairs) | Reply::Pairs(pairs) => Frame2::Array(
             pairs
                 .iter()
                 .flat_map(|(key, value)| [resp2_frame(key), resp2_frame(value)])
@@ -374,6 +379,16 @@ fn resp3_frame(reply: &Reply) -> Frame3 {
             data: all(items),
             attributes,
         },
+        Reply::Pairs(pairs) => {
+            let pair = |(first, second): &(Reply, Reply)| Frame3::Array {
+                data: vec![resp3_frame(first), resp3_frame(second)],
+                attributes: None,
+            };
+            Frame3::Array {
+                data: pairs.iter().map(pair).collect(),
+                attributes,
+            }
+        }
         Reply::Push(items) => Frame3::Push {
             data: all(items),
             attributes,

@@ -45,6 +45,8 @@ pub enum Reply {
     Array(Vec<Reply>),
     /// Keys with values (RESP2: one flat array).
     Map(Vec<(Reply, Reply)>),
+    /// Things of two parts, in order (RESP2: one flat array; RESP3: arrays of two).
+    Pairs(Vec<(Reply, Reply)>),
     /// An unordered list (RESP2: array).
     Set(Vec<Reply>),
     /// A message that nobody asked for (RESP2: array).
@@ -81,7 +83,7 @@ impl Reply {
         match self {
             Self::Bulk(value) => bulk(value, out),
             Self::Array(items) | Self::Set(items) | Self::Push(items) => all(items, out),
-            Self::Map(pairs) => {
+            Self::Map(pairs) | Self::Pairs(pairs) => {
                 header(b'*', 2 * pairs.len() as u64, out);
                 for (key, value) in pairs {
                     key.encode_resp2(out);
@@ -115,6 +117,14 @@ impl Reply {
         match self {
             Self::Bulk(value) => bulk(value, out),
             Self::Array(items) => all(b'*', items, out),
+            Self::Pairs(pairs) => {
+                header(b'*', pairs.len() as u64, out);
+                for (first, second) in pairs {
+                    header(b'*', 2, out);
+                    first.encode_resp3(out);
+                    second.encode_resp3(out);
+                }
+            }
             Self::Set(items) => all(b'~', items, out),
             Self::Push(items) => all(b'>', items, out),
             Self::Map(pairs) => {

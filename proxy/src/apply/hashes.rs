@@ -1,0 +1,172 @@
+//! HSET, HGET and their relatives. A hash is read, and written anew, as a whole.
+
+use bytes::Bytes;
+use rand::{Rng, seq::index::sample};
+
+use super::{
+    Outcome, Scope, key,
+    update::{New, Old, update, whole},
+};
+use crate::{
+    command::{CommandError, HashCommand, glob, hashes::HashAction, keys::Scan},
+    encoding::{Undecodable, hash::Hash},
+    keyspace::Kind,
+    resp::{Reply, number::parse_i64},
+    value::Value,
+};
+
+/// More fields are not returned by one HRANDFIELD that may repeat them.
+const MAX_RANDOM: i64 = 1 << 20;
+
+pub(super) async fn apply(scope: Scope<'_>, command: HashCommand) -> Outcome {
+    let HashCommand { key: k, action } = command;
+    let limit = scope.context.config.structure_max_bytes;
+    let key = key(scope.db, &k);
+    if matches!(
+        action,
+        HashAction::Set { .. }
+            | HashAction::SetNew { .. }
+            | HashAction::Del { .. }
+            | HashAction::Add { .. }
+    ) {
+        let change = |old: &Old| {
+            let before = decode(old)?;
+            let mut hash = before.clone();
+            let reply = change(&mut hash, &action)?;
+            if hash == before {
+                return Ok((New::Same, reply));
+            }
+            if hash.is_empty() {
+                return Ok((New::Gone, reply));
+            }
+            let bytes = hash.encode();
+            if bytes.len() as u64 > limit {
+                return Err(CommandError::StructureTooLong);
+            }
+            Ok((New::Bytes(bytes), reply))
+        };
+        return update(scope, key, Kind::Hash, u64::MAX, change).await;
+    }
+    let hash = match whole(scope, key, Kind::Hash, u64::MAX).await {
+        Ok(old) => decode(&old),
+        Err(reply) => return reply.into(),
+    };
+    match hash {
+        Ok(hash) => read(&hash, action).into(),
+        Err(error) => error.into(),
+    }
+}
+
+fn decode(old: &Old) -> Result<Hash, CommandError> {
+    match old {
+        Old::None => Ok(Hash::default()),
+        Old::Whole(bytes) => Ok(Hash::decode(bytes.clone())?),
+        Old::TooLong => Err(CommandError::StructureTooLong),
+    }
+}
+
+impl From<Undecodable> for CommandError {
+    fn from(error: Undecodable) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+fn change(hash: &mut Hash, action: &HashAction) -> Result<Reply, CommandError> {
+    Ok(match action {
+        HashAction::Set { pairs, says_ok } => {
+            let new = hash.set(pairs.clone());
+            match says_ok {
+                true => Reply::OK,
+                false => count(new),
+            }
+        }
+        HashAction::SetNew { field, value } => {
+            let is_new = hash.get(field).is_none();
+            if is_new {
+                hash.set(vec![(field.clone(), value.clone())]);
+            }
+            Reply::Integer(is_new.into())
+        }
+        HashAction::Del { fields } => count(hash.remove(fields)),
+        HashAction::Add { field, increment } => {
+            let old = match hash.get(field) {
+                None => 0,
+                Some(digits) => parse_i64(digits).ok_or(CommandError::HashNotAnInteger)?,
+            };
+            let sum = old.checked_add(*increment).ok_or(CommandError::Overflow)?;
+            hash.set(vec![(field.clone(), sum.to_string().into())]);
+            Reply::Integer(sum)
+        }
+        // they change nothing
+        _ => Reply::Null,
+    })
+}
+
+fn read(hash: &Hash, action: HashAction) -> Reply {
+    let get = |field: &Bytes| hash.get(field).map_or(Reply::Null, bulk);
+    match action {
+        HashAction::Get { field } => get(&field),
+        HashAction::GetSeveral { fields } => Reply::Array(fields.iter().map(get).collect()),
+        HashAction::GetAll => Reply::Map(hash.iter().map(|(f, v)| (bulk(f), bulk(v))).collect()),
+        HashAction::Fields => Reply::Array(hash.iter().map(|(f, _)| bulk(f)).collect()),
+        HashAction::Values => Reply::Array(hash.iter().map(|(_, v)| bulk(v)).collect()),
+        HashAction::Len => count(hash.len()),
+        HashAction::Exists { field } => Reply::Integer(hash.get(&field).is_some().into()),
+        HashAction::StrLen { field } => count(hash.get(&field).map_or(0, Bytes::len)),
+        HashAction::Random { count, with_values } => random(hash, count, with_values),
+        HashAction::Scan(step) => scan(hash, &step),
+        // they are carried out elsewhere
+        HashAction::Set { .. }
+        | HashAction::SetNew { .. }
+        | HashAction::Del { .. }
+        | HashAction::Add { .. } => Reply::Null,
+    }
+}
+
+fn random(hash: &Hash, wanted: Option<i64>, with_values: bool) -> Reply {
+    let mut rng = scatterhoard_node::random::rng();
+    let Some(wanted) = wanted else {
+        let place = (!hash.is_empty()).then(|| rng.random_range(0..hash.len()));
+        let pair = place.and_then(|place| hash.at(place));
+        return pair.map_or(Reply::Null, |(field, _)| bulk(field));
+    };
+    if hash.is_empty() {
+        return Reply::Array(Vec::new());
+    }
+    let places: Vec<usize> = if wanted < 0 {
+        let times = wanted.saturating_neg().min(MAX_RANDOM);
+        (0..times)
+            .map(|_| rng.random_range(0..hash.len()))
+            .collect()
+    } else {
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+        match wanted >= hash.len() {
+            true => (0..hash.len()).collect(),
+            false => sample(&mut rng, hash.len(), wanted).into_vec(),
+        }
+    };
+    let pairs = places.into_iter().filter_map(|place| hash.at(place));
+    match with_values {
+        true => Reply::Pairs(pairs.map(|(f, v)| (bulk(f), bulk(v))).collect()),
+        false => Reply::Array(pairs.map(|(f, _)| bulk(f)).collect()),
+    }
+}
+
+fn scan(hash: &Hash, step: &Scan) -> Reply {
+    let wanted = usize::try_from(step.count).unwrap_or(usize::MAX);
+    let (pairs, next) = hash.scan(step.cursor, wanted);
+    let pattern = step.pattern.as_ref();
+    let fits = |field: &Bytes| pattern.is_none_or(|pattern| glob::matches(pattern, field));
+    let pairs = pairs.into_iter().filter(|(field, _)| fits(field));
+    let flat = pairs.flat_map(|(field, value)| [bulk(field), bulk(value)]);
+    let cursor = Reply::Bulk(Value::from(Bytes::from(next.to_string())));
+    Reply::Array(vec![cursor, Reply::Array(flat.collect())])
+}
+
+fn bulk(bytes: &Bytes) -> Reply {
+    Reply::Bulk(Value::from(bytes.clone()))
+}
+
+fn count(n: usize) -> Reply {
+    Reply::Integer(i64::try_from(n).unwrap_or(i64::MAX))
+}
