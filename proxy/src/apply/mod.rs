@@ -208,7 +208,12 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         return multi::queue(context, client, request, refused());
     }
     let outcome = match (Command::parse(request), refused()) {
-        (Err(error), _) => error.into(),
+        (Err(error), _) => {
+            if error == CommandError::ExecArity {
+                multi::discard(client);
+            }
+            error.into()
+        }
         (_, Some(refusal)) => refusal,
         (Ok(Command::Transaction(command)), None) => multi::apply(context, client, command).await,
         (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,

@@ -35,8 +35,7 @@ pub(super) async fn apply(
             CommandError::WithoutMulti("DISCARD").into()
         }
         TransactionCommand::Discard => {
-            client.queue = None;
-            client.watches.clear();
+            discard(client);
             Reply::OK.into()
         }
         TransactionCommand::Watch { .. } if client.queue.is_some() => {
@@ -72,6 +71,13 @@ pub(super) async fn apply(
             }
         },
     }
+}
+
+/// Forgets what is queued and watched.
+pub(super) fn discard(client: &mut Client) {
+    client.queue = None;
+    client.watches.clear();
+    client.uploads.clear();
 }
 
 /// Keeps a request until EXEC.

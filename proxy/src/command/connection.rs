@@ -138,14 +138,14 @@ pub enum ReplyMode {
     Skip,
 }
 
-const IN_CONNECTION: u16 = LOADING | STALE | FAST;
-const ALWAYS: u16 = NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY;
-const CLIENT: u16 = NOSCRIPT | LOADING | STALE;
+const IN_CONNECTION: u32 = LOADING | STALE | FAST;
+const ALWAYS: u32 = NOSCRIPT | LOADING | STALE | FAST | NO_AUTH | ALLOW_BUSY;
+const CLIENT: u32 = NOSCRIPT | LOADING | STALE;
 
 const fn spec(
     name: &'static str,
     arity: isize,
-    flags: u16,
+    flags: u32,
     parse: super::table::Parse,
 ) -> CommandSpec {
     CommandSpec::new(name, arity, flags, Group::Connection, parse)

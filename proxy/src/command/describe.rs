@@ -134,12 +134,15 @@ fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static str> {
         ("@keyspace", has("@keyspace")),
         ("@read", spec.is(flags::READONLY)),
         ("@write", spec.is(flags::WRITE)),
+        ("@hash", has("@hash")),
         ("@string", has("@string")),
+        ("@pubsub", has("@pubsub")),
         ("@admin", admin),
         ("@fast", fast),
         ("@slow", !fast),
         ("@dangerous", admin || has("@dangerous")),
         ("@connection", has("@connection")),
+        ("@transaction", has("@transaction")),
     ]
     .into_iter()
     .filter_map(|(name, belongs)| belongs.then_some(name))

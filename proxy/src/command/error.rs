@@ -165,6 +165,11 @@ pub enum CommandError {
     /// COPY onto itself.
     #[error("ERR source and destination objects are the same")]
     SameObject,
+    /// EXEC with arguments.
+    #[error(
+        "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
+    )]
+    ExecArity,
     /// The key holds a value of another kind.
     #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
     WrongType,

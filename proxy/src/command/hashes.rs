@@ -93,14 +93,14 @@ const RANDOM: &[&str] = &["nondeterministic_output"];
 const fn spec(
     name: &'static str,
     arity: isize,
-    flags: u16,
+    flags: u32,
     access: &'static [&'static str],
     parse: super::table::Parse,
 ) -> CommandSpec {
     CommandSpec::new(name, arity, flags, Group::Hash, parse).keys(1, 1, access)
 }
 
-const WRITES: u16 = WRITE | DENYOOM | FAST;
+const WRITES: u32 = WRITE | DENYOOM | FAST;
 
 /// This family's part of the command table.
 pub(super) static COMMANDS: &[CommandSpec] = &[

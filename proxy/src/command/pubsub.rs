@@ -53,15 +53,15 @@ pub enum PubSubCommand {
     Help,
 }
 
-const SUBSCRIBE: u16 = PUBSUB | NOSCRIPT | LOADING | STALE;
-const PUBLISH: u16 = PUBSUB | LOADING | STALE | FAST;
-const QUERY: u16 = PUBSUB | LOADING | STALE;
+const SUBSCRIBE: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
+const PUBLISH: u32 = PUBSUB | LOADING | STALE | FAST;
+const QUERY: u32 = PUBSUB | LOADING | STALE;
 const NOT_KEY: &[&str] = &["not_key"];
 
 const fn spec(
     name: &'static str,
     arity: isize,
-    flags: u16,
+    flags: u32,
     parse: super::table::Parse,
 ) -> CommandSpec {
     CommandSpec::new(name, arity, flags, Group::PubSub, parse)

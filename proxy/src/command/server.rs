@@ -61,14 +61,14 @@ pub enum ConfigCommand {
 }
 
 const ALL_SHARDS: &[&str] = &["request_policy:all_shards", "response_policy:all_succeeded"];
-const QUERY: u16 = LOADING | STALE;
-const CONFIG: u16 = ADMIN | NOSCRIPT | LOADING | STALE;
+const QUERY: u32 = LOADING | STALE;
+const CONFIG: u32 = ADMIN | NOSCRIPT | LOADING | STALE;
 const ORDER: &[&str] = &["nondeterministic_output_order"];
 
 const fn spec(
     name: &'static str,
     arity: isize,
-    flags: u16,
+    flags: u32,
     parse: super::table::Parse,
 ) -> CommandSpec {
     CommandSpec::new(name, arity, flags, Group::Server, parse)

@@ -135,7 +135,7 @@ const READ: &[&str] = &["RO", "access"];
 const fn spec(
     name: &'static str,
     arity: isize,
-    flags: u16,
+    flags: u32,
     parse: super::table::Parse,
 ) -> CommandSpec {
     CommandSpec::new(name, arity, flags, Group::String, parse)

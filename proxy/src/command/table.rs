@@ -19,44 +19,56 @@ pub const MAX_KEY_BYTES: usize = 65_534;
 /// Properties of a command, in the order in which Redis lists them.
 pub mod flags {
     /// Changes data.
-    pub const WRITE: u16 = 1;
+    pub const WRITE: u32 = 1;
     /// Reads data and changes none.
-    pub const READONLY: u16 = 1 << 1;
+    pub const READONLY: u32 = 1 << 1;
     /// Needs memory: refused when there is none left.
-    pub const DENYOOM: u16 = 1 << 2;
+    pub const DENYOOM: u32 = 1 << 2;
     /// Administers the server.
-    pub const ADMIN: u16 = 1 << 3;
-    /// Not for scripts.
-    pub const NOSCRIPT: u16 = 1 << 4;
-    /// Allowed while the server is loading.
-    pub const LOADING: u16 = 1 << 5;
-    /// Allowed while data may be stale.
-    pub const STALE: u16 = 1 << 6;
-    /// Takes constant or logarithmic time.
-    pub const FAST: u16 = 1 << 7;
-    /// Allowed before AUTH.
-    pub const NO_AUTH: u16 = 1 << 8;
-    /// Allowed while a script runs too long.
-    pub const ALLOW_BUSY: u16 = 1 << 9;
-    /// Not in the slow log.
-    pub const SKIP_SLOWLOG: u16 = 1 << 10;
+    pub const ADMIN: u32 = 1 << 3;
     /// About channels.
-    pub const PUBSUB: u16 = 1 << 11;
+    pub const PUBSUB: u32 = 1 << 4;
+    /// Not for scripts.
+    pub const NOSCRIPT: u32 = 1 << 5;
+    /// Allowed while the server is loading.
+    pub const LOADING: u32 = 1 << 6;
+    /// Allowed while data may be stale.
+    pub const STALE: u32 = 1 << 7;
+    /// Not shown by MONITOR.
+    pub const SKIP_MONITOR: u32 = 1 << 8;
+    /// Not in the slow log.
+    pub const SKIP_SLOWLOG: u32 = 1 << 9;
+    /// Takes constant or logarithmic time.
+    pub const FAST: u32 = 1 << 10;
+    /// Allowed before AUTH.
+    pub const NO_AUTH: u32 = 1 << 11;
+    /// May change data, or what others get.
+    pub const MAY_REPLICATE: u32 = 1 << 12;
+    /// May have no keys.
+    pub const NO_MANDATORY_KEYS: u32 = 1 << 13;
+    /// Allowed while a script runs too long.
+    pub const ALLOW_BUSY: u32 = 1 << 14;
+    /// Its keys must be looked for.
+    pub const MOVABLEKEYS: u32 = 1 << 15;
 
     /// The names of the above, lowest bit first.
-    pub(in crate::command) const NAMES: [&str; 12] = [
+    pub(in crate::command) const NAMES: [&str; 16] = [
         "write",
         "readonly",
         "denyoom",
         "admin",
+        "pubsub",
         "noscript",
         "loading",
         "stale",
+        "skip_monitor",
+        "skip_slowlog",
         "fast",
         "no_auth",
+        "may_replicate",
+        "no_mandatory_keys",
         "allow_busy",
-        "skip_slowlog",
-        "pubsub",
+        "movablekeys",
     ];
 }
 
@@ -127,7 +139,7 @@ pub struct CommandSpec {
     /// Arguments, the name included (and the subcommand's); `-n`: at least n.
     pub arity: isize,
     /// See [`flags`].
-    pub flags: u16,
+    pub flags: u32,
     /// Where the keys are.
     pub keys: Keys,
     /// The first value to be stored; 0: there is none. Others follow at the
@@ -157,7 +169,7 @@ impl CommandSpec {
     pub(super) const fn new(
         name: &'static str,
         arity: isize,
-        flags: u16,
+        flags: u32,
         group: Group,
         parse: Parse,
     ) -> Self {
@@ -241,7 +253,7 @@ impl CommandSpec {
     }
 
     /// Whether it has all of these [`flags`].
-    pub fn is(&self, flags: u16) -> bool {
+    pub fn is(&self, flags: u32) -> bool {
         self.flags & flags == flags
     }
 
@@ -277,6 +289,8 @@ impl CommandSpec {
             };
         if spec.accepts(request.len()) {
             Ok(spec)
+        } else if spec.name == "exec" {
+            Err(CommandError::ExecArity)
         } else {
             Err(CommandError::Arity { command: spec.name })
         }

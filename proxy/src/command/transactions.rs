@@ -24,12 +24,12 @@ pub enum TransactionCommand {
     Unwatch,
 }
 
-const ALWAYS: u16 = NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY;
+const ALWAYS: u32 = NOSCRIPT | LOADING | STALE | FAST | ALLOW_BUSY;
 
 const fn spec(
     name: &'static str,
     arity: isize,
-    flags: u16,
+    flags: u32,
     parse: super::table::Parse,
 ) -> CommandSpec {
     CommandSpec::new(name, arity, flags, Group::Transactions, parse)
