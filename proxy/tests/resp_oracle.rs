@@ -219,6 +219,8 @@ fn not_compared(request: &[Value]) -> bool {
         ("multi", _) => true,
         ("client", "reply" | "setinfo" | "no-touch") => true,
         // theirs take what strtoul takes, -1 and +1 included
+        // options are looked at only if there is such a hash
+        ("hscan", _) if request.len() > 3 => true,
         ("hscan", _) => word(2).parse::<u64>().is_err() || word(2).starts_with('+'),
         ("scan", _) => word(1).parse::<u64>().is_err() || word(1).starts_with('+'),
         // VERSION's operands are of no use to us

@@ -114,7 +114,8 @@ fn read(hash: &Hash, action: HashAction) -> Reply {
         HashAction::Exists { field } => Reply::Integer(hash.get(&field).is_some().into()),
         HashAction::StrLen { field } => count(hash.get(&field).map_or(0, Bytes::len)),
         HashAction::Random { count, with_values } => random(hash, count, with_values),
-        HashAction::Scan(step) => scan(hash, &step),
+        HashAction::Scan(Err(error)) if !hash.is_empty() => error.into(),
+        HashAction::Scan(step) => scan(hash, step.ok().as_ref()),
         // they are carried out elsewhere
         HashAction::Set { .. }
         | HashAction::SetNew { .. }
@@ -152,7 +153,11 @@ fn random(hash: &Hash, wanted: Option<i64>, with_values: bool) -> Reply {
     }
 }
 
-fn scan(hash: &Hash, step: &Scan) -> Reply {
+fn scan(hash: &Hash, step: Option<&Scan>) -> Reply {
+    let Some(step) = step else {
+        let cursor = Reply::Bulk("0".into());
+        return Reply::Array(vec![cursor, Reply::Array(Vec::new())]);
+    };
     let wanted = usize::try_from(step.count).unwrap_or(usize::MAX);
     let (pairs, next) = hash.scan(step.cursor, wanted);
     let pattern = step.pattern.as_ref();

@@ -153,6 +153,11 @@ pub enum CommandError {
     /// A number that is too large for what it counts.
     #[error("ERR value is out of range")]
     OutOfRange,
+    /// A number that has no negative.
+    #[error(
+        "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
+    )]
+    OutOfNegatableRange,
     /// The value would be longer than values that are no strings may be.
     #[error("ERR value is too long for its kind (structure_max_mb)")]
     StructureTooLong,

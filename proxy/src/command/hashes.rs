@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::args::{Args, integer, is};
-use super::keys::Scan;
+use super::keys::{Scan, cursor, scan_options};
 use super::table::{CommandSpec, Group, flags::*};
 use super::{Command, CommandError};
 
@@ -81,8 +81,8 @@ pub enum HashAction {
         /// Whether values come with the fields.
         with_values: bool,
     },
-    /// HSCAN.
-    Scan(Scan),
+    /// HSCAN. Wrong options are an error only if there is such a key.
+    Scan(Result<Scan, CommandError>),
 }
 
 const UPDATE: &[&str] = &["RW", "update"];
@@ -218,6 +218,9 @@ fn random(args: Args) -> Result<Command, CommandError> {
             });
         };
         let count = integer(&count)?;
+        if count == i64::MIN {
+            return Err(CommandError::OutOfNegatableRange);
+        }
         let with_values = match (args.len(), args.option()?) {
             (0, _) => false,
             (1, Some(option)) if is(&option, "WITHVALUES") => true,
@@ -236,7 +239,7 @@ fn random(args: Args) -> Result<Command, CommandError> {
 
 fn scan(args: Args) -> Result<Command, CommandError> {
     with(args, |args| {
-        let scan = super::keys::scan_options(args, false)?;
-        Ok(HashAction::Scan(scan))
+        let cursor = cursor(&args.token()?)?;
+        Ok(HashAction::Scan(scan_options(cursor, args, false)))
     })
 }

@@ -376,14 +376,17 @@ fn ask_expiry(mut args: Args, query: TtlQuery) -> Result<Command, CommandError> 
 }
 
 fn scan(mut args: Args) -> Result<Command, CommandError> {
-    Ok(Command::Key(KeyCommand::Scan(scan_options(
-        &mut args, true,
-    )?)))
+    let cursor = cursor(&args.token()?)?;
+    let scan = scan_options(cursor, &mut args, true)?;
+    Ok(Command::Key(KeyCommand::Scan(scan)))
 }
 
-/// The cursor and what follows it; types only where keys are iterated over.
-pub(super) fn scan_options(args: &mut Args, has_types: bool) -> Result<Scan, CommandError> {
-    let cursor = cursor(&args.token()?)?;
+/// What follows the cursor; types only where keys are iterated over.
+pub(super) fn scan_options(
+    cursor: u64,
+    args: &mut Args,
+    has_types: bool,
+) -> Result<Scan, CommandError> {
     let mut scan = Scan {
         cursor,
         pattern: None,
@@ -412,7 +415,7 @@ pub(super) fn scan_options(args: &mut Args, has_types: bool) -> Result<Scan, Com
 
 /// Redis takes whatever `strtoul` takes; we take plain digits, which is what
 /// it hands out.
-fn cursor(digits: &[u8]) -> Result<u64, CommandError> {
+pub(super) fn cursor(digits: &[u8]) -> Result<u64, CommandError> {
     let digits = std::str::from_utf8(digits)
         .ok()
         .filter(|d| !d.starts_with('+'));
