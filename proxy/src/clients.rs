@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
+    acl::User,
     pubsub::{Hub, Mailbox, Subscriptions},
     resp::Protocol,
     store::{Watch, WriteError, Written},
@@ -91,6 +92,8 @@ pub struct Client {
     pub subscriptions: Subscriptions,
     /// What EXEC depends on.
     pub watches: Vec<Watch>,
+    /// Who it is; nobody as long as it has not said a password.
+    pub user: Option<Arc<User>>,
     /// Its entry among the connections.
     pub entry: Entry,
 }
@@ -108,8 +111,14 @@ pub struct Queue {
 
 impl Client {
     /// A connection that has set nothing yet, and finds its messages here.
-    pub fn new(entry: Entry, hub: &Arc<Hub>, mailbox: &Arc<Mailbox>) -> Self {
+    pub fn new(
+        entry: Entry,
+        user: Option<Arc<User>>,
+        hub: &Arc<Hub>,
+        mailbox: &Arc<Mailbox>,
+    ) -> Self {
         Self {
+            user,
             db: 0,
             protocol: Protocol::Resp2,
             silence: Silence::None,

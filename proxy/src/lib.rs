@@ -6,6 +6,7 @@
 //! `keyspace` and `codec`) -> `pool` -> a node. Values come back as return
 //! values; nobody calls upward.
 
+pub mod acl;
 pub mod admin;
 pub mod admission;
 pub mod apply;

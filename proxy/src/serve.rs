@@ -389,7 +389,10 @@ async fn accept(
                 continue;
             }
         };
-        let refusal = if context.config.protected_mode && !peer.ip().is_loopback() {
+        let refusal = if context.config.protected_mode
+            && context.config.acl.anybody().is_some()
+            && !peer.ip().is_loopback()
+        {
             Some(DENIED)
         } else {
             None

@@ -212,7 +212,12 @@ async fn ask(
     let context = proxy.context.clone();
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let mailbox = Arc::new(Mailbox::new(Limits::default(), CancellationToken::new()));
-    let mut client = Client::new(context.clients.enter(peer), &context.hub, &mailbox);
+    let mut client = Client::new(
+        context.clients.enter(peer),
+        context.config.acl.anybody(),
+        &context.hub,
+        &mailbox,
+    );
     client.uploads = uploads;
     let work = async {
         let outcome = apply::carry_out(&context, &mut client, request).await;

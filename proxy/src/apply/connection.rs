@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, Stats};
 use crate::{
     clients::{Client, Silence},
     command::{
         CommandError, ConnectionCommand,
-        connection::{ClientAttribute, ClientCommand, ClientKind, Hello, ReplyMode},
+        connection::{ClientAttribute, ClientCommand, ClientKind, Credentials, Hello, ReplyMode},
         describe,
     },
     keyspace::DATABASES,
@@ -32,10 +32,11 @@ pub(super) fn apply(context: &Context, client: &mut Client, command: ConnectionC
             message: Some(message),
         } => Reply::Bulk(message),
         ConnectionCommand::Echo { message } => Reply::Bulk(message),
-        ConnectionCommand::Hello(hello) => return hello_reply(client, hello).into(),
+        ConnectionCommand::Hello(hello) => return hello_reply(context, client, hello).into(),
         ConnectionCommand::Quit => return Outcome::Close(Reply::OK),
         ConnectionCommand::Reset => {
             client.reset();
+            client.user = context.config.acl.anybody();
             Reply::Simple("RESET".into())
         }
         ConnectionCommand::Select { db } => match u8::try_from(db) {
@@ -46,25 +47,45 @@ pub(super) fn apply(context: &Context, client: &mut Client, command: ConnectionC
             }
             _ => CommandError::DbIndex.into(),
         },
-        // no password can be configured yet
-        ConnectionCommand::Auth(credentials) => match credentials.user {
-            None => CommandError::NoPasswordConfigured.into(),
-            Some(user) if &user[..] == b"default" => Reply::OK,
-            Some(_) => CommandError::WrongPass.into(),
+        ConnectionCommand::Auth(credentials) => match log_in(context, client, &credentials) {
+            Ok(()) => Reply::OK,
+            Err(error) => error.into(),
         },
         ConnectionCommand::Client(command) => return client_command(context, client, command),
     };
     reply.into()
 }
 
-fn hello_reply(client: &mut Client, hello: Hello) -> Reply {
-    // without a password the default user may log in with any
-    if hello
-        .auth
-        .as_ref()
-        .is_some_and(|a| a.user.as_ref().is_none_or(|u| &u[..] != b"default"))
+fn log_in(
+    context: &Context,
+    client: &mut Client,
+    credentials: &Credentials,
+) -> Result<(), CommandError> {
+    let acl = &context.config.acl;
+    if credentials.user.is_none() && !acl.default_has_password() {
+        return Err(CommandError::NoPasswordConfigured);
+    }
+    let name = credentials.user.as_deref().unwrap_or(b"default");
+    match acl.log_in(name, &credentials.password) {
+        Some(user) => {
+            client.user = Some(user);
+            Ok(())
+        }
+        None => {
+            Stats::count(&context.stats.denied);
+            Err(CommandError::WrongPass)
+        }
+    }
+}
+
+fn hello_reply(context: &Context, client: &mut Client, hello: Hello) -> Reply {
+    if let Some(credentials) = &hello.auth
+        && let Err(error) = log_in(context, client, credentials)
     {
-        return CommandError::WrongPass.into();
+        return error.into();
+    }
+    if client.user.is_none() {
+        return CommandError::HelloNoAuth.into();
     }
     if let Some(protocol) = hello.protocol {
         client.protocol = protocol;

@@ -1,6 +1,7 @@
 //! Carries commands out on the store. A family of commands has one file, as in
 //! `command`. Errors become replies here and nowhere else.
 
+mod acl;
 mod connection;
 mod hashes;
 mod info;
@@ -81,6 +82,8 @@ pub struct Stats {
     pub commands: AtomicU64,
     /// Connections accepted.
     pub connections: AtomicU64,
+    /// Commands refused for want of permission.
+    pub denied: AtomicU64,
     /// Connections refused, for the limit or protected mode.
     pub rejected_connections: AtomicU64,
     /// Reads that found their key.
@@ -194,26 +197,32 @@ impl From<WriteError> for Reply {
 /// wants it before an acknowledgement.
 pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Value>) -> Outcome {
     let subscribed = client.protocol == Protocol::Resp2 && client.subscriptions.any();
-    if subscribed && !command::is_for_subscribers(&request) {
-        return match CommandSpec::of(&request) {
-            Ok(spec) => CommandError::Subscribed(spec.name.to_owned()).into(),
-            Err(error) => error.into(),
-        };
-    }
     let is_queued = client.queue.is_some() && !command::is_transactional(&request);
     let journal = context.store.journal();
     let journal = journal.filter(|_| command::writes(&request));
     let refused = || journal.and_then(|j| j.failure()).map(journal_failed);
+    let spec = CommandSpec::of(&request);
+    let permission = spec.and_then(|spec| {
+        acl::check(context, client, spec, &request)?;
+        Ok(spec)
+    });
     if is_queued {
-        return multi::queue(context, client, request, refused());
+        return multi::queue(client, context, permission, request, refused());
+    }
+    if subscribed
+        && !command::is_for_subscribers(&request)
+        && let Ok(spec) = permission
+    {
+        return CommandError::Subscribed(spec.name.to_owned()).into();
+    }
+    if let Err(error) = permission {
+        if error == CommandError::ExecArity {
+            multi::discard(client);
+        }
+        return error.into();
     }
     let outcome = match (Command::parse(request), refused()) {
-        (Err(error), _) => {
-            if error == CommandError::ExecArity {
-                multi::discard(client);
-            }
-            error.into()
-        }
+        (Err(error), _) => error.into(),
         (_, Some(refusal)) => refusal,
         (Ok(Command::Transaction(command)), None) => multi::apply(context, client, command).await,
         (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,
@@ -248,6 +257,7 @@ async fn apply(
         Command::Key(command) => keys::apply(scope, command).await,
         Command::Connection(command) => connection::apply(context, client, command),
         Command::PubSub(command) => pubsub::apply(scope, client, command),
+        Command::Acl(command) => acl::apply(context, client, command),
         Command::Server(command) => server::apply(scope, command),
         // never queued, and not for scripts
         Command::Transaction(_) => CommandError::NestedMulti.into(),

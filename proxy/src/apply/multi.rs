@@ -82,15 +82,16 @@ pub(super) fn discard(client: &mut Client) {
 
 /// Keeps a request until EXEC.
 pub(super) fn queue(
-    context: &Context,
     client: &mut Client,
+    context: &Context,
+    permission: Result<&'static CommandSpec, CommandError>,
     request: Vec<Value>,
     refusal: Option<Outcome>,
 ) -> Outcome {
     let Some(queue) = &mut client.queue else {
         return CommandError::WithoutMulti("EXEC").into();
     };
-    let refusal = match CommandSpec::of(&request) {
+    let refusal = match permission {
         Err(error) => Some(error.into()),
         Ok(_) => refusal,
     };

@@ -115,8 +115,38 @@ fn flag_names(spec: &CommandSpec) -> impl Iterator<Item = &'static str> + use<> 
         .map(|(_, n)| n)
 }
 
+/// All categories of ACLs, in Redis's order.
+pub(crate) const CATEGORIES: [&str; 21] = [
+    "@keyspace",
+    "@read",
+    "@write",
+    "@set",
+    "@sortedset",
+    "@list",
+    "@hash",
+    "@string",
+    "@bitmap",
+    "@hyperloglog",
+    "@geo",
+    "@stream",
+    "@pubsub",
+    "@admin",
+    "@fast",
+    "@slow",
+    "@blocking",
+    "@dangerous",
+    "@connection",
+    "@transaction",
+    "@scripting",
+];
+
+/// The names of a category's commands.
+pub fn of_category(category: &str) -> Reply {
+    list(&ListFilter::AclCategory(category.to_owned()))
+}
+
 /// Categories for ACLs follow from flags and group, but for a few.
-fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static str> {
+pub(crate) fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static str> {
     let group = match spec.group {
         Group::Generic => "@keyspace",
         Group::String => "@string",

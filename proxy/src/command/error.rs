@@ -86,7 +86,7 @@ pub enum CommandError {
     HelloOption(String),
     /// HELLO before AUTH on a server that wants a password.
     #[error(
-        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
+        "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"
     )]
     HelloNoAuth,
     /// A name with spaces, line ends or bytes that are not printable ASCII.
@@ -175,6 +175,23 @@ pub enum CommandError {
         "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
     )]
     ExecArity,
+    /// The user may not use the command.
+    #[error("NOPERM this user has no permissions to run the '{0}' command")]
+    NoCommandPermission(&'static str),
+    /// The user may not use one of the keys.
+    #[error("NOPERM this user has no permissions to access one of the keys used as arguments")]
+    NoKeyPermission,
+    /// The user may not use one of the channels.
+    #[error("NOPERM this user has no permissions to access one of the channels used as arguments")]
+    NoChannelPermission,
+    /// ACL CAT: no such category.
+    #[error("ERR Unknown category '{0}'")]
+    UnknownCategory(String),
+    /// ACL GENPASS: too many bits, or none.
+    #[error(
+        "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096"
+    )]
+    GenPassBits,
     /// The key holds a value of another kind.
     #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
     WrongType,

@@ -6,6 +6,7 @@
 //!
 //! REPLICAOF, SLAVEOF, MIGRATE, DEBUG and MODULE are unknown commands for ever.
 
+pub mod acl;
 pub mod args;
 pub mod connection;
 pub mod describe;
@@ -27,6 +28,7 @@ mod tests;
 
 use crate::value::Value;
 
+pub use acl::AclCommand;
 pub use connection::ConnectionCommand;
 pub use error::CommandError;
 pub use expiry::{ExpireCondition, Expiry, TtlQuery};
@@ -79,6 +81,8 @@ pub fn stores_one(request: &[Value]) -> Option<usize> {
 pub enum Command {
     /// About the connection itself.
     Connection(ConnectionCommand),
+    /// About users.
+    Acl(AclCommand),
     /// About the server as a whole.
     Server(ServerCommand),
     /// About keys, whatever they hold.

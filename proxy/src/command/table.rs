@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
 use super::{
-    Command, CommandError, connection, hashes, keys, pubsub, server, strings, transactions,
+    Command, CommandError, acl, connection, hashes, keys, pubsub, server, strings, transactions,
 };
 use crate::value::Value;
 
@@ -115,6 +115,14 @@ impl Keys {
         access: &[],
         second_access: &[],
     };
+
+    /// What is done with key number `number`, from 0.
+    pub fn access_of(&self, number: usize) -> &'static [&'static str] {
+        match number {
+            1 if !self.second_access.is_empty() => self.second_access,
+            _ => self.access,
+        }
+    }
 
     /// The places of the keys in a request of `argc` arguments.
     pub fn places(&self, argc: usize) -> impl Iterator<Item = usize> + use<> {
@@ -330,6 +338,7 @@ fn unknown_command(request: &[Value]) -> CommandError {
 pub fn commands() -> &'static [&'static CommandSpec] {
     static SORTED: LazyLock<Vec<&'static CommandSpec>> = LazyLock::new(|| {
         let families = [
+            acl::COMMANDS,
             connection::COMMANDS,
             hashes::COMMANDS,
             keys::COMMANDS,
@@ -362,7 +371,7 @@ pub fn lookup(name: &[u8]) -> Option<&'static CommandSpec> {
 }
 
 /// The entry by `command` or `command|subcommand`.
-pub(super) fn lookup_full(name: &[u8]) -> Option<&'static CommandSpec> {
+pub fn lookup_full(name: &[u8]) -> Option<&'static CommandSpec> {
     let Some(bar) = name.iter().position(|b| *b == b'|') else {
         return lookup(name);
     };

@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     num::NonZeroU64,
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use scatterhoard_wire::{
 };
 
 use crate::{
+    acl::Acl,
     backing,
     codec::Backend,
     journal::Fsync,
@@ -145,6 +147,8 @@ pub struct Config {
     pub proto_max_bulk_bytes: u64,
     /// Connections at a time.
     pub max_clients: usize,
+    /// Who may do what.
+    pub acl: Arc<Acl>,
     /// Longest value that is no string, in bytes.
     pub structure_max_bytes: u64,
     /// What a subscriber may have waiting.
@@ -256,6 +260,7 @@ impl Config {
         let link_listen = options.link_listen.unwrap_or(local(0));
         let advertised = options.link_advertise.map(|address| address.ip());
         let link_tls = options.link_tls.unwrap_or_default();
+        let acl = Arc::new(acl(&options)?);
         Ok(Self {
             listen,
             link_listen,
@@ -307,6 +312,7 @@ impl Config {
             eviction: options.maxmemory_policy.unwrap_or_default(),
             proto_max_bulk_bytes: max_bulk,
             max_clients: options.max_clients.unwrap_or(10_000).max(1),
+            acl,
             structure_max_bytes: u64::from(options.structure_max_mb.unwrap_or(8).clamp(1, 256))
                 << 20,
             pubsub_limits: crate::pubsub::Limits::default(),
@@ -354,6 +360,15 @@ impl Config {
             ("save", String::new()),
             ("timeout", "0".into()),
         ]
+    }
+}
+
+fn acl(options: &Options) -> Result<Acl, ConfigError> {
+    let password = options.requirepass.as_deref().filter(|p| !p.is_empty());
+    match &options.acl_file {
+        None => Ok(Acl::new(password)),
+        Some(file) => Acl::read(password, file)
+            .map_err(|error| bad("acl_file", format!("{}: {error}", file.display()))),
     }
 }
 

@@ -91,6 +91,13 @@ options! {
     /// change [default: 8]
     #[arg(long, env = "SCATTERHOARD_STRUCTURE_MAX_MB", value_name = "M")]
     structure_max_mb: u32,
+    /// Password that clients must say (AUTH) [default: none]
+    #[arg(long, env = "SCATTERHOARD_REQUIREPASS", value_name = "PASSWORD", hide_env_values = true)]
+    requirepass: String,
+    /// Users and what they may do, as in Redis's ACL files: a line `user NAME
+    /// RULES...` each [default: none]
+    #[arg(long, env = "SCATTERHOARD_ACL_FILE", value_name = "FILE")]
+    acl_file: PathBuf,
     /// When small writes are acknowledged: by a quorum of nodes, or by the
     /// proxy's memory, which may lose the last ones if it dies [default: quorum]
     #[arg(long, env = "SCATTERHOARD_ACK", value_name = "WHO", value_enum)]

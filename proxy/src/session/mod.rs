@@ -89,7 +89,7 @@ impl Session {
         let entry = context.clients.enter(peer);
         let end = CancellationToken::new();
         let mailbox = Arc::new(Mailbox::new(context.config.pubsub_limits, end.clone()));
-        let client = Client::new(entry, &context.hub, &mailbox);
+        let client = Client::new(entry, context.config.acl.anybody(), &context.hub, &mailbox);
         Self {
             stream,
             context,

@@ -22,6 +22,7 @@ mod platform;
 mod restart;
 mod server;
 
+mod auth;
 mod backing;
 mod bad_clients;
 mod bad_nodes;

@@ -1,0 +1,96 @@
+//! Passwords and users over real sockets.
+
+use redis::Commands;
+
+use crate::server::Server;
+
+fn said(reply: redis::RedisResult<redis::Value>) -> String {
+    match reply {
+        Ok(value) => format!("{value:?}"),
+        Err(error) => format!(
+            "{} {}",
+            error.code().unwrap_or_default(),
+            error.detail().unwrap_or_default()
+        ),
+    }
+}
+
+fn log_in(connection: &mut redis::Connection, name: &str, password: &str) -> String {
+    said(redis::cmd("AUTH").arg(name).arg(password).query(connection))
+}
+
+#[test]
+fn nothing_is_done_before_the_password() {
+    let server = Server::start(&["--requirepass", "s3cret"]);
+    let mut client = server.client();
+    let ask = |client: &mut redis::Connection, word: &str| said(redis::cmd(word).query(client));
+    assert_eq!(ask(&mut client, "PING"), "NOAUTH Authentication required.");
+    assert_eq!(ask(&mut client, "MULTI"), "NOAUTH Authentication required.");
+    assert!(ask(&mut client, "HELLO").starts_with("NOAUTH HELLO must be called"));
+    let wrong = "WRONGPASS invalid username-password pair or user is disabled.";
+    assert_eq!(log_in(&mut client, "default", "s3cre"), wrong);
+    assert_eq!(log_in(&mut client, "nobody", "s3cret"), wrong);
+    assert_eq!(
+        ask(&mut client, "DBSIZE"),
+        "NOAUTH Authentication required."
+    );
+    let () = redis::cmd("AUTH").arg("s3cret").query(&mut client).unwrap();
+    assert_eq!(ask(&mut client, "PING"), "simple-string(\"PONG\")");
+    let () = redis::cmd("RESET").query(&mut client).unwrap();
+    assert_eq!(ask(&mut client, "PING"), "NOAUTH Authentication required.");
+    let log = server.log();
+    assert!(!log.contains("s3cre"), "{log}");
+}
+
+#[test]
+fn users_may_do_what_their_rules_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.acl");
+    std::fs::write(
+        &file,
+        "# who\nuser default off\nuser al on >pw ~c:* &ch* +@read +@write +@transaction +@pubsub -flushall\n",
+    )
+    .unwrap();
+    let server = Server::start(&["--acl-file", file.to_str().unwrap()]);
+    let mut client = server.client();
+    assert!(said(client.get("c:1")).starts_with("NOAUTH"));
+    log_in(&mut client, "al", "pw");
+    let () = client.set("c:1", vec![1u8; 300_000]).unwrap();
+    let got: Vec<u8> = client.get("c:1").unwrap();
+    assert_eq!(got.len(), 300_000);
+    let no_key = "NOPERM this user has no permissions to access one of the keys used as arguments";
+    assert_eq!(said(client.set("d", 1)), no_key);
+    // a value that streams in is refused, too, and nothing of it stays
+    assert_eq!(said(client.set("d", vec![1u8; 3_000_000])), no_key);
+    assert_eq!(
+        said(redis::cmd("FLUSHALL").query(&mut client)),
+        "NOPERM this user has no permissions to run the 'flushall' command"
+    );
+    let no_channel =
+        "NOPERM this user has no permissions to access one of the channels used as arguments";
+    assert_eq!(said(client.publish("x", 1)), no_channel);
+    assert_eq!(said(client.publish("ch1", 1)), "int(0)");
+    // what is not allowed spoils a transaction
+    let transaction: redis::RedisResult<()> = redis::pipe()
+        .atomic()
+        .set("c:2", 1)
+        .set("d:2", 1)
+        .query(&mut client);
+    assert!(transaction.is_err());
+    let there: bool = client.exists("c:2").unwrap();
+    assert!(!there);
+}
+
+#[test]
+fn a_file_of_users_that_is_wrong_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.acl");
+    std::fs::write(&file, "user al on +nonsense\n").unwrap();
+    let output = crate::server::run(&["serve", "--acl-file", file.to_str().unwrap()]);
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("line 1: rule '+nonsense' names no command"),
+        "{said}"
+    );
+}
