@@ -234,6 +234,13 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     refused().unwrap_or(outcome)
 }
 
+/// Whether the body of a request that begins like this should be taken in; not if
+/// the client may not have it carried out anyway.
+pub fn may_send(context: &Context, client: &Client, args_so_far: &[Value]) -> bool {
+    let spec = CommandSpec::begun(args_so_far);
+    spec.is_none_or(|spec| acl::check(context, client, spec, args_so_far).is_ok())
+}
+
 /// What a write is answered when the journal takes nothing.
 fn journal_failed(why: String) -> Outcome {
     let text = format!("MISCONF the journal cannot be written ({why}); writes are refused");

@@ -304,6 +304,11 @@ impl CommandSpec {
         }
     }
 
+    /// The entry of a request that has not come to its end.
+    pub fn begun(args_so_far: &[Value]) -> Option<&'static Self> {
+        args_so_far.first().and_then(named)
+    }
+
     fn subcommand(&self, name: &Value) -> Option<&'static Self> {
         let [name] = name.segments() else { return None };
         self.subcommands

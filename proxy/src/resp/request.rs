@@ -75,6 +75,12 @@ pub enum ProtocolError {
     /// The array's length is not a number, or above the limit.
     #[error("Protocol error: invalid multibulk length")]
     MultibulkLength,
+    /// The array is longer than strangers may send.
+    #[error("Protocol error: unauthenticated multibulk length")]
+    StrangersMultibulkLength,
+    /// The bulk is longer than strangers may send.
+    #[error("Protocol error: unauthenticated bulk length")]
+    StrangersBulkLength,
     /// The bulk's length is not a number, negative, or above the limit.
     #[error("Protocol error: invalid bulk length")]
     BulkLength,
@@ -105,6 +111,11 @@ pub enum ProtocolError {
     #[error("Protocol error: this is not an HTTP server")]
     Http,
 }
+
+/// Arguments of whoever has not said a password; Redis's limit.
+const STRANGERS_ARGS: usize = 10;
+/// Length of one of them; likewise.
+const STRANGERS_BULK_BYTES: u64 = 16 * 1024;
 
 /// Where in a request the parser stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +156,8 @@ pub struct RequestParser {
     large_bytes: u64,
     /// Bytes at the front of the buffer that hold no line end.
     scanned: usize,
+    /// Who sends has yet to say a password.
+    is_stranger: bool,
 }
 
 impl RequestParser {
@@ -158,7 +171,13 @@ impl RequestParser {
             small_bytes: 0,
             large_bytes: 0,
             scanned: 0,
+            is_stranger: false,
         }
+    }
+
+    /// Whether who sends has yet to say a password: then requests must be short.
+    pub fn is_from_stranger(&mut self, is_stranger: bool) {
+        self.is_stranger = is_stranger;
     }
 
     /// Takes what it can from the front of `buf`.
@@ -213,6 +232,9 @@ impl RequestParser {
         if count > self.limits.max_args {
             return Err(ProtocolError::MultibulkLength);
         }
+        if self.is_stranger && count > STRANGERS_ARGS {
+            return Err(ProtocolError::StrangersMultibulkLength);
+        }
         if count > 0 {
             // room for what is usual, never for what a client merely claims
             self.args = Vec::with_capacity(count.min(8));
@@ -255,6 +277,9 @@ impl RequestParser {
             .and_then(|number| u64::try_from(number).ok())
             .filter(|len| *len <= self.limits.max_bulk_bytes)
             .ok_or(ProtocolError::BulkLength)?;
+        if self.is_stranger && len > STRANGERS_BULK_BYTES {
+            return Err(ProtocolError::StrangersBulkLength);
+        }
         buf.advance(line + 1);
         match usize::try_from(len) {
             Ok(len) if len < self.limits.large_from_bytes => {

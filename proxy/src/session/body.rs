@@ -95,6 +95,21 @@ impl Session {
         Ok(Value::from_segments(segments))
     }
 
+    /// Reads bytes that nobody takes.
+    pub(super) async fn waste(&mut self, mut rest_bytes: u64) -> Result<Value, SessionError> {
+        let mut waste = Incoming {
+            input: &mut self.input,
+            stream: &mut self.stream,
+            rest_bytes: &mut rest_bytes,
+            metered: false,
+        };
+        while *waste.rest_bytes > 0 {
+            let piece = WASTE_BYTES.min(usize::try_from(*waste.rest_bytes).unwrap_or(WASTE_BYTES));
+            waste.read(piece, piece).await?;
+        }
+        Ok(Value::Empty)
+    }
+
     /// Sends the next `len` bytes to nodes while they arrive, under a write id
     /// that no key names yet. Where that fails, the body is read all the same,
     /// and thrown away: the client gets its answer behind it.
@@ -111,16 +126,7 @@ impl Session {
             Err(Broken::Write(error)) => Err(error),
             Err(Broken::Body(error)) => return Err(error),
         };
-        let mut waste = Incoming {
-            input: &mut self.input,
-            stream: &mut self.stream,
-            rest_bytes: &mut rest_bytes,
-            metered: false,
-        };
-        while *waste.rest_bytes > 0 {
-            let piece = WASTE_BYTES.min(usize::try_from(*waste.rest_bytes).unwrap_or(WASTE_BYTES));
-            waste.read(piece, piece).await?;
-        }
+        self.waste(rest_bytes).await?;
         let number = self.client.uploads.len();
         self.client.uploads.push(Some(upload));
         Ok(Value::Uploaded { number, len })

@@ -125,11 +125,15 @@ impl Session {
                     // what is refused anyway evicts nothing
                     let stores = command::stores_next(self.parser.args_so_far())
                         && self.context.store.refusal().is_none();
-                    let body = if stores && len > keeps {
-                        self.upload(len).await?
-                    } else {
-                        self.read_body(len).await?
-                    };
+                    let body =
+                        if !apply::may_send(&self.context, &self.client, self.parser.args_so_far())
+                        {
+                            self.waste(len).await?
+                        } else if stores && len > keeps {
+                            self.upload(len).await?
+                        } else {
+                            self.read_body(len).await?
+                        };
                     self.parser.large_done(body);
                 }
                 Ok(Step::NeedMore) => {

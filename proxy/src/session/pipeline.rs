@@ -24,7 +24,10 @@ impl Session {
     pub(super) fn step(&mut self) -> Result<Step, ProtocolError> {
         match self.next_step.take() {
             Some(step) => step,
-            None => self.parser.step(&mut self.input),
+            None => {
+                self.parser.is_from_stranger(self.client.user.is_none());
+                self.parser.step(&mut self.input)
+            }
         }
     }
 

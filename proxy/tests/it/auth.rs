@@ -38,6 +38,16 @@ fn nothing_is_done_before_the_password() {
     assert_eq!(ask(&mut client, "PING"), "simple-string(\"PONG\")");
     let () = redis::cmd("RESET").query(&mut client).unwrap();
     assert_eq!(ask(&mut client, "PING"), "NOAUTH Authentication required.");
+    // strangers can have nothing large taken in
+    let mut stranger = server.socket();
+    let header = "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$100000000\r\n";
+    std::io::Write::write_all(&mut stranger, header.as_bytes()).unwrap();
+    let mut words = String::new();
+    std::io::Read::read_to_string(&mut stranger, &mut words).unwrap();
+    assert_eq!(
+        words,
+        "-ERR Protocol error: unauthenticated bulk length\r\n"
+    );
     let log = server.log();
     assert!(!log.contains("s3cre"), "{log}");
 }
