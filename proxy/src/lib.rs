@@ -6,12 +6,14 @@
 //! `keyspace` and `codec`) -> `pool` -> a node. Values come back as return
 //! values; nobody calls upward.
 
+pub mod accept;
 pub mod acl;
 pub mod admin;
 pub mod admission;
 pub mod apply;
 pub mod assembly;
 pub mod backing;
+pub mod client_tls;
 pub mod clients;
 pub mod clock;
 pub mod codec;

@@ -11,26 +11,25 @@ use std::{
 use local_lambda::LocalLambda;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    accept::{self, Door},
     admin::Admin,
     apply::{self, Context, Stats},
     assembly::{self, AssemblyError},
     backing::{self, Backing},
+    client_tls::{ClientTls, TlsError},
     clients::Clients,
     config::{Config, Functions},
     epoch::{self, DataDir, DataDirError},
     journal::{Journal, JournalError},
     local_pool,
     pool::{self, Pool, link_tls, platform::Platform},
-    session::Session,
     store::{self, Recover, Store},
 };
 
@@ -63,6 +62,9 @@ pub enum ServeError {
     /// The backing store cannot be used.
     #[error("{0}; see --backing-store")]
     Backing(#[from] backing::OpenError),
+    /// TLS for clients cannot be had.
+    #[error("TLS for clients: {0}")]
+    ClientTls(#[from] TlsError),
     /// No function answered.
     #[error(
         "no node answered at {endpoint}: {why}; is it running, and are the functions {first} .. {last} there? (--lambda-endpoint, --function-prefix, --nodes)"
@@ -105,6 +107,17 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
 /// Serves until SIGINT or SIGTERM, then drains.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let clients = bind(config.listen, "--listen").await?;
+    let mut doors = vec![Door {
+        listener: clients,
+        tls: None,
+    }];
+    if let Some(settings) = &config.tls {
+        let tls = ClientTls::new(settings.clone())?;
+        doors.push(Door {
+            listener: bind(tls.listen(), "--tls-listen").await?,
+            tls: Some(Arc::new(tls)),
+        });
+    }
     let links = bind(config.link_listen, "--link-listen").await?;
     let admin = match config.admin {
         Some(address) => Some(bind(address, "--admin").await?),
@@ -125,7 +138,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         Ok(started) => {
             // whoever reads that it is ready may ask it to stop at once
             let stops = Stops::listen()?;
-            announce(&config, &clients, admin.as_ref())?;
+            announce(&config, &doors, admin.as_ref())?;
             let server = Server {
                 stops,
                 config,
@@ -133,7 +146,7 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
                 local: local.as_ref(),
                 started,
             };
-            server.run(clients, admin).await
+            server.run(doors, admin).await
         }
         Err(error) => Err(error),
     };
@@ -247,8 +260,8 @@ fn keep_if_doubtful(journal: Option<&Journal>, data_dir: Option<&DataDir>) -> io
     clippy::print_stdout,
     reason = "this is what the program is asked to print"
 )]
-fn announce(config: &Config, clients: &TcpListener, admin: Option<&TcpListener>) -> io::Result<()> {
-    let address = clients.local_addr()?;
+fn announce(config: &Config, doors: &[Door], admin: Option<&TcpListener>) -> io::Result<()> {
+    let mut address = config.listen;
     let where_from = match &config.functions {
         Functions::Local => "processes on this machine".to_owned(),
         Functions::Endpoint(url) => format!("functions at {url}"),
@@ -261,6 +274,12 @@ fn announce(config: &Config, clients: &TcpListener, admin: Option<&TcpListener>)
     );
     if config.link_tls {
         println!("  links   TLS, every node pins this proxy's certificate");
+    }
+    for door in doors {
+        match door.tls {
+            None => address = door.listener.local_addr()?,
+            Some(_) => println!("  tls     rediss://{}", door.listener.local_addr()?),
+        }
     }
     if let Some(admin) = admin {
         println!(
@@ -301,7 +320,7 @@ struct Server<'a> {
 }
 
 impl Server<'_> {
-    async fn run(self, clients: TcpListener, admin: Option<TcpListener>) -> Result<(), ServeError> {
+    async fn run(self, doors: Vec<Door>, admin: Option<TcpListener>) -> Result<(), ServeError> {
         let Started {
             pool,
             store,
@@ -326,6 +345,9 @@ impl Server<'_> {
             queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
             started: Instant::now(),
         });
+        for tls in doors.iter().filter_map(|door| door.tls.clone()) {
+            tasks.spawn(tls.renew_for_ever(stop.clone()));
+        }
         if let Some(listener) = admin {
             let local = self.local.map(LocalLambda::handle);
             let admin = Admin::new(context.clone(), self.metrics, local);
@@ -337,7 +359,7 @@ impl Server<'_> {
         } = self.stops;
         let sessions = TaskTracker::new();
         let end = tokio::select! {
-            () = accept(&context, clients, &sessions, &stop) => Ok(()),
+            () = accept::accept(&context, doors, &sessions, &stop) => Ok(()),
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
             _ = superseded.changed() => Err(()),
@@ -369,59 +391,4 @@ impl Server<'_> {
             _ => Ok(()),
         }
     }
-}
-
-/// Accepts clients until stopped. Beyond the limit they are told and let go.
-async fn accept(
-    context: &Arc<Context>,
-    listener: TcpListener,
-    sessions: &TaskTracker,
-    stop: &CancellationToken,
-) {
-    let room = Arc::new(Semaphore::new(context.config.max_clients));
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // out of descriptors: let others end first
-                tracing::warn!(%error, "cannot accept clients");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let refusal = if context.config.protected_mode
-            && context.config.acl.anybody().is_some()
-            && !peer.ip().is_loopback()
-        {
-            Some(DENIED)
-        } else {
-            None
-        };
-        let permit = room.clone().try_acquire_owned().ok();
-        let refusal = refusal.or(permit
-            .is_none()
-            .then_some("-ERR max number of clients reached\r\n"));
-        if let Some(text) = refusal {
-            Stats::count(&context.stats.rejected_connections);
-            refuse(stream, text).await;
-            continue;
-        }
-        Stats::count(&context.stats.connections);
-        let _ = scatterhoard_node::socket::tune(&stream);
-        let session = Session::new(stream, peer, context.clone());
-        let stop = stop.clone();
-        sessions.spawn(async move {
-            if let Err(error) = session.run(stop).await {
-                tracing::debug!(%peer, %error, "session ended");
-            }
-            drop(permit);
-        });
-    }
-}
-
-const DENIED: &str = "-DENIED Scatterhoard is in protected mode: without passwords it serves clients on this machine only. To accept others on a trusted network, start it with --protected-mode false.\r\n";
-
-/// Best effort, and never waits for a client that does not read.
-async fn refuse(mut stream: TcpStream, text: &str) {
-    let _ = timeout(Duration::from_millis(10), stream.write_all(text.as_bytes())).await;
 }

@@ -17,7 +17,7 @@ use scatterhoard_wire::{
 
 use crate::{
     acl::Acl,
-    backing,
+    backing, client_tls,
     codec::Backend,
     journal::Fsync,
     keyspace::EvictionPolicy,
@@ -147,6 +147,8 @@ pub struct Config {
     pub proto_max_bulk_bytes: u64,
     /// Connections at a time.
     pub max_clients: usize,
+    /// TLS for clients, if there is to be any.
+    pub tls: Option<client_tls::Settings>,
     /// Who may do what.
     pub acl: Arc<Acl>,
     /// Longest value that is no string, in bytes.
@@ -261,6 +263,7 @@ impl Config {
         let advertised = options.link_advertise.map(|address| address.ip());
         let link_tls = options.link_tls.unwrap_or_default();
         let acl = Arc::new(acl(&options)?);
+        let tls = tls(&options)?;
         Ok(Self {
             listen,
             link_listen,
@@ -313,6 +316,7 @@ impl Config {
             proto_max_bulk_bytes: max_bulk,
             max_clients: options.max_clients.unwrap_or(10_000).max(1),
             acl,
+            tls,
             structure_max_bytes: u64::from(options.structure_max_mb.unwrap_or(8).clamp(1, 256))
                 << 20,
             pubsub_limits: crate::pubsub::Limits::default(),
@@ -361,6 +365,26 @@ impl Config {
             ("timeout", "0".into()),
         ]
     }
+}
+
+fn tls(options: &Options) -> Result<Option<client_tls::Settings>, ConfigError> {
+    let Some(listen) = options.tls_listen else {
+        return Ok(None);
+    };
+    let (Some(certificate), Some(key)) = (&options.tls_cert_file, &options.tls_key_file) else {
+        return Err(bad("tls_listen", "needs tls_cert_file and tls_key_file"));
+    };
+    let clients = options.tls_auth_clients.unwrap_or_default();
+    if clients != client_tls::ClientCertificates::No && options.tls_ca_cert_file.is_none() {
+        return Err(bad("tls_auth_clients", "needs tls_ca_cert_file"));
+    }
+    Ok(Some(client_tls::Settings {
+        listen,
+        certificate: certificate.clone(),
+        key: key.clone(),
+        clients,
+        authorities: options.tls_ca_cert_file.clone(),
+    }))
 }
 
 fn acl(options: &Options) -> Result<Acl, ConfigError> {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use crate::{
     backing::Mode,
+    client_tls::ClientCertificates,
     codec::Backend,
     journal::Fsync,
     keyspace::EvictionPolicy,
@@ -91,6 +92,22 @@ options! {
     /// change [default: 8]
     #[arg(long, env = "SCATTERHOARD_STRUCTURE_MAX_MB", value_name = "M")]
     structure_max_mb: u32,
+    /// Address and port for Redis clients that speak TLS [default: none]
+    #[arg(long, env = "SCATTERHOARD_TLS_LISTEN", value_name = "ADDR:PORT")]
+    tls_listen: SocketAddr,
+    /// Certificate for them, with those that it rests on, PEM; taken anew when it
+    /// changes
+    #[arg(long, env = "SCATTERHOARD_TLS_CERT_FILE", value_name = "FILE")]
+    tls_cert_file: PathBuf,
+    /// Its key, PEM
+    #[arg(long, env = "SCATTERHOARD_TLS_KEY_FILE", value_name = "FILE")]
+    tls_key_file: PathBuf,
+    /// Whether TLS clients must show a certificate, too [default: no]
+    #[arg(long, env = "SCATTERHOARD_TLS_AUTH_CLIENTS", value_name = "WHETHER", value_enum)]
+    tls_auth_clients: ClientCertificates,
+    /// On which their certificates must rest, PEM
+    #[arg(long, env = "SCATTERHOARD_TLS_CA_CERT_FILE", value_name = "FILE")]
+    tls_ca_cert_file: PathBuf,
     /// Password that clients must say (AUTH) [default: none]
     #[arg(long, env = "SCATTERHOARD_REQUIREPASS", value_name = "PASSWORD", hide_env_values = true)]
     requirepass: String,

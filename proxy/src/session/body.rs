@@ -4,9 +4,9 @@
 use std::{io, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{io::AsyncReadExt, time::timeout};
 
-use super::{Session, SessionError};
+use super::{ClientStream, Session, SessionError};
 use crate::{
     store::{Body, Broken},
     value::Value,
@@ -21,7 +21,7 @@ const WASTE_BYTES: usize = 64 * 1024;
 /// The rest of a body: what is in the input buffer, then the socket.
 struct Incoming<'a> {
     input: &'a mut BytesMut,
-    stream: &'a mut TcpStream,
+    stream: &'a mut ClientStream,
     rest_bytes: &'a mut u64,
     metered: bool,
 }

@@ -6,14 +6,14 @@
 
 mod body;
 mod pipeline;
+mod stream;
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream as streams};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ use crate::{
     store::{Lookup, ObjectReader},
     value::Value,
 };
+
+pub use stream::ClientStream;
 
 /// Read buffer of a connection: more than one ordinary request.
 const READ_BYTES: usize = 16 * 1024;
@@ -61,7 +63,7 @@ pub enum SessionError {
 
 /// One connection being served.
 pub struct Session {
-    stream: TcpStream,
+    stream: ClientStream,
     context: Arc<Context>,
     client: Client,
     parser: RequestParser,
@@ -78,7 +80,7 @@ pub struct Session {
 
 impl Session {
     /// A session for a connection just accepted.
-    pub fn new(stream: TcpStream, peer: SocketAddr, context: Arc<Context>) -> Self {
+    pub fn new(stream: ClientStream, peer: SocketAddr, context: Arc<Context>) -> Self {
         let max_bulk_bytes = context.config.proto_max_bulk_bytes;
         let defaults = Limits::default();
         let limits = Limits {
@@ -260,7 +262,7 @@ impl Session {
         let store = self.context.store.clone();
         reply::array_header(lookups.len(), &mut self.output);
         let early = |lookup| apply::ready_early(&store, lookup);
-        let mut values = stream::iter(lookups).map(early).buffered(READY_AHEAD);
+        let mut values = streams::iter(lookups).map(early).buffered(READY_AHEAD);
         while let Some(value) = values.next().await {
             let value = match value {
                 Ok(value) => value,
@@ -327,6 +329,13 @@ impl Session {
                 Ok(written) => written?,
                 Err(_) => return Err(SessionError::Stalled),
             };
+        }
+        if let ClientStream::Tls(stream) = &mut self.stream {
+            // what is encrypted may not be in the socket yet
+            match timeout(WRITE_STALL, stream.flush()).await {
+                Ok(flushed) => flushed?,
+                Err(_) => return Err(SessionError::Stalled),
+            }
         }
         Ok(())
     }
