@@ -2,7 +2,11 @@
 //! same replies, errors and their places included. Commands of scripts go to
 //! that server, too. Passes over, and says so, where none is installed.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 mod support;
 
@@ -40,10 +44,19 @@ impl Redis {
         let name = format!("scatterhoard-scripts-{}.sock", std::process::id());
         let socket = std::env::temp_dir().join(name);
         let process = Process::new("redis-server")
-            .args(["--port", "0", "--save", "", "--daemonize", "no", "--unixsocket"])
+            .args([
+                "--port",
+                "0",
+                "--save",
+                "",
+                "--daemonize",
+                "no",
+                "--unixsocket",
+            ])
             .arg(&socket)
             .current_dir(std::env::temp_dir())
             .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         Some(Self { process, socket })
@@ -58,7 +71,9 @@ impl Redis {
             }
             std::thread::yield_now();
         };
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
         let mut client = Client(BufReader::new(stream));
         if resp3 {
             client.ask(&["HELLO", "3"].map(Bytes::from));
@@ -106,7 +121,11 @@ impl Client {
             b'*' if number() < 0 => Reply::Nil,
             b'*' => Reply::Array(many(number())),
             b'~' => Reply::Set(many(number())),
-            b'%' => Reply::Map((0..number()).map(|_| (self.reply(), self.reply())).collect()),
+            b'%' => Reply::Map(
+                (0..number())
+                    .map(|_| (self.reply(), self.reply()))
+                    .collect(),
+            ),
             b'$' if number() < 0 => Reply::Nil,
             b'$' | b'=' => {
                 let mut body = vec![0; usize::try_from(number()).unwrap() + 2];
@@ -116,7 +135,10 @@ impl Client {
                     return Reply::Bulk(body.into());
                 }
                 let format = body[..3].try_into().unwrap();
-                Reply::Verbatim { format, text: Bytes::copy_from_slice(&body[4..]) }
+                Reply::Verbatim {
+                    format,
+                    text: Bytes::copy_from_slice(&body[4..]),
+                }
             }
             other => panic!("a reply of kind {}", char::from(*other)),
         }
@@ -131,7 +153,11 @@ struct Forward {
 
 impl Caller for Forward {
     fn call(&mut self, call: Call) -> Reply {
-        let client = if call.resp3 { &mut self.resp3 } else { &mut self.resp2 };
+        let client = if call.resp3 {
+            &mut self.resp3
+        } else {
+            &mut self.resp2
+        };
         let reply = client.ask(&call.args);
         let Reply::Error(text) = &reply else {
             return reply;
@@ -140,7 +166,9 @@ impl Caller for Forward {
             return Reply::Error("ERR Unknown Redis command called from script".into());
         }
         if text.starts_with(b"ERR wrong number of arguments") {
-            return Reply::Error("ERR Wrong number of args calling Redis command from script".into());
+            return Reply::Error(
+                "ERR Wrong number of args calling Redis command from script".into(),
+            );
         }
         reply
     }
@@ -166,7 +194,10 @@ fn sorted(reply: Reply) -> Reply {
             Reply::Set(items)
         }
         Reply::Map(pairs) => {
-            let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| (sorted(key), sorted(value))).collect();
+            let mut pairs: Vec<_> = pairs
+                .into_iter()
+                .map(|(key, value)| (sorted(key), sorted(value)))
+                .collect();
             pairs.sort_by_key(|(key, _)| support::text(key));
             Reply::Map(pairs)
         }
@@ -176,7 +207,10 @@ fn sorted(reply: Reply) -> Reply {
 
 /// The cases of a file: scripts, with a line of dashes between them.
 fn cases(file: &'static str) -> Vec<&'static str> {
-    file.split("\n----\n").map(str::trim_end).filter(|case| !case.is_empty()).collect()
+    file.split("\n----\n")
+        .map(str::trim_end)
+        .filter(|case| !case.is_empty())
+        .collect()
 }
 
 #[test]
@@ -185,7 +219,10 @@ fn scripts_reply_as_in_redis() {
         return;
     };
     let mut oracle = redis.connect(true);
-    let mut caller = Forward { resp2: redis.connect(false), resp3: redis.connect(true) };
+    let mut caller = Forward {
+        resp2: redis.connect(false),
+        resp3: redis.connect(true),
+    };
     let engine = Engine::new(Limits::default());
     let stop = Stop::new();
     let keys = ["k1", "k2"].map(Bytes::from);
@@ -198,6 +235,9 @@ fn scripts_reply_as_in_redis() {
     ] {
         for case in cases(file) {
             total += 1;
+            if std::env::var_os("SHOW_CASES").is_some() {
+                eprintln!("{case}");
+            }
             let fresh = |client: &mut Client| {
                 client.ask(&["FLUSHALL"].map(Bytes::from));
             };
@@ -208,7 +248,13 @@ fn scripts_reply_as_in_redis() {
             fresh(&mut oracle);
             let ours = match Script::new(case.into()) {
                 Ok(script) => {
-                    let run = Run { script: &script, keys: &keys, argv: &argv, read_only: false, stop: &stop };
+                    let run = Run {
+                        script: &script,
+                        keys: &keys,
+                        argv: &argv,
+                        read_only: false,
+                        stop: &stop,
+                    };
                     sorted(engine.run(run, &mut caller))
                 }
                 Err(error) => Reply::Error(error.0),
@@ -220,5 +266,10 @@ fn scripts_reply_as_in_redis() {
         }
     }
     assert!(total > 300, "only {total} cases");
-    assert!(differences.is_empty(), "{} of {total} differ\n{}", differences.len(), differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} of {total} differ\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
 }

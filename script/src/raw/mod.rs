@@ -235,3 +235,18 @@ fn put(
     };
     table.raw_set(name, function)
 }
+
+/// The pair behind `key` (nil: the first one), without metamethods; nil and nil
+/// behind the last.
+pub(crate) fn next_pair(lua: &Lua, table: &Table, key: &Value) -> Result<(Value, Value)> {
+    // SAFETY: table and key are on the stack, and nothing else.
+    unsafe {
+        lua.exec_raw((table, key), |state| {
+            if ffi::lua_next(state, 1) == 0 {
+                ffi::lua_pushnil(state);
+                ffi::lua_pushnil(state);
+            }
+            ffi::lua_remove(state, 1);
+        })
+    }
+}

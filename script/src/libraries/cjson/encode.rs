@@ -6,6 +6,7 @@ use super::{JsonSettings, MAX_DEPTH};
 use crate::context::Context;
 use crate::native::{Args, Fault, Outcome, error, one, type_name};
 use crate::number::general;
+use crate::raw;
 
 /// Values between two looks whether the script is to end.
 const POLL: usize = 1_024;
@@ -21,10 +22,11 @@ pub(super) fn encode(lua: &Lua, context: &Context, args: Args) -> Outcome {
         settings,
         context,
     };
-    encoder.value(value, 0)?;
+    encoder.document(lua, value)?;
     one(Value::String(lua.create_string(&encoder.out)?))
 }
 
+/// Open tables are on a list of their own, not on the thread's stack.
 struct Encoder<'a> {
     out: Vec<u8>,
     count: usize,
@@ -32,12 +34,72 @@ struct Encoder<'a> {
     context: &'a Context,
 }
 
+/// A table that is being written.
+enum Open {
+    List {
+        table: Table,
+        index: i64,
+        length: i64,
+    },
+    Object {
+        table: Table,
+        key: Value,
+    },
+}
+
 fn refuse<T>(kind: &str, reason: &str) -> Result<T, Fault> {
     error(format!("Cannot serialise {kind}: {reason}"))
 }
 
 impl Encoder<'_> {
-    fn value(&mut self, value: &Value, depth: i64) -> Result<(), Fault> {
+    fn document(&mut self, lua: &Lua, value: &Value) -> Result<(), Fault> {
+        let mut open: Vec<Open> = Vec::new();
+        let mut value = value.clone();
+        loop {
+            if let Some(table) = self.value(&value, open.len() + 1)? {
+                open.push(table);
+            }
+            match self.next(lua, &mut open)? {
+                Some(next) => value = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// The next value to write, after the comma or the key before it; closes
+    /// tables that have no more.
+    fn next(&mut self, lua: &Lua, open: &mut Vec<Open>) -> Result<Option<Value>, Fault> {
+        loop {
+            match open.last_mut() {
+                None => return Ok(None),
+                Some(Open::List { index, length, .. }) if index == length => self.out.push(b']'),
+                Some(Open::List { table, index, .. }) => {
+                    if *index > 0 {
+                        self.out.push(b',');
+                    }
+                    *index += 1;
+                    return Ok(Some(table.raw_get(*index)?));
+                }
+                Some(Open::Object { table, key }) => {
+                    let (next, value) = raw::next_pair(lua, table, key)?;
+                    if !next.is_nil() {
+                        if !key.is_nil() {
+                            self.out.push(b',');
+                        }
+                        self.key(&next)?;
+                        self.out.push(b':');
+                        *key = next;
+                        return Ok(Some(value));
+                    }
+                    self.out.push(b'}');
+                }
+            }
+            open.pop();
+        }
+    }
+
+    /// Writes a value, or opens the table that it is.
+    fn value(&mut self, value: &Value, depth: usize) -> Result<Option<Open>, Fault> {
         self.count += 1;
         // what shares tables can be far larger than the script's memory
         if self.out.len() > self.context.memory_bytes() {
@@ -55,10 +117,10 @@ impl Encoder<'_> {
             Value::Integer(number) => self.number(*number as f64)?,
             Value::Number(number) => self.number(*number)?,
             Value::String(text) => self.text(&text.as_bytes()),
-            Value::Table(table) => self.table(table, depth + 1)?,
+            Value::Table(table) => return self.open(table, depth).map(Some),
             other => return refuse(type_name(other), "type not supported"),
         }
-        Ok(())
+        Ok(None)
     }
 
     fn put(&mut self, text: &str) {
@@ -99,14 +161,29 @@ impl Encoder<'_> {
         self.out.push(b'"');
     }
 
-    fn table(&mut self, table: &Table, depth: i64) -> Result<(), Fault> {
-        if depth > self.settings.encode_depth.min(MAX_DEPTH) {
+    fn open(&mut self, table: &Table, depth: usize) -> Result<Open, Fault> {
+        let most = self.settings.encode_depth.min(MAX_DEPTH);
+        if !i64::try_from(depth).is_ok_and(|depth| depth <= most) {
             return error(format!("Cannot serialise, excessive nesting ({depth})"));
         }
-        match self.list_length(table)? {
-            0 => self.object(table, depth),
-            length => self.list(table, length, depth),
-        }
+        let table = table.clone();
+        Ok(match self.list_length(&table)? {
+            0 => {
+                self.out.push(b'{');
+                Open::Object {
+                    table,
+                    key: Value::Nil,
+                }
+            }
+            length => {
+                self.out.push(b'[');
+                Open::List {
+                    table,
+                    index: 0,
+                    length,
+                }
+            }
+        })
     }
 
     /// The length of a table that is a list; 0 for what is an object.
@@ -130,33 +207,6 @@ impl Encoder<'_> {
             (true, true) => Ok(0),
             _ => Ok(largest),
         }
-    }
-
-    fn list(&mut self, table: &Table, length: i64, depth: i64) -> Result<(), Fault> {
-        self.out.push(b'[');
-        for index in 1..=length {
-            if index > 1 {
-                self.out.push(b',');
-            }
-            self.value(&table.raw_get(index)?, depth)?;
-        }
-        self.out.push(b']');
-        Ok(())
-    }
-
-    fn object(&mut self, table: &Table, depth: i64) -> Result<(), Fault> {
-        self.out.push(b'{');
-        for (index, pair) in table.pairs::<Value, Value>().enumerate() {
-            let (key, value) = pair?;
-            if index > 0 {
-                self.out.push(b',');
-            }
-            self.key(&key)?;
-            self.out.push(b':');
-            self.value(&value, depth)?;
-        }
-        self.out.push(b'}');
-        Ok(())
     }
 
     fn key(&mut self, key: &Value) -> Result<(), Fault> {
