@@ -6,6 +6,7 @@ use mlua::{Lua, MultiValue, Table, Value};
 
 use crate::context::Context;
 use crate::native::{Args, Fault, Outcome, error, function, one};
+use crate::raw;
 
 /// Tables deeper than this are packed as nil.
 const MAX_NESTING: usize = 16;
@@ -146,6 +147,7 @@ impl Packer<'_> {
     }
 
     fn table(&mut self, table: &Table, level: usize) -> Result<(), Fault> {
+        let table = &raw::behind(table)?;
         let (count, list) = shape(table)?;
         if list {
             self.entries(0x90, 0xdc, count);
@@ -265,7 +267,7 @@ impl Unpacker<'_> {
                 return Err(Fault::Ended);
             }
             let (map, left) = match self.token(lua)? {
-                Token::Value(value) => match attach(&mut open, value)? {
+                Token::Value(value) => match attach(lua, &mut open, value)? {
                     Some(whole) => return Ok(whole),
                     None => continue,
                 },
@@ -274,7 +276,7 @@ impl Unpacker<'_> {
             };
             let table = lua.create_table()?;
             if left == 0 {
-                match attach(&mut open, Value::Table(table))? {
+                match attach(lua, &mut open, Value::Table(table))? {
                     Some(whole) => return Ok(whole),
                     None => continue,
                 }
@@ -358,15 +360,17 @@ impl Unpacker<'_> {
 }
 
 /// Puts a value into the innermost open table, and closes what is full.
-fn attach(open: &mut Vec<Open>, mut value: Value) -> Result<Option<Value>, Fault> {
+fn attach(lua: &Lua, open: &mut Vec<Open>, mut value: Value) -> Result<Option<Value>, Fault> {
     loop {
         let Some(innermost) = open.last_mut() else {
             return Ok(Some(value));
         };
         if innermost.map && innermost.key.is_none() {
             match &value {
-                Value::Nil => return error("table index is nil"),
-                Value::Number(number) if number.is_nan() => return error("table index is NaN"),
+                Value::Nil => return no_key(lua, "table index is nil"),
+                Value::Number(number) if number.is_nan() => {
+                    return no_key(lua, "table index is NaN");
+                }
                 _ => innermost.key = Some(value),
             }
             return Ok(None);
@@ -385,4 +389,9 @@ fn attach(open: &mut Vec<Open>, mut value: Value) -> Result<Option<Value>, Fault
         };
         value = Value::Table(full.table);
     }
+}
+
+/// Lua's own error, which has no place in it.
+fn no_key<T>(lua: &Lua, text: &str) -> Result<T, Fault> {
+    Err(Fault::Value(Value::String(lua.create_string(text)?)))
 }

@@ -144,7 +144,9 @@ fn ordered(mut bytes: Vec<u8>, big: bool) -> Vec<u8> {
     bytes
 }
 
-fn pack(lua: &Lua, context: &Context, args: Args) -> Outcome {
+fn pack(lua: &Lua, context: &Context, mut args: Args) -> Outcome {
+    // the first that is missing counts as nil
+    args.0.push_back(Value::Nil);
     let format = args.string(lua, 1)?;
     let format = format.as_bytes();
     let mut format = Format::new(&format);
@@ -296,10 +298,10 @@ fn unpack(lua: &Lua, _: &Context, args: Args) -> Outcome {
             }
             other => format.control(other)?,
         }
-        position += size;
+        position = position.saturating_add(size);
     }
     results.push(Value::Integer(
-        i64::try_from(position + 1).unwrap_or(i64::MAX),
+        i64::try_from(position.saturating_add(1)).unwrap_or(i64::MAX),
     ));
     Ok(MultiValue::from_vec(results))
 }

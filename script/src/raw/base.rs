@@ -30,7 +30,7 @@ pub(crate) fn install_base(lua: &Lua, globals: &Table, context: &Context) -> Res
     let original = of(globals, "rawset")?;
     put(lua, globals, "rawset", changing, vec![original])?;
     let original = of(globals, "setmetatable")?;
-    put(lua, globals, "setmetatable", changing, vec![original])?;
+    put(lua, globals, "setmetatable", setmetatable, vec![original])?;
     let original = of(globals, "collectgarbage")?;
     put(
         lua,
@@ -76,6 +76,17 @@ unsafe extern "C-unwind" fn changing(state: *mut lua_State) -> c_int {
             ffi::lua_error(state)
         }
         original(state)
+    }
+}
+
+/// What is wrong with the arguments is found out first, as in Redis.
+unsafe extern "C-unwind" fn setmetatable(state: *mut lua_State) -> c_int {
+    // SAFETY: no destructors.
+    unsafe {
+        match ffi::lua_type(state, 2) {
+            ffi::LUA_TNIL | ffi::LUA_TTABLE => changing(state),
+            _ => original(state),
+        }
     }
 }
 
@@ -273,7 +284,11 @@ unsafe extern "C-unwind" fn load(state: *mut lua_State) -> c_int {
                 ffi::LUA_TSTRING if !string_at(state, 4).is_empty() => ffi::lua_concat(state, 2),
                 ffi::LUA_TSTRING => break,
                 ffi::LUA_TNUMBER => ffi::lua_concat(state, 2),
-                _ => return raise_at(state, c"reader function must return a string"),
+                _ => {
+                    ffi::lua_pushnil(state);
+                    ffi::lua_pushstring(state, c"reader function must return a string".as_ptr());
+                    return 2;
+                }
             }
         }
         let source = string_at(state, 3);

@@ -236,6 +236,17 @@ fn put(
     table.raw_set(name, function)
 }
 
+/// The table that a protected one stands for, or the table itself.
+pub(crate) fn behind(table: &Table) -> Result<Table> {
+    match table.metatable() {
+        Some(metatable) => match metatable.raw_get(protected_mark())? {
+            Value::Table(real) => Ok(real),
+            _ => Ok(table.clone()),
+        },
+        None => Ok(table.clone()),
+    }
+}
+
 /// The pair behind `key` (nil: the first one), without metamethods; nil and nil
 /// behind the last.
 pub(crate) fn next_pair(lua: &Lua, table: &Table, key: &Value) -> Result<(Value, Value)> {

@@ -166,7 +166,7 @@ impl Encoder<'_> {
         if !i64::try_from(depth).is_ok_and(|depth| depth <= most) {
             return error(format!("Cannot serialise, excessive nesting ({depth})"));
         }
-        let table = table.clone();
+        let table = raw::behind(table)?;
         Ok(match self.list_length(&table)? {
             0 => {
                 self.out.push(b'{');

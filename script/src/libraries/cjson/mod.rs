@@ -76,11 +76,11 @@ fn plain_table(lua: &Lua, context: &Arc<Context>) -> mlua::Result<Table> {
             depth(lua, context, &args, |settings| &mut settings.decode_depth)
         }),
         ("encode_number_precision", precision),
-        ("encode_keep_buffer", |_, context, args| {
-            toggle(context, &args, |settings| &mut settings.keep_buffer)
+        ("encode_keep_buffer", |lua, context, args| {
+            toggle(lua, context, &args, |settings| &mut settings.keep_buffer)
         }),
-        ("decode_invalid_numbers", |_, context, args| {
-            toggle(context, &args, |settings| &mut settings.decode_invalid)
+        ("decode_invalid_numbers", |lua, context, args| {
+            toggle(lua, context, &args, |settings| &mut settings.decode_invalid)
         }),
         ("encode_invalid_numbers", invalid_numbers),
     ];
@@ -123,11 +123,12 @@ fn set(
 }
 
 /// Which of the options is given, if any: a truth value is one of the first two.
-fn option(args: &Args, number: usize, options: &[&str]) -> Result<Option<usize>, Fault> {
+fn option(lua: &Lua, args: &Args, number: usize, options: &[&str]) -> Result<Option<usize>, Fault> {
     match args.get(number) {
         None | Some(Value::Nil) => Ok(None),
         Some(Value::Boolean(truth)) => Ok(Some(usize::from(*truth))),
-        Some(Value::String(given)) => {
+        Some(_) => {
+            let given = args.string(lua, number)?;
             let index = options
                 .iter()
                 .position(|option| given.as_bytes() == option.as_bytes());
@@ -139,20 +140,13 @@ fn option(args: &Args, number: usize, options: &[&str]) -> Result<Option<usize>,
             };
             index.map(Some).ok_or_else(wrong)
         }
-        Some(other) => {
-            let given = crate::native::type_name(other);
-            Err(Fault::Argument(
-                number,
-                format!("string expected, got {given}"),
-            ))
-        }
     }
 }
 
 fn sparse(lua: &Lua, context: &Context, args: Args) -> Outcome {
     at_most(&args, 3)?;
     let mut settings = context.run().json;
-    if let Some(chosen) = option(&args, 1, &["off", "on"])? {
+    if let Some(chosen) = option(lua, &args, 1, &["off", "on"])? {
         settings.sparse_convert = chosen == 1;
     }
     let largest = i64::from(i32::MAX);
@@ -187,10 +181,15 @@ fn precision(lua: &Lua, context: &Context, args: Args) -> Outcome {
     one(value)
 }
 
-fn toggle(context: &Context, args: &Args, setting: fn(&mut JsonSettings) -> &mut bool) -> Outcome {
+fn toggle(
+    lua: &Lua,
+    context: &Context,
+    args: &Args,
+    setting: fn(&mut JsonSettings) -> &mut bool,
+) -> Outcome {
     at_most(args, 1)?;
     let mut settings = context.run().json;
-    if let Some(chosen) = option(args, 1, &["off", "on"])? {
+    if let Some(chosen) = option(lua, args, 1, &["off", "on"])? {
         *setting(&mut settings) = chosen == 1;
     }
     let value = *setting(&mut settings);
@@ -201,7 +200,7 @@ fn toggle(context: &Context, args: &Args, setting: fn(&mut JsonSettings) -> &mut
 fn invalid_numbers(lua: &Lua, context: &Context, args: Args) -> Outcome {
     at_most(&args, 1)?;
     let mut settings = context.run().json;
-    if let Some(chosen) = option(&args, 1, &["off", "on", "null"])? {
+    if let Some(chosen) = option(lua, &args, 1, &["off", "on", "null"])? {
         settings.encode_invalid = chosen;
     }
     context.run().json = settings;
