@@ -9,7 +9,7 @@ use crate::caller::{Call, LogLevel};
 use crate::context::Context;
 use crate::convert::{to_lua, with_code};
 use crate::native::{
-    Args, Fault, Outcome, as_number, command_function, error_table, function, one, truncated,
+    Args, Body, Fault, Outcome, as_number, command_function, error_table, function, one, truncated,
 };
 use crate::reply::Reply;
 use crate::source::Sha1;
@@ -47,7 +47,7 @@ pub(crate) fn table(lua: &Lua, context: &Arc<Context>) -> mlua::Result<Table> {
     })?;
     redis.raw_set("pcall", returning)?;
     redis.raw_set("acl_check_cmd", command_function(lua, context, may_call)?)?;
-    let functions: [(&str, fn(&Lua, &Context, Args) -> Outcome); 9] = [
+    let functions: [(&str, Body); 9] = [
         ("sha1hex", sha1hex),
         ("error_reply", error_reply),
         ("status_reply", status_reply),

@@ -44,6 +44,9 @@ pub(crate) fn error<T>(text: impl Into<Vec<u8>>) -> Result<T, Fault> {
 /// What a function returns.
 pub(crate) type Outcome = Result<MultiValue, Fault>;
 
+/// What a function does.
+pub(crate) type Body = fn(&Lua, &Context, Args) -> Outcome;
+
 /// One value returned.
 pub(crate) fn one(value: Value) -> Outcome {
     Ok(MultiValue::from_vec(vec![value]))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mlua::{Lua, Table, Value};
 
 use crate::context::Context;
-use crate::native::{Args, Fault, Outcome, function, one};
+use crate::native::{Args, Body, Fault, Outcome, function, one};
 
 /// Adding it leaves the number's low 32 bits in the low bits of the mantissa,
 /// rounded to the nearest even: 2^52 + 2^51.
@@ -14,7 +14,7 @@ const SHIFT: f64 = 6_755_399_441_055_744.0;
 /// The table.
 pub(crate) fn table(lua: &Lua, context: &Arc<Context>) -> mlua::Result<Table> {
     let bit = lua.create_table()?;
-    let functions: [(&str, fn(&Lua, &Context, Args) -> Outcome); 12] = [
+    let functions: [(&str, Body); 12] = [
         ("tobit", |lua, _, args| signed(bits(&args, lua, 1)?)),
         ("bnot", |lua, _, args| signed(!bits(&args, lua, 1)?)),
         ("band", |lua, _, args| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use crate::context::Context;
-use crate::native::{Args, Fault, Outcome, error, function, one};
+use crate::native::{Args, Body, Fault, Outcome, error, function, one};
 use crate::raw;
 
 /// Tables deeper than this are packed as nil.
@@ -22,7 +22,7 @@ const TOO_MANY: &str =
 /// The table.
 pub(crate) fn table(lua: &Lua, context: &Arc<Context>) -> mlua::Result<Table> {
     let library = lua.create_table()?;
-    let functions: [(&str, fn(&Lua, &Context, Args) -> Outcome); 4] = [
+    let functions: [(&str, Body); 4] = [
         ("pack", pack),
         ("unpack", unpack_all),
         ("unpack_one", unpack_one),

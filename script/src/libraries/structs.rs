@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use crate::context::Context;
-use crate::native::{Args, Fault, Outcome, as_number, error, function, one};
+use crate::native::{Args, Body, Fault, Outcome, as_number, error, function, one};
 
 /// Bytes of the largest whole number.
 const MAX_INT: usize = 32;
@@ -17,8 +17,7 @@ const MAX_RESULTS: usize = 4_000;
 /// The table.
 pub(crate) fn table(lua: &Lua, context: &Arc<Context>) -> mlua::Result<Table> {
     let library = lua.create_table()?;
-    let functions: [(&str, fn(&Lua, &Context, Args) -> Outcome); 3] =
-        [("pack", pack), ("unpack", unpack), ("size", size)];
+    let functions: [(&str, Body); 3] = [("pack", pack), ("unpack", unpack), ("size", size)];
     for (name, body) in functions {
         library.raw_set(name, function(lua, context, body)?)?;
     }
@@ -145,9 +144,9 @@ fn ordered(mut bytes: Vec<u8>, big: bool) -> Vec<u8> {
 }
 
 fn pack(lua: &Lua, context: &Context, mut args: Args) -> Outcome {
+    let format = args.string(lua, 1)?;
     // the first that is missing counts as nil
     args.0.push_back(Value::Nil);
-    let format = args.string(lua, 1)?;
     let format = format.as_bytes();
     let mut format = Format::new(&format);
     let mut out: Vec<u8> = Vec::new();
@@ -233,12 +232,11 @@ fn unpack(lua: &Lua, _: &Context, args: Args) -> Outcome {
     let data = data.as_bytes();
     let from = args.integer_or(lua, 3, 1)?;
     let mut format = Format::new(&format);
-    let Some(mut position) = usize::try_from(from)
-        .ok()
-        .and_then(|from| from.checked_sub(1))
-    else {
+    if from == 0 {
         return Err(Fault::Argument(3, "offset must be 1 or greater".into()));
-    };
+    }
+    // before the beginning is behind any end
+    let mut position = usize::try_from(from).map_or(usize::MAX, |from| from - 1);
     let mut results = Vec::new();
     while let Some(item) = format.next(position)? {
         position = position.saturating_add(item.padding);

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_int};
 use mlua::ffi::{self, lua_State};
 use mlua::{Lua, Result, Table, Value};
 
-use super::{context_at, pointer_to, protected, put, raise_at, string_at};
+use super::{context_at, pointer_to, protected, put, raise_at, sort, string_at};
 use crate::context::Context;
 
 /// What Redis says to who would change a protected table.
@@ -44,7 +44,9 @@ pub(crate) fn install_base(lua: &Lua, globals: &Table, context: &Context) -> Res
     let original = of(&coroutine, "resume")?;
     put(lua, &coroutine, "resume", resume, vec![original, context()])?;
     let table: Table = globals.raw_get("table")?;
-    for name in ["insert", "remove", "sort"] {
+    let original = of(&table, "sort")?;
+    put(lua, &table, "sort", sort::sort, vec![original])?;
+    for name in ["insert", "remove"] {
         let original = of(&table, name)?;
         put(lua, &table, name, changing, vec![original])?;
     }
@@ -57,7 +59,7 @@ pub(crate) fn install_base(lua: &Lua, globals: &Table, context: &Context) -> Res
 
 /// Runs the C function in upvalue 1 in this very frame, so that its errors name
 /// the function as the script called it.
-unsafe fn original(state: *mut lua_State) -> c_int {
+pub(super) unsafe fn original(state: *mut lua_State) -> c_int {
     // SAFETY: upvalue 1 is a C function without upvalues of its own.
     unsafe {
         match ffi::lua_tocfunction(state, ffi::lua_upvalueindex(1)) {
@@ -68,7 +70,7 @@ unsafe fn original(state: *mut lua_State) -> c_int {
 }
 
 /// A function whose first argument is a table that it changes.
-unsafe extern "C-unwind" fn changing(state: *mut lua_State) -> c_int {
+pub(super) unsafe extern "C-unwind" fn changing(state: *mut lua_State) -> c_int {
     // SAFETY: no destructors.
     unsafe {
         if ffi::lua_type(state, 1) == ffi::LUA_TTABLE && protected(state, 1, false) {

@@ -18,6 +18,7 @@
 mod base;
 mod error;
 mod slot;
+mod sort;
 mod strings;
 
 use std::ffi::{CStr, c_int, c_void};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use crate::context::Context;
-use crate::native::{Args, Fault, Outcome, function, one};
+use crate::native::{Args, Body, Fault, Outcome, function, one};
 
 /// Levels that cannot be exceeded, whatever a script sets: each takes its part
 /// of the thread's stack.
@@ -48,8 +48,6 @@ impl Default for JsonSettings {
         }
     }
 }
-
-type Body = fn(&Lua, &Context, Args) -> Outcome;
 
 /// The table.
 pub(crate) fn table(lua: &Lua, context: &Arc<Context>) -> mlua::Result<Table> {
