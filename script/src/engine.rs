@@ -22,7 +22,7 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// How long a script may run, commands included. `None`: as long as it likes.
     pub time: Option<Duration>,
-    /// Lua states kept for the next scripts, of some hundred KB each. More
+    /// Lua states kept for the next scripts, of 4 MiB each at most. More
     /// scripts may run at a time: they make states of their own.
     pub idle_states: usize,
 }
@@ -122,8 +122,8 @@ impl Engine {
     }
 
     /// Keeps the state, unless something went wrong in it or there are enough.
-    fn put_back(&self, state: State) {
-        if !state.is_reusable() {
+    fn put_back(&self, mut state: State) {
+        if !state.make_reusable() {
             return;
         }
         let mut idle = self.idle.lock();

@@ -80,18 +80,19 @@ impl State {
         })
     }
 
-    /// Whether the next run may have it.
-    pub(crate) fn is_reusable(&self) -> bool {
+    /// Whether the next run may have it. Gives up garbage, and then compiled
+    /// scripts, if it holds too much.
+    pub(crate) fn make_reusable(&mut self) -> bool {
         if self.context.is_poisoned() {
             return false;
         }
         let limit = self.first_bytes + IDLE_BYTES;
-        if self.lua.used_memory() <= limit {
+        let collected = |lua: &Lua| lua.gc_collect().is_ok() && lua.used_memory() <= limit;
+        if self.lua.used_memory() <= limit || collected(&self.lua) {
             return true;
         }
-        // twice: the first makes the finalizers run that free the rest
-        let collected = self.lua.gc_collect().and_then(|()| self.lua.gc_collect());
-        collected.is_ok() && self.lua.used_memory() <= limit
+        self.compiled.clear();
+        collected(&self.lua)
     }
 
     /// Compiles, and keeps what came out.
@@ -215,4 +216,29 @@ fn report(error: &Table, sha1: Sha1) -> Result<Reply, Fault> {
         text.extend_from_slice(format!(":{line}.").as_bytes());
     }
     Ok(Reply::Error(error_text(&text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    #[test]
+    fn a_state_stays_small() {
+        let seeds = Arc::new(AtomicU64::new(random::FIRST));
+        let mut state = State::new(16 << 20, seeds).unwrap();
+        assert!(state.first_bytes < 128 << 10, "{} bytes", state.first_bytes);
+        // large scripts, more than it keeps
+        for number in 0..2_000 {
+            let source = format!(
+                "return {{{}}}",
+                "'text', ".repeat(1_000) + &number.to_string()
+            );
+            state
+                .compile(&Script::new(Bytes::from(source)).unwrap())
+                .unwrap();
+            assert!(state.make_reusable());
+            assert!(state.lua.used_memory() < IDLE_BYTES + (1 << 20));
+        }
+    }
 }
