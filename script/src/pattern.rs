@@ -344,8 +344,11 @@ impl<'a> Matcher<'a> {
         if index >= self.level {
             return malformed(c"invalid capture index");
         }
-        let (start, Extent::Len(len)) = self.captures[index] else {
-            return malformed(c"invalid capture index");
+        let (start, len) = match self.captures[index] {
+            (start, Extent::Len(len)) => (start, len),
+            // a position is nowhere in the text
+            (_, Extent::Position) => return Ok(None),
+            (_, Extent::Open) => return malformed(c"invalid capture index"),
         };
         let same = self.text[at..].starts_with(&self.text[start..start + len]);
         Ok(same.then_some(at + len))
