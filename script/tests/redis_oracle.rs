@@ -14,9 +14,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command as Process, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use scatterhoard_script::{Call, Caller, Engine, Limits, LogLevel, Reply, Run, Script, Stop};
 
 /// A server of our own on a Unix socket, ended with the test.
@@ -41,7 +44,9 @@ impl Redis {
             eprintln!("SKIPPED: no redis-server 7.0 here, but {version:?}");
             return None;
         }
-        let name = format!("scatterhoard-scripts-{}.sock", std::process::id());
+        static SERVERS: AtomicU32 = AtomicU32::new(0);
+        let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let name = format!("scatterhoard-scripts-{}-{number}.sock", std::process::id());
         let socket = std::env::temp_dir().join(name);
         let process = Process::new("redis-server")
             .args([
@@ -235,9 +240,6 @@ fn scripts_reply_as_in_redis() {
     ] {
         for case in cases(file) {
             total += 1;
-            if std::env::var_os("SHOW_CASES").is_some() {
-                eprintln!("{case}");
-            }
             let fresh = |client: &mut Client| {
                 client.ask(&["FLUSHALL"].map(Bytes::from));
             };
@@ -272,4 +274,92 @@ fn scripts_reply_as_in_redis() {
         differences.len(),
         differences.join("\n")
     );
+}
+
+/// What a decoder makes of arbitrary input, and an encoder of that.
+const DECODERS: &str = "
+local out = {}
+local function note(...) for i = 1, select('#', ...) do out[#out + 1] = tostring((select(i, ...))) end end
+local function flat(ok, ...)
+  note(ok)
+  for i = 1, select('#', ...) do
+    local v = select(i, ...)
+    if type(v) == 'table' then
+      note(pcall(cmsgpack.pack, v)) note(pcall(cjson.encode, v))
+    elseif type(v) == 'userdata' then note('null')
+    else note(v) end
+  end
+end
+flat(pcall(cjson.decode, ARGV[1]))
+flat(pcall(cjson.decode, ARGV[2]))
+flat(pcall(cmsgpack.unpack, ARGV[2]))
+flat(pcall(cmsgpack.unpack_limit, ARGV[2], 2, 1))
+flat(pcall(struct.unpack, ARGV[3], ARGV[2]))
+flat(pcall(struct.pack, ARGV[3], 1, -2, 'three', 4.5, 65, 66))
+flat(pcall(struct.size, ARGV[3]))
+local n = tonumber(ARGV[4])
+note(n, redis.call('ECHO', n), cjson.encode(n), cmsgpack.pack(n), struct.pack('>d', n), struct.pack('>f', n),
+  bit.tobit(n), bit.tohex(n), string.format('%.17g', cjson.decode(ARGV[4])))
+return out";
+
+#[test]
+fn decoders_and_numbers_are_as_in_redis() {
+    let Some(redis) = Redis::start() else {
+        return;
+    };
+    let engine = Engine::new(Limits::default());
+    let script = Script::new(DECODERS.into()).unwrap();
+    let stop = Stop::new();
+    let both = std::cell::RefCell::new((
+        redis.connect(true),
+        Forward {
+            resp2: redis.connect(false),
+            resp3: redis.connect(true),
+        },
+    ));
+    let numbers = prop_oneof![
+        any::<f64>().prop_filter("finite", |number| number.is_finite()),
+        any::<i32>().prop_map(f64::from),
+        (any::<i64>(), 0..40).prop_map(|(number, shift)| (number >> shift) as f64),
+        (any::<i32>(), 0..9).prop_map(|(number, digits)| f64::from(number) / 10_f64.powi(digits)),
+    ];
+    let json = "([\\[\\]{}:, ]|\"[a-c]?\"|\"\\\\(u00e9|ud83d|n|x|u12)\"|-?[0-9]{1,3}|0x1f|1e5|.5|true|false|null|nan|-inf|tru){0,9}";
+    let bytes = proptest::collection::vec(
+        prop_oneof![any::<u8>(), 0x80_u8..0xa8, 0xc0_u8..0xe0, 0_u8..3],
+        0..24,
+    );
+    let format = "[<>!bBhHlLTiIcsfdx 0-9]{0,8}";
+    let mut runner = TestRunner::new(Config {
+        cases: 2_000,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let result = runner.run(
+        &(json, bytes, format, numbers),
+        |(json, bytes, format, number)| {
+            let (oracle, caller) = &mut *both.borrow_mut();
+            let argv = [
+                json.into(),
+                Bytes::from(bytes),
+                format.into(),
+                format!("{number:e}").into(),
+            ];
+            let mut request: Vec<Bytes> = vec!["EVAL".into(), DECODERS.into(), "0".into()];
+            request.extend(argv.iter().cloned());
+            let theirs = oracle.ask(&request);
+            let run = Run {
+                script: &script,
+                keys: &[],
+                argv: &argv,
+                read_only: false,
+                stop: &stop,
+            };
+            let ours = engine.run(run, caller);
+            prop_assert_eq!(support::text(&ours), support::text(&theirs));
+            Ok(())
+        },
+    );
+    if let Err(error) = result {
+        panic!("{error}");
+    }
 }

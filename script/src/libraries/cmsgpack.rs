@@ -366,16 +366,12 @@ fn attach(lua: &Lua, open: &mut Vec<Open>, mut value: Value) -> Result<Option<Va
             return Ok(Some(value));
         };
         if innermost.map && innermost.key.is_none() {
-            match &value {
-                Value::Nil => return no_key(lua, "table index is nil"),
-                Value::Number(number) if number.is_nan() => {
-                    return no_key(lua, "table index is NaN");
-                }
-                _ => innermost.key = Some(value),
-            }
+            innermost.key = Some(value);
             return Ok(None);
         }
         match innermost.key.take() {
+            Some(Value::Nil) => return no_key(lua, "table index is nil"),
+            Some(Value::Number(key)) if key.is_nan() => return no_key(lua, "table index is NaN"),
             Some(key) => innermost.table.raw_set(key, value)?,
             None => innermost.table.raw_set(innermost.index, value)?,
         }
