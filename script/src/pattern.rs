@@ -406,9 +406,11 @@ impl<'a> Matcher<'a> {
         let mut at = 0;
         while at < set.len() {
             let found = match set[at..] {
-                [b'%', class, ..] => {
+                [b'%', ref class @ ..] => {
                     at += 1;
-                    in_class(byte, class)
+                    // behind a range that took its percent sign for a bound, the
+                    // class may be the closing bracket
+                    in_class(byte, class.first().copied().unwrap_or(b']'))
                 }
                 [from, b'-', to, ..] => {
                     at += 2;
