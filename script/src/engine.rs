@@ -85,7 +85,8 @@ impl Engine {
     }
 
     /// Runs a script to its end on this thread, and replies as it returned or
-    /// failed. Commands go to `caller`.
+    /// failed. Commands go to `caller`. Takes up to 1 MiB of the thread's stack
+    /// (measured without optimisation), beside what `caller` takes.
     pub fn run(&self, run: Run<'_>, caller: &mut dyn Caller) -> Reply {
         let flags = run.script.flags();
         if run.read_only && flags.declared && !flags.no_writes {

@@ -233,6 +233,16 @@ fn depth_is_bounded() {
             "after {script}"
         );
     }
+    // as deep as C functions nest, then as deep as a pattern goes
+    let stacked = "local deepest = 0
+        local function f(n)
+          deepest = n
+          pcall(string.find, string.rep('a', 1000), string.rep('a?', 1000))
+          pcall(cjson.decode, string.rep('[', 1000))
+          return (string.gsub('x', 'x', function() f(n + 1) end))
+        end
+        pcall(f, 1) return deepest > 20 and 1 or deepest";
+    assert_eq!(text(&run_in(&engine, stacked)), ":1");
     let nested = text(&run_in(&engine, "local t = {} t[1] = t return t"));
     assert!(nested.contains("-ERR reached lua stack limit"), "{nested}");
 }

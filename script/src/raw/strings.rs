@@ -3,7 +3,6 @@
 //! it: find, match, gmatch, gsub (patterns that try everything) and rep.
 
 use std::ffi::{CStr, c_int};
-use std::mem::MaybeUninit;
 
 use mlua::ffi::{self, lua_Integer, lua_State};
 use mlua::{Lua, Result, Table};
@@ -190,8 +189,9 @@ unsafe extern "C-unwind" fn gmatch_next(state: *mut lua_State) -> c_int {
 }
 
 unsafe extern "C-unwind" fn gsub(state: *mut lua_State) -> c_int {
-    // SAFETY: neither matcher nor buffer has a destructor; the buffer's pieces
-    // are on the stack, and what is pushed above them is added or popped.
+    // SAFETY: the matcher has no destructor. The buffer is a userdata that stays
+    // on the stack; its pieces follow it, and what is pushed above them is added
+    // or popped.
     unsafe {
         let text = argument(state, 1);
         let pattern = argument(state, 2);
@@ -207,8 +207,9 @@ unsafe extern "C-unwind" fn gsub(state: *mut lua_State) -> c_int {
         }
         let most = ffi::luaL_optinteger(state, 4, (text.len() + 1) as lua_Integer);
         let mut matcher = Matcher::new(text, pattern, context_at(state, 1));
-        let mut buffer = MaybeUninit::<ffi::luaL_Buffer>::uninit();
-        let buffer = buffer.as_mut_ptr();
+        // of 8 KB, and replacements may call gsub again: not on the thread's stack
+        let buffer = ffi::lua_newuserdata(state, size_of::<ffi::luaL_Buffer>());
+        let buffer = buffer.cast::<ffi::luaL_Buffer>();
         ffi::luaL_buffinit(state, buffer);
         let (mut at, mut done) = (0, 0);
         while done < most {
