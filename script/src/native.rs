@@ -60,6 +60,10 @@ pub(crate) fn function(
 ) -> mlua::Result<Function> {
     let shared = context.clone();
     let inner = lua.create_function(move |lua, args: MultiValue| {
+        // each may take long
+        if shared.should_end() {
+            return conclude(lua, &shared, Err(Fault::Ended));
+        }
         conclude(lua, &shared, body(lua, &shared, Args(args)))
     })?;
     raw::native(lua, inner)

@@ -18,7 +18,11 @@ fn engine(time: Option<Duration>) -> Engine {
     })
 }
 
-const LOOPS: [&str; 19] = [
+const LOOPS: [&str; 23] = [
+    "local t = {} for i = 1, 1e5 do t[i] = {} end while true do collectgarbage() end",
+    "local t = {} for i = 1, 3e5 do t[i] = i end while true do table.insert(t, 1, 1) end",
+    "local t = {} for i = 1, 3e5 do t[i] = i end while true do table.remove(t, 1) t[#t + 1] = 1 end",
+    "local s = string.rep('x', 3e6) while true do redis.sha1hex(s) end",
     "while true do end",
     "while true do pcall(function() while true do end end) end",
     "while true do pcall(error) end",

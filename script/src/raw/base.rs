@@ -28,16 +28,22 @@ pub(crate) fn install_base(lua: &Lua, globals: &Table, context: &Context) -> Res
     put(lua, globals, "pairs", pairs, vec![next])?;
     put(lua, globals, "rawget", rawget, vec![])?;
     let original = of(globals, "rawset")?;
-    put(lua, globals, "rawset", changing, vec![original])?;
+    put(lua, globals, "rawset", changing, vec![original, context()])?;
     let original = of(globals, "setmetatable")?;
-    put(lua, globals, "setmetatable", setmetatable, vec![original])?;
+    put(
+        lua,
+        globals,
+        "setmetatable",
+        setmetatable,
+        vec![original, context()],
+    )?;
     let original = of(globals, "collectgarbage")?;
     put(
         lua,
         globals,
         "collectgarbage",
         collectgarbage,
-        vec![original],
+        vec![original, context()],
     )?;
 
     let coroutine: Table = globals.raw_get("coroutine")?;
@@ -45,10 +51,10 @@ pub(crate) fn install_base(lua: &Lua, globals: &Table, context: &Context) -> Res
     put(lua, &coroutine, "resume", resume, vec![original, context()])?;
     let table: Table = globals.raw_get("table")?;
     let original = of(&table, "sort")?;
-    put(lua, &table, "sort", sort::sort, vec![original])?;
+    put(lua, &table, "sort", sort::sort, vec![original, context()])?;
     for name in ["insert", "remove"] {
         let original = of(&table, name)?;
-        put(lua, &table, name, changing, vec![original])?;
+        put(lua, &table, name, changing, vec![original, context()])?;
     }
     for name in ["foreach", "maxn"] {
         let original = of(&table, name)?;
@@ -69,13 +75,33 @@ pub(super) unsafe fn original(state: *mut lua_State) -> c_int {
     }
 }
 
-/// A function whose first argument is a table that it changes.
+/// Ends the script if it is to end, before a function that may take long: the
+/// instruction hook looks only once in a thousand of them.
+pub(super) unsafe fn end_if_due(state: *mut lua_State, context: &Context) {
+    // SAFETY: the handler says why; the text is for no one.
+    unsafe {
+        if context.should_end() {
+            raise_at(state, c"ended");
+        }
+    }
+}
+
+/// Tables with more items than this take long to change in the middle.
+const LARGE: usize = 10_000;
+
+/// A function whose first argument is a table that it changes. Upvalues: Lua's
+/// own function, the context.
 pub(super) unsafe extern "C-unwind" fn changing(state: *mut lua_State) -> c_int {
     // SAFETY: no destructors.
     unsafe {
-        if ffi::lua_type(state, 1) == ffi::LUA_TTABLE && protected(state, 1, false) {
-            ffi::lua_pushstring(state, READONLY.as_ptr());
-            ffi::lua_error(state)
+        if ffi::lua_type(state, 1) == ffi::LUA_TTABLE {
+            if protected(state, 1, false) {
+                ffi::lua_pushstring(state, READONLY.as_ptr());
+                ffi::lua_error(state)
+            }
+            if ffi::lua_objlen(state, 1) > LARGE {
+                end_if_due(state, context_at(state, 2));
+            }
         }
         original(state)
     }
@@ -144,6 +170,7 @@ unsafe extern "C-unwind" fn rawget(state: *mut lua_State) -> c_int {
 unsafe extern "C-unwind" fn collectgarbage(state: *mut lua_State) -> c_int {
     // SAFETY: no destructors; the option is read only if it is a string.
     unsafe {
+        end_if_due(state, context_at(state, 2));
         if ffi::lua_type(state, 1) == ffi::LUA_TSTRING {
             let option = string_at(state, 1);
             if [&b"stop"[..], b"restart", b"setpause", b"setstepmul"].contains(&option) {
