@@ -10,7 +10,12 @@
 //! - Settings of cjson and `math.randomseed` end with the script, as does what
 //!   `collectgarbage` would change (it only collects and counts).
 //! - Lists nest 200 deep, in replies of commands and of scripts.
-//! - There is no `__redis__err__handler`, and no debugger.
+//! - There is no `__redis__err__handler`, and no debugger. `getfenv`, `setfenv`
+//!   and `newproxy` are not there either, as in the patched 7.0.15 of Debian.
+//! - Lua hashes long strings (32 bytes and more) as it always did, Redis's Lua all
+//!   of their bytes: tables with such keys may be walked in another order.
+//! - Errors without a message, of which Redis dies, are reported.
+//! - The words of a `#!lua` line cannot be quoted.
 
 mod api;
 mod caller;
