@@ -336,12 +336,14 @@ impl Server<'_> {
             pool.start(pool::Links::Tcp(links));
         }
         let keeper = assembly::start_chores(&store, chores, &tasks, &stop, &drain);
+        let scripting = apply::Scripting::new(self.config.script_limit);
         let context = Arc::new(Context {
             store,
             config: self.config,
             clients: Clients::default(),
             stats: Stats::default(),
             hub: Arc::default(),
+            scripting,
             queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
             started: Instant::now(),
         });

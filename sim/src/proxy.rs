@@ -69,6 +69,7 @@ impl Proxy {
             clients: Clients::default(),
             stats: Stats::default(),
             hub: Arc::default(),
+            scripting: apply::Scripting::new(config.script_limit),
             queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
             started: std::time::Instant::now(),
         };

@@ -50,7 +50,7 @@ fn check_user(user: &User, spec: &'static CommandSpec, request: &[Value]) -> Res
         .map(Value::into_contiguous)
         .collect();
     let at = |place: usize| arguments.get(place).map(|b| &b[..]);
-    let keys = spec.keys.places(request.len()).filter_map(at).collect();
+    let keys = spec.keys.places(request).filter_map(at).collect();
     let channels = match spec.name {
         "publish" | "spublish" => at(1).into_iter().collect(),
         "subscribe" | "ssubscribe" | "psubscribe" => {
@@ -132,7 +132,7 @@ fn dry_run(context: &Context, name: &Bytes, request: &[Value]) -> Reply {
         )),
         Err(Denied::Key(number)) => text(format!(
             "This user has no permissions to access the '{}' key",
-            quoted(&mut spec.keys.places(request.len()), number)
+            quoted(&mut spec.keys.places(request), number)
         )),
         Err(Denied::Channel(number)) => text(format!(
             "This user has no permissions to access the '{}' channel",

@@ -11,6 +11,7 @@ mod multi;
 mod numbers;
 pub mod pubsub;
 mod ranges;
+mod scripts;
 mod server;
 mod strings;
 mod update;
@@ -24,6 +25,7 @@ use std::{
     time::Instant,
 };
 
+pub use scripts::Scripting;
 use tokio::sync::Semaphore;
 
 use crate::{
@@ -46,6 +48,8 @@ pub struct Context {
     pub clients: Clients,
     /// Counters that INFO shows.
     pub stats: Stats,
+    /// Scripts.
+    pub scripting: Scripting,
     /// Who subscribes to what.
     pub hub: Arc<Hub>,
     /// Room for what clients have queued since MULTI, in bytes.
@@ -263,6 +267,7 @@ async fn apply(
         Command::Hash(command) => hashes::apply(scope, command).await,
         Command::Key(command) => keys::apply(scope, command).await,
         Command::Connection(command) => connection::apply(context, client, command),
+        Command::Script(command) => scripts::apply(scope, client, command).await,
         Command::PubSub(command) => pubsub::apply(scope, client, command),
         Command::Acl(command) => acl::apply(context, client, command),
         Command::Server(command) => server::apply(scope, command),

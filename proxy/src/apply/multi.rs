@@ -153,18 +153,23 @@ async fn exec(context: &Context, client: &mut Client, requests: Vec<Vec<Value>>)
     Reply::Error(text.into()).into()
 }
 
+/// Sends messages; to how many, each.
+pub(super) fn send(context: &Context, messages: Vec<Announcement>) -> Vec<usize> {
+    let hub = &context.hub;
+    let send = |m: Announcement| match m.to_shard {
+        false => hub.publish(&m.channel, &m.payload),
+        true => hub.publish_to_shard(&m.channel, &m.payload),
+    };
+    messages.into_iter().map(send).collect()
+}
+
 /// Sends messages; the commands that published them get their numbers.
 fn announce(
     context: &Context,
     messages: Vec<Announcement>,
     mut outcomes: Vec<Outcome>,
 ) -> Vec<Outcome> {
-    let hub = &context.hub;
-    let send = |m: Announcement| match m.to_shard {
-        false => hub.publish(&m.channel, &m.payload),
-        true => hub.publish_to_shard(&m.channel, &m.payload),
-    };
-    let receivers: Vec<usize> = messages.into_iter().map(send).collect();
+    let receivers = send(context, messages);
     for outcome in &mut outcomes {
         if let Outcome::Publish(number) = outcome {
             *number = receivers.get(*number).copied().unwrap_or(0);
@@ -188,7 +193,7 @@ fn written_keys(db: u8, requests: &[Vec<Value>]) -> Vec<Key> {
     let keys = |request: &Vec<Value>| {
         let spec = CommandSpec::of(request).ok();
         let spec = spec.filter(|spec| spec.is(flags::WRITE));
-        let places = spec.map(|spec| spec.keys.places(request.len()));
+        let places = spec.map(|spec| spec.keys.places(request));
         let places = places.into_iter().flatten();
         let key = |i: usize| request.get(i).cloned().map(Value::into_contiguous);
         let keys: Vec<Bytes> = places.filter_map(key).collect();

@@ -155,14 +155,14 @@ pub(crate) fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static st
         Group::Transactions => "@transaction",
         Group::PubSub if spec.flags & flags::PUBSUB != 0 => "@pubsub",
         Group::PubSub => "",
-        Group::Connection | Group::Server => "",
+        Group::Connection | Group::Server | Group::Scripting => "",
     };
     let has = |name| spec.acl.contains(&name) || group == name;
     let admin = spec.is(flags::ADMIN);
     let fast = spec.is(flags::FAST);
     [
         ("@keyspace", has("@keyspace")),
-        ("@read", spec.is(flags::READONLY)),
+        ("@read", spec.is(flags::READONLY) && spec.keys.count == 0),
         ("@write", spec.is(flags::WRITE)),
         ("@hash", has("@hash")),
         ("@string", has("@string")),
@@ -173,6 +173,7 @@ pub(crate) fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static st
         ("@dangerous", admin || has("@dangerous")),
         ("@connection", has("@connection")),
         ("@transaction", has("@transaction")),
+        ("@scripting", has("@scripting")),
     ]
     .into_iter()
     .filter_map(|(name, belongs)| belongs.then_some(name))
@@ -181,6 +182,9 @@ pub(crate) fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static st
 /// The keys once more, in the words of Redis 7.
 fn key_specs(spec: &CommandSpec) -> Reply {
     let keys = &spec.keys;
+    if keys.count > 0 {
+        return Reply::Array(vec![key_spec(spec, keys.count, 0, keys.access)]);
+    }
     if keys.first == 0 {
         return Reply::Array(Vec::new());
     }
@@ -211,10 +215,21 @@ fn key_spec(
         (text("keystep"), number(keys.step.cast_signed())),
         (text("limit"), number(0)),
     ];
+    let find = match keys.count {
+        0 => part("range", range),
+        _ => part(
+            "keynum",
+            vec![
+                (text("keynumidx"), number(0)),
+                (text("firstkey"), number(1)),
+                (text("keystep"), number(1)),
+            ],
+        ),
+    };
     let mut fields = vec![
         (text("flags"), Reply::Set(statuses(access.iter().copied()))),
         (text("begin_search"), part("index", index)),
-        (text("find_keys"), part("range", range)),
+        (text("find_keys"), find),
     ];
     if !spec.keys_note.is_empty() {
         fields.insert(0, (text("notes"), text(spec.keys_note)));
@@ -231,6 +246,7 @@ fn docs(spec: &'static CommandSpec) -> (Reply, Reply) {
         Group::Server => "server",
         Group::Transactions => "transactions",
         Group::PubSub => "pubsub",
+        Group::Scripting => "scripting",
     };
     let mut fields = vec![
         (text("summary"), text(spec.summary)),
@@ -269,7 +285,7 @@ fn get_keys(request: &[Value]) -> Result<Reply, CommandError> {
     };
     let keys: Vec<Reply> = spec
         .keys
-        .places(request.len())
+        .places(request)
         .filter_map(|place| request.get(place).cloned().map(Reply::Bulk))
         .collect();
     if keys.is_empty() {

@@ -192,6 +192,15 @@ pub enum CommandError {
         "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096"
     )]
     GenPassBits,
+    /// EVAL: more keys than arguments.
+    #[error("ERR Number of keys can't be greater than number of args")]
+    TooManyKeys,
+    /// EVAL: fewer than none.
+    #[error("ERR Number of keys can't be negative")]
+    NegativeKeys,
+    /// SCRIPT FLUSH: neither SYNC nor ASYNC.
+    #[error("ERR SCRIPT FLUSH only support SYNC|ASYNC option")]
+    ScriptFlushMode,
     /// The key holds a value of another kind.
     #[error("WRONGTYPE Operation against a key holding the wrong kind of value")]
     WrongType,

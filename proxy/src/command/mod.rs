@@ -16,6 +16,7 @@ pub mod glob;
 pub mod hashes;
 pub mod keys;
 pub mod pubsub;
+pub mod scripts;
 pub mod server;
 pub mod strings;
 pub mod table;
@@ -35,6 +36,7 @@ pub use expiry::{ExpireCondition, Expiry, TtlQuery};
 pub use hashes::HashCommand;
 pub use keys::KeyCommand;
 pub use pubsub::PubSubCommand;
+pub use scripts::ScriptCommand;
 pub use server::ServerCommand;
 pub use strings::StringCommand;
 pub use table::CommandSpec;
@@ -50,7 +52,7 @@ pub fn stores_next(args_so_far: &[Value]) -> bool {
 /// Whether a request may change keys.
 pub fn writes(request: &[Value]) -> bool {
     let spec = request.first().and_then(table::named);
-    spec.is_some_and(|spec| spec.is(table::flags::WRITE) || spec.name == "exec")
+    spec.is_some_and(|spec| spec.is(table::flags::WRITE) || matches!(spec.name, "exec" | "eval" | "evalsha"))
 }
 
 /// Where a request of a client that has said MULTI is carried out at once.
@@ -93,6 +95,8 @@ pub enum Command {
     Hash(HashCommand),
     /// About channels.
     PubSub(PubSubCommand),
+    /// About scripts.
+    Script(ScriptCommand),
     /// About what belongs together.
     Transaction(TransactionCommand),
 }

@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
 use super::{
-    Command, CommandError, acl, connection, hashes, keys, pubsub, server, strings, transactions,
+    Command, CommandError, acl, connection, hashes, keys, pubsub, scripts, server, strings, transactions,
 };
 use crate::value::Value;
 
@@ -89,6 +89,8 @@ pub enum Group {
     Transactions,
     /// Channels.
     PubSub,
+    /// Scripts.
+    Scripting,
 }
 
 /// Where a command's keys are among its arguments, its name being number 0.
@@ -104,6 +106,8 @@ pub struct Keys {
     pub access: &'static [&'static str],
     /// The same of the second of two keys, where it differs.
     pub second_access: &'static [&'static str],
+    /// The place of their number, with the keys behind it; 0: there is none.
+    pub count: usize,
 }
 
 impl Keys {
@@ -114,6 +118,7 @@ impl Keys {
         step: 0,
         access: &[],
         second_access: &[],
+        count: 0,
     };
 
     /// What is done with key number `number`, from 0.
@@ -124,8 +129,16 @@ impl Keys {
         }
     }
 
-    /// The places of the keys in a request of `argc` arguments.
-    pub fn places(&self, argc: usize) -> impl Iterator<Item = usize> + use<> {
+    /// The places of the keys in a request.
+    pub fn places(&self, request: &[Value]) -> impl Iterator<Item = usize> + use<> {
+        let argc = request.len();
+        if self.count > 0 {
+            let number = request.get(self.count).cloned().unwrap_or_default();
+            let number = crate::resp::number::parse_i64(&number.into_contiguous());
+            let number = number.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+            let first = self.count + 1;
+            return (first..first.saturating_add(number).min(argc)).step_by(1);
+        }
         let last = match usize::try_from(self.last) {
             Ok(last) => last,
             Err(_) => argc.saturating_sub(self.last.unsigned_abs()),
@@ -216,6 +229,20 @@ impl CommandSpec {
             step,
             access,
             second_access: &[],
+            count: 0,
+        };
+        self
+    }
+
+    pub(super) const fn counted_keys(
+        mut self,
+        count: usize,
+        access: &'static [&'static str],
+    ) -> Self {
+        self.keys = Keys {
+            count,
+            access,
+            ..Keys::NONE
         };
         self
     }
@@ -348,6 +375,7 @@ pub fn commands() -> &'static [&'static CommandSpec] {
             hashes::COMMANDS,
             keys::COMMANDS,
             pubsub::COMMANDS,
+            scripts::COMMANDS,
             server::COMMANDS,
             strings::COMMANDS,
             transactions::COMMANDS,

@@ -149,6 +149,8 @@ pub struct Config {
     pub max_clients: usize,
     /// TLS for clients, if there is to be any.
     pub tls: Option<client_tls::Settings>,
+    /// How long a script may run.
+    pub script_limit: Duration,
     /// Who may do what.
     pub acl: Arc<Acl>,
     /// Longest value that is no string, in bytes.
@@ -315,6 +317,7 @@ impl Config {
             eviction: options.maxmemory_policy.unwrap_or_default(),
             proto_max_bulk_bytes: max_bulk,
             max_clients: options.max_clients.unwrap_or(10_000).max(1),
+            script_limit: millis(options.script_timeout_ms.unwrap_or(5000).max(1)),
             acl,
             tls,
             structure_max_bytes: u64::from(options.structure_max_mb.unwrap_or(8).clamp(1, 256))

@@ -92,6 +92,10 @@ options! {
     /// change [default: 8]
     #[arg(long, env = "SCATTERHOARD_STRUCTURE_MAX_MB", value_name = "M")]
     structure_max_mb: u32,
+    /// How long a script may run, in ms; what takes longer leaves nothing
+    /// [default: 5000]
+    #[arg(long, env = "SCATTERHOARD_SCRIPT_TIMEOUT_MS", value_name = "MS")]
+    script_timeout_ms: u64,
     /// Address and port for Redis clients that speak TLS [default: none]
     #[arg(long, env = "SCATTERHOARD_TLS_LISTEN", value_name = "ADDR:PORT")]
     tls_listen: SocketAddr,
