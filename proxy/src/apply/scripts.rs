@@ -363,9 +363,12 @@ fn given(reply: Reply) -> Said {
         Reply::Null | Reply::NullArray => Said::Nil,
         Reply::Array(items) | Reply::Push(items) => Said::Array(all(items)),
         Reply::Set(items) => Said::Set(all(items)),
-        Reply::Map(pairs) => {
-            Said::Map(pairs.into_iter().map(|(k, v)| (given(k), given(v))).collect())
-        }
+        Reply::Map(pairs) => Said::Map(
+            pairs
+                .into_iter()
+                .map(|(k, v)| (given(k), given(v)))
+                .collect(),
+        ),
         Reply::Pairs(pairs) => {
             let flat = pairs.into_iter().flat_map(|(k, v)| [given(k), given(v)]);
             Said::Array(flat.collect())

@@ -52,7 +52,9 @@ pub fn stores_next(args_so_far: &[Value]) -> bool {
 /// Whether a request may change keys.
 pub fn writes(request: &[Value]) -> bool {
     let spec = request.first().and_then(table::named);
-    spec.is_some_and(|spec| spec.is(table::flags::WRITE) || matches!(spec.name, "exec" | "eval" | "evalsha"))
+    spec.is_some_and(|spec| {
+        spec.is(table::flags::WRITE) || matches!(spec.name, "exec" | "eval" | "evalsha")
+    })
 }
 
 /// Where a request of a client that has said MULTI is carried out at once.

@@ -66,9 +66,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     spec("eval", -3, EVAL, |args| eval(args, false, false))
         .counted_keys(2, ANY)
         .acl(SCRIPTING)
-        .keys_note(
-            "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE",
-        )
+        .keys_note("We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")
         .doc("2.6.0", "Runs a script."),
     spec("evalsha", -3, EVAL, |args| eval(args, true, false))
         .counted_keys(2, ANY)
@@ -86,10 +84,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     })
     .counted_keys(2, ANY_READ)
     .acl(SCRIPTING)
-    .doc(
-        "7.0.0",
-        "Runs a script that was loaded and does not write.",
-    ),
+    .doc("7.0.0", "Runs a script that was loaded and does not write."),
     spec("script", -2, 0, Args::incomplete)
         .subcommands(SCRIPT_COMMANDS)
         .doc("2.6.0", "Commands about scripts."),

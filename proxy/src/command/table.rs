@@ -8,7 +8,8 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
 use super::{
-    Command, CommandError, acl, connection, hashes, keys, pubsub, scripts, server, strings, transactions,
+    Command, CommandError, acl, connection, hashes, keys, pubsub, scripts, server, strings,
+    transactions,
 };
 use crate::value::Value;
 

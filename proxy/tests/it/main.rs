@@ -38,6 +38,7 @@ mod pubsub;
 mod races;
 mod ranges;
 mod retire;
+mod scripts;
 mod settings;
 mod shutdown;
 mod standby;
