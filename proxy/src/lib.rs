@@ -24,5 +24,7 @@ pub mod pool;
 pub mod resp;
 pub mod serve;
 pub mod session;
+pub mod slow_log;
 pub mod store;
+pub mod strings;
 pub mod value;

@@ -1,12 +1,7 @@
 //! The main job, straight down: bind, find out who we are, start the pool, serve
 //! until told to stop, drain.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use local_lambda::LocalLambda;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -20,10 +15,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admin::Admin,
-    apply::{self, Context, Stats},
+    apply::{Context, Stats},
     assembly::{self, AssemblyError},
     backing::{self, Backing},
-    clients::Clients,
     config::{Config, Functions},
     epoch::{self, DataDir, DataDirError},
     journal::{Journal, JournalError},
@@ -314,14 +308,7 @@ impl Server<'_> {
             pool.start(pool::Links::Tcp(links));
         }
         assembly::start_chores(&store, chores, &tasks, &stop, &drain);
-        let context = Arc::new(Context {
-            store,
-            config: self.config,
-            clients: Clients::default(),
-            stats: Stats::default(),
-            queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
-            started: Instant::now(),
-        });
+        let context = Arc::new(Context::new(store, self.config));
         if let Some(listener) = admin {
             let local = self.local.map(LocalLambda::handle);
             let admin = Admin::new(context.clone(), self.metrics, local);

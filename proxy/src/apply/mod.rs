@@ -1,12 +1,16 @@
 //! Carries commands out on the store. A family of commands has one file, as in
 //! `command`. Errors become replies here and nowhere else.
 
+mod bits;
 mod connection;
 mod info;
+mod inspect;
 mod keys;
+mod lcs;
 mod moves;
 mod multi;
 mod numbers;
+mod pieces;
 mod ranges;
 mod server;
 mod strings;
@@ -25,9 +29,11 @@ use tokio::sync::Semaphore;
 
 use crate::{
     clients::{Client, Clients},
+    clock,
     command::{self, Command, CommandError},
     config::Config,
     resp::Reply,
+    slow_log::SlowLog,
     store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, View, WriteError},
     value::Value,
 };
@@ -44,8 +50,31 @@ pub struct Context {
     pub stats: Stats,
     /// Room for what clients have queued since MULTI, in bytes.
     pub queues: Arc<Semaphore>,
+    /// Turns for tables of LCS.
+    pub tables: Semaphore,
+    /// Commands that took long.
+    pub slow_log: SlowLog,
     /// When the server started.
     pub started: Instant,
+    /// The same as the wall clock told it, since 1970.
+    pub started_unix_ms: u64,
+}
+
+impl Context {
+    /// That of a server without connections yet.
+    pub fn new(store: Arc<Store>, config: Config) -> Self {
+        Self {
+            store,
+            clients: Clients::default(),
+            stats: Stats::default(),
+            queues: Arc::new(Semaphore::new(QUEUES_BYTES)),
+            tables: Semaphore::new(1),
+            slow_log: SlowLog::new(config.slow_log),
+            started: Instant::now(),
+            started_unix_ms: clock::unix_ms(),
+            config,
+        }
+    }
 }
 
 /// Where a command is carried out.
@@ -224,6 +253,8 @@ async fn apply(
     match command {
         Command::String(command) => strings::apply(scope, client, command).await,
         Command::Key(command) => keys::apply(scope, command).await,
+        Command::Bit(command) => bits::apply(scope, command).await,
+        Command::Inspect(command) => inspect::apply(scope, command).await,
         Command::Connection(command) => connection::apply(context, client, command),
         Command::Server(command) => server::apply(scope, command),
         // never queued, and not for scripts

@@ -1,6 +1,6 @@
 //! GET, SET and their relatives.
 
-use super::{Outcome, Scope, Stats, ValueReply, key, numbers, ranges, ready};
+use super::{Outcome, Scope, Stats, ValueReply, key, lcs, numbers, ranges, ready};
 use crate::{
     clients::Client,
     clock,
@@ -30,9 +30,11 @@ pub(super) async fn apply(
             Err(error) => error.into(),
         },
         StringCommand::MGet { keys } => {
+            let keys = keys.iter().map(|k| key(db, k)).collect();
+            let looked = scope.view.look_up_all(keys).into_iter();
             // a value of another kind is no string: none
-            let look_up = |k| value_of(look_up(scope, key(db, k)).unwrap_or_default());
-            Outcome::Values(keys.iter().map(look_up).collect())
+            let value = |looked| value_of(counted(scope, looked).unwrap_or_default());
+            Outcome::Values(looked.map(value).collect())
         }
         StringCommand::GetDel { key: k } => get_del(scope, key(db, &k)).await,
         StringCommand::GetEx { key: k, expiry } => get_ex(scope, key(db, &k), expiry).await,
@@ -43,6 +45,10 @@ pub(super) async fn apply(
         },
         StringCommand::Edit(command) => ranges::edit(scope, command).await,
         StringCommand::Add { key, increment } => numbers::add(scope, &key, increment).await,
+        StringCommand::AddFloat { key, increment } => {
+            numbers::add_float(scope, &key, increment).await
+        }
+        StringCommand::Lcs(command) => lcs::lcs(scope, &command).await,
         StringCommand::MSet {
             pairs,
             if_none_exist,
@@ -63,7 +69,10 @@ pub(super) async fn apply(
 
 /// A string, or nothing; counted as a hit or a miss.
 pub(super) fn look_up(scope: Scope<'_>, key: Key) -> Result<Option<Looked>, CommandError> {
-    let found = scope.view.look_up_named(key);
+    counted(scope, scope.view.look_up_named(key))
+}
+
+fn counted(scope: Scope<'_>, found: Option<Looked>) -> Result<Option<Looked>, CommandError> {
     let stats = &scope.context.stats;
     Stats::count(if found.is_some() {
         &stats.hits

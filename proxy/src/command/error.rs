@@ -25,6 +25,14 @@ pub enum CommandError {
         /// The first 128 bytes of what should be a subcommand.
         name: String,
     },
+    /// The subcommand takes fewer arguments, or more.
+    #[error("ERR unknown subcommand or wrong number of arguments for '{name}'. Try {} HELP.", command.to_uppercase())]
+    SubcommandArity {
+        /// The command.
+        command: &'static str,
+        /// The first 128 bytes of the subcommand, as sent.
+        name: String,
+    },
     /// Too few or too many arguments, or one of a pair is missing.
     #[error("ERR wrong number of arguments for '{command}' command")]
     Arity {
@@ -131,6 +139,63 @@ pub enum CommandError {
     /// DECRBY: the decrement has no negative.
     #[error("ERR decrement would overflow")]
     DecrementOverflow,
+    /// INCRBYFLOAT: the value or the increment.
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    /// INCRBYFLOAT: the sum is no number.
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFinite,
+    /// LCS: LEN and IDX.
+    #[error("ERR If you want both the length and indexes, please just use IDX.")]
+    LcsLengthAndMatches,
+    /// LCS: of what is no string.
+    #[error("ERR The specified keys must contain string values")]
+    LcsKind,
+    /// LCS: of values that are too long.
+    #[error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")]
+    LcsTooLong,
+    /// SETBIT and its relatives: no number, or beyond the longest value.
+    #[error("ERR bit offset is not an integer or out of range")]
+    BitOffset,
+    /// SETBIT: neither 0 nor 1.
+    #[error("ERR bit is not an integer or out of range")]
+    Bit,
+    /// BITPOS: neither 0 nor 1.
+    #[error("ERR The bit argument must be 1 or 0.")]
+    BitWanted,
+    /// BITOP NOT: of several keys.
+    #[error("ERR BITOP NOT must be called with a single source key.")]
+    BitopNot,
+    /// BITFIELD: an integer of no such format.
+    #[error(
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is."
+    )]
+    BitfieldType,
+    /// BITFIELD: no such treatment of overflows.
+    #[error("ERR Invalid OVERFLOW type specified")]
+    OverflowType,
+    /// BITFIELD_RO: SET or INCRBY.
+    #[error("ERR BITFIELD_RO only supports the GET subcommand")]
+    BitfieldReadOnly,
+    /// OBJECT FREQ: nobody counts.
+    #[error(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )]
+    NoFrequency,
+    /// CONFIG SET: no such setting.
+    #[error("ERR Unknown option or number of arguments for CONFIG SET - '{0}'")]
+    UnknownSetting(String),
+    /// CONFIG SET: a setting that cannot be changed, or not to this.
+    #[error("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")]
+    ConfigSet {
+        /// The setting.
+        name: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// SLOWLOG GET: below -1, or no number.
+    #[error("ERR count should be greater than or equal to -1")]
+    SlowLogCount,
     /// RENAME: there is nothing to be renamed.
     #[error("ERR no such key")]
     NoSuchKey,

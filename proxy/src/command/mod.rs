@@ -7,12 +7,15 @@
 //! REPLICAOF, SLAVEOF, MIGRATE, DEBUG and MODULE are unknown commands for ever.
 
 pub mod args;
+pub mod bits;
 pub mod connection;
 pub mod describe;
 pub mod error;
 pub mod expiry;
 pub mod glob;
+pub mod inspect;
 pub mod keys;
+pub mod lcs;
 pub mod server;
 pub mod strings;
 pub mod table;
@@ -25,9 +28,11 @@ mod tests;
 
 use crate::value::Value;
 
+pub use bits::BitCommand;
 pub use connection::ConnectionCommand;
 pub use error::CommandError;
 pub use expiry::{ExpireCondition, Expiry, TtlQuery};
+pub use inspect::InspectCommand;
 pub use keys::KeyCommand;
 pub use server::ServerCommand;
 pub use strings::StringCommand;
@@ -72,6 +77,10 @@ pub enum Command {
     Key(KeyCommand),
     /// About string values.
     String(StringCommand),
+    /// About bits of string values.
+    Bit(BitCommand),
+    /// A look inside.
+    Inspect(InspectCommand),
     /// About what belongs together.
     Transaction(TransactionCommand),
 }

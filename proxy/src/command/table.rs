@@ -7,7 +7,9 @@
 use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
-use super::{Command, CommandError, connection, keys, server, strings, transactions};
+use super::{
+    Command, CommandError, bits, connection, inspect, keys, server, strings, transactions,
+};
 use crate::value::Value;
 
 /// The longest key that is kept. Keys stay in the index, in memory; the journal
@@ -62,6 +64,8 @@ pub enum Group {
     Generic,
     /// String values.
     String,
+    /// Bits of string values.
+    Bitmap,
     /// The connection.
     Connection,
     /// The server.
@@ -191,6 +195,11 @@ impl CommandSpec {
         self
     }
 
+    pub(super) const fn first_key(mut self, place: usize) -> Self {
+        self.keys.first = place;
+        self
+    }
+
     pub(super) const fn second_key(mut self, access: &'static [&'static str]) -> Self {
         self.keys.second_access = access;
         self
@@ -307,7 +316,9 @@ fn unknown_command(request: &[Value]) -> CommandError {
 pub fn commands() -> &'static [&'static CommandSpec] {
     static SORTED: LazyLock<Vec<&'static CommandSpec>> = LazyLock::new(|| {
         let families = [
+            bits::COMMANDS,
             connection::COMMANDS,
+            inspect::COMMANDS,
             keys::COMMANDS,
             server::COMMANDS,
             strings::COMMANDS,

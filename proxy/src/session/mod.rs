@@ -7,7 +7,13 @@
 mod body;
 mod pipeline;
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream};
@@ -22,7 +28,7 @@ use crate::{
     admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
     clients::{Client, Silence},
-    command,
+    clock, command,
     resp::{Limits, OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
     value::Value,
@@ -180,7 +186,19 @@ impl Session {
         Stats::count(&self.context.stats.commands);
         let context = self.context.clone();
         let before = self.client.silence;
+        let (suspect, began) = (context.slow_log.suspect(&request), Instant::now());
         let outcome = apply::carry_out(&context, &mut self.client, request).await;
+        let outcome = match outcome {
+            Outcome::Lookup(lookup) => Outcome::Value(apply::ready(&context.store, lookup).await),
+            other => other,
+        };
+        let took = began.elapsed();
+        if let Some(suspect) = suspect.filter(|_| context.slow_log.takes(took)) {
+            let entry = &self.client.entry;
+            let (peer, name) = (entry.peer().to_string(), entry.name());
+            let unix_s = clock::unix_ms() / 1000;
+            context.slow_log.enter(suspect, took, unix_s, peer, name);
+        }
         if self.is_silent(before) {
             return Ok(matches!(outcome, Outcome::Close(_)));
         }

@@ -12,6 +12,7 @@ mod backed;
 mod behind;
 mod body;
 mod chunks;
+mod combine;
 #[cfg(test)]
 mod copies;
 mod cut;
@@ -67,7 +68,8 @@ use crate::{
 use behind::Behind;
 pub use behind::DirtyWrite;
 pub use body::Body;
-pub use edit::Patched;
+pub use combine::BrokenSource;
+pub use edit::Patch;
 use hot::HotTier;
 pub use index::IndexGuard;
 pub use inventory::Recover;
@@ -445,12 +447,15 @@ impl Store {
 
     /// The key's value, ready to be read. Counts as a use.
     pub fn look_up_named(self: &Arc<Self>, key: Key) -> Option<Looked> {
-        let mut index = self.index();
+        self.look_up_in(&mut self.index(), key)
+    }
+
+    fn look_up_in(self: &Arc<Self>, index: &mut Keyspace, key: Key) -> Option<Looked> {
         let found = index.get(key.as_ref(), clock::unix_ms());
-        self.free(&mut index);
+        self.free(index);
         let found = found?;
         let looked = Looked::of(&found);
-        let lookup = self.pin(&mut index, key, found.object);
+        let lookup = self.pin(index, key, found.object);
         Some(Looked { lookup, ..looked })
     }
 

@@ -7,12 +7,12 @@ use scatterhoard_wire::WriteId;
 
 use super::{
     Broken, CommitOutcome, Key, Looked, Lookup, Pinned, ReadError, Store,
-    transaction::{Overlay, Transaction},
+    transaction::{Overlay, Staged, Transaction},
     write::{WriteError, Written},
 };
 use crate::{
     clock,
-    keyspace::{Condition, Names, NewExpiry},
+    keyspace::{Condition, Keyspace, Names, NewExpiry},
     value::Value,
 };
 
@@ -73,17 +73,33 @@ impl<'a> View<'a> {
         };
         let mut staged = transaction.staged();
         let mut index = self.store.index();
-        let mut overlay = Overlay {
-            index: &mut index,
-            staged: &mut staged,
+        self.look_up_within(&mut index, &mut staged, key)
+    }
+
+    /// The same for several keys, at one moment.
+    pub fn look_up_all(&self, keys: Vec<Key>) -> Vec<Option<Looked>> {
+        let mut staged = self.transaction.map(Transaction::staged);
+        let mut index = self.store.index();
+        let mut look_up = |key| match &mut staged {
+            None => self.store.look_up_in(&mut index, key),
+            Some(staged) => self.look_up_within(&mut index, staged, key),
         };
-        let found = overlay.get(key.as_ref(), clock::unix_ms());
-        self.store.free(&mut index);
+        keys.into_iter().map(&mut look_up).collect()
+    }
+
+    fn look_up_within(
+        &self,
+        index: &mut Keyspace,
+        staged: &mut Staged,
+        key: Key,
+    ) -> Option<Looked> {
+        let found = Overlay { index, staged }.get(key.as_ref(), clock::unix_ms());
+        self.store.free(index);
         let found = found?;
         let looked = Looked::of(&found);
         let lookup = match staged.value_of(&key) {
             Some(value) => Lookup::Here(value),
-            None => self.store.pin(&mut index, key, found.object),
+            None => self.store.pin(index, key, found.object),
         };
         Some(Looked { lookup, ..looked })
     }
