@@ -221,7 +221,10 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         return multi::queue(context, client, request, refused());
     }
     let outcome = match (Command::parse(request), refused()) {
-        (Err(error), _) => error.into(),
+        (Err(error), _) => {
+            multi::misunderstood(client, &error);
+            error.into()
+        }
         (_, Some(refusal)) => refusal,
         (Ok(Command::Transaction(command)), None) => multi::apply(context, client, command).await,
         (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,

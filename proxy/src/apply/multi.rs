@@ -74,6 +74,19 @@ pub(super) async fn apply(
     }
 }
 
+/// A request that was to be carried out at once was not understood: EXEC is to
+/// refuse, or has.
+pub(super) fn misunderstood(client: &mut Client, error: &CommandError) {
+    if *error == CommandError::ExecArity {
+        client.queue = None;
+        client.watches.clear();
+        client.uploads.clear();
+    }
+    if let Some(queue) = &mut client.queue {
+        queue.has_failed = true;
+    }
+}
+
 /// Keeps a request until EXEC.
 pub(super) fn queue(
     context: &Context,

@@ -275,10 +275,10 @@ impl CommandSpec {
                     })?,
                 _ => command,
             };
-        if spec.accepts(request.len()) {
-            Ok(spec)
-        } else {
-            Err(CommandError::Arity { command: spec.name })
+        match spec.name {
+            _ if spec.accepts(request.len()) => Ok(spec),
+            "exec" => Err(CommandError::ExecArity),
+            command => Err(CommandError::Arity { command }),
         }
     }
 
