@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 use crate::{
     clients::{Client, Clients},
     clock,
-    command::{self, Command, CommandError},
+    command::{self, Command, CommandError, TransactionCommand},
     config::Config,
     resp::Reply,
     slow_log::SlowLog,
@@ -260,6 +260,8 @@ async fn apply(
         Command::Inspect(command) => inspect::apply(scope, command).await,
         Command::Connection(command) => connection::apply(context, client, command),
         Command::Server(command) => server::apply(scope, command),
+        // EXEC has forgotten them already
+        Command::Transaction(TransactionCommand::Unwatch) => Reply::OK.into(),
         // never queued, and not for scripts
         Command::Transaction(_) => CommandError::NestedMulti.into(),
     }

@@ -134,7 +134,9 @@ pub enum CommandError {
     #[error("EXECABORT Transaction discarded because of previous errors.")]
     ExecAbort,
     /// EXEC with arguments: nothing is carried out.
-    #[error("EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command")]
+    #[error(
+        "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
+    )]
     ExecArity,
     /// INCR: the sum is no 64-bit number.
     #[error("ERR increment or decrement would overflow")]

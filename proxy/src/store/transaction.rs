@@ -54,6 +54,8 @@ pub enum Uncommitted {
 pub(super) struct Staged {
     names: BTreeMap<(u8, Bytes), Stage>,
     flushed: BTreeSet<u8>,
+    /// Keys that were changed before their database was flushed.
+    touched: Vec<(u8, Bytes)>,
     /// Values that were written, and overwritten, by the transaction itself.
     retired: Vec<Written>,
     held_bytes: u64,
@@ -233,8 +235,12 @@ impl Overlay<'_> {
         let (gone, kept) = staged.into_iter().partition(|((of, _), _)| flushed(*of));
         self.staged.names = kept;
         let gone: BTreeMap<(u8, Bytes), Stage> = gone;
-        for stage in gone.into_values() {
-            if let Some(Change::Named(named)) = stage.change {
+        for (name, stage) in gone {
+            let Some(change) = stage.change else {
+                continue;
+            };
+            self.staged.touched.push(name);
+            if let Change::Named(named) = change {
                 self.staged.retired.extend(named.from.into_written());
             }
         }
@@ -360,10 +366,14 @@ impl Names for Overlay<'_> {
         visit: &mut dyn FnMut(&[u8], &Object),
     ) -> u64 {
         let mut met: Vec<(Bytes, Arc<Object>)> = Vec::new();
-        let (index, met_all) = (&*self.index, &mut met);
-        let next = Keyspace::scan(index, db, cursor, count, now_ms, |key, object: &Object| {
-            met_all.push((Bytes::copy_from_slice(key), Arc::new(object.clone())));
-        });
+        let mut meet = |key: &[u8], object: &Object| {
+            met.push((Bytes::copy_from_slice(key), Arc::new(object.clone())));
+        };
+        let next = match self.staged.flushed.contains(&db) {
+            // whatever is there, it is gone
+            true => 0,
+            false => Keyspace::scan(self.index, db, cursor, count, now_ms, &mut meet),
+        };
         met.retain(|(key, _)| self.sees(db, key));
         // those that only the transaction knows come first
         if cursor == 0 {
@@ -374,9 +384,11 @@ impl Names for Overlay<'_> {
     }
 
     fn random_key(&mut self, db: u8, now_ms: u64) -> Option<Box<[u8]>> {
-        let key = Names::random_key(self.index, db, now_ms);
-        if let Some(key) = key.filter(|key| self.sees(db, key)) {
-            return Some(key);
+        if !self.staged.flushed.contains(&db) {
+            let key = Names::random_key(self.index, db, now_ms);
+            if let Some(key) = key.filter(|key| self.sees(db, key)) {
+                return Some(key);
+            }
         }
         let mut any = None;
         self.scan(db, 0, usize::MAX, now_ms, &mut |key, _| {
@@ -537,6 +549,17 @@ impl Store {
     }
 
     fn commit_staged(&self, index: &mut Keyspace, staged: Staged, now: u64) {
+        if self.watches.any() {
+            // what is changed and changed back was changed
+            let changed = staged
+                .names
+                .iter()
+                .filter(|(_, stage)| stage.change.is_some());
+            for (db, bytes) in changed.map(|(name, _)| name).chain(&staged.touched) {
+                let (db, bytes) = (*db, bytes.clone());
+                self.watches.touch(&Key { db, bytes });
+            }
+        }
         for db in &staged.flushed {
             index.flush(Some(*db));
         }

@@ -74,6 +74,15 @@ impl Watches {
             Change::Segment(_) | Change::SegmentGone(_) => {}
         });
     }
+
+    /// Tells who watches a key that it was changed, though it may mean what it did.
+    pub(super) fn touch(&self, key: &Key) {
+        let by_key = self.by_key.lock();
+        let entries = by_key.get(key).into_iter().flatten();
+        for entry in entries.filter_map(Weak::upgrade) {
+            entry.changed.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Watch {

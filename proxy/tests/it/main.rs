@@ -16,6 +16,7 @@
 
 mod contents;
 mod fakes;
+mod generator;
 mod inventory;
 mod link;
 mod platform;
@@ -27,6 +28,7 @@ mod bad_clients;
 mod bad_nodes;
 mod chaos;
 mod cut;
+mod differential;
 mod endpoint;
 mod handover;
 mod memory;
