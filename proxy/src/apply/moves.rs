@@ -74,10 +74,12 @@ impl<'a> Move<'a> {
             let transaction = Transaction::default();
             let view = View::within(store, &transaction);
             let outcome = self.carry_out(Scope { view, ..scope }).await;
-            match transaction.commit(store).await {
+            match transaction.commit(store, &[]).await {
                 Ok(()) => return outcome,
                 Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
-                Err(Uncommitted::Conflict(_)) => tokio::task::yield_now().await,
+                Err(Uncommitted::Conflict(_) | Uncommitted::Watched) => {
+                    tokio::task::yield_now().await;
+                }
             }
         }
         let text = "UNAVAILABLE others write to these keys all the time; try again";

@@ -9,7 +9,7 @@ use crate::{
     clients::{Client, Queue},
     command::{Command, CommandError, CommandSpec, TransactionCommand, table::flags},
     resp::Reply,
-    store::{Key, Transaction, Uncommitted, View},
+    store::{Key, Transaction, Uncommitted, View, Watch},
     value::Value,
 };
 
@@ -65,7 +65,7 @@ pub(super) async fn apply(
                 } else if watches.iter().any(|watch| watch.has_changed()) {
                     Reply::NullArray.into()
                 } else {
-                    exec(context, client, queue.requests).await
+                    exec(context, client, queue.requests, &watches).await
                 };
                 client.uploads.clear();
                 outcome
@@ -128,7 +128,12 @@ pub(super) fn queue(
     Reply::Simple("QUEUED".into()).into()
 }
 
-async fn exec(context: &Context, client: &mut Client, requests: Vec<Vec<Value>>) -> Outcome {
+async fn exec(
+    context: &Context,
+    client: &mut Client,
+    requests: Vec<Vec<Value>>,
+    watches: &[Watch],
+) -> Outcome {
     let (db, store) = (client.db, &context.store);
     let keys = written_keys(db, &requests);
     // the others that read, change and write them wait; so few tries are in vain
@@ -145,14 +150,22 @@ async fn exec(context: &Context, client: &mut Client, requests: Vec<Vec<Value>>)
             };
             outcomes.push(outcome);
         }
-        match transaction.commit(store).await {
+        match transaction.commit(store, watches).await {
             Ok(()) => return Outcome::Several(outcomes),
-            Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
+            Err(Uncommitted::Watched) => {
+                client.db = db;
+                return Reply::NullArray.into();
+            }
+            Err(Uncommitted::Write(error)) => {
+                client.db = db;
+                return Reply::from(error).into();
+            }
             Err(Uncommitted::Conflict(uploads)) => give_back(client, uploads),
         }
         drop(outcomes);
         tokio::task::yield_now().await;
     }
+    client.db = db;
     let text = "UNAVAILABLE others write to the keys of this transaction all the time; try again";
     Reply::Error(text.into()).into()
 }

@@ -213,16 +213,23 @@ async fn set(scope: Scope<'_>, client: &mut Client, command: Set) -> Outcome {
 
 /// The value, if the session sent it to nodes while it arrived.
 fn uploaded(client: &mut Client, value: &Value) -> Option<Result<Written, WriteError>> {
-    match value {
-        Value::Uploaded { number, .. } => {
-            let mut upload = client.uploads.get_mut(*number)?.take()?;
-            if let Ok(written) = &mut upload {
-                written.upload = Some(*number);
-            }
-            Some(upload)
-        }
-        _ => None,
-    }
+    let Value::Uploaded { number, .. } = value else {
+        return None;
+    };
+    let slot = client.uploads.get_mut(*number);
+    let upload = match slot {
+        // stays, for when EXEC tries again
+        Some(Some(Err(error))) => Err(error.clone()),
+        slot => match slot.and_then(Option::take) {
+            Some(upload) => upload,
+            // its bytes are nowhere: never others in their place
+            None => Err(WriteError::Stopping),
+        },
+    };
+    Some(upload.map(|mut written| {
+        written.upload = Some(*number);
+        written
+    }))
 }
 
 async fn mset(

@@ -40,7 +40,7 @@ use std::{
     num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -85,7 +85,7 @@ pub use view::View;
 pub use watch::Watch;
 use watch::Watches;
 use write::Cargo;
-pub use write::{Broken, WriteError, Written};
+pub use write::{Broken, Early, WriteError, Written};
 
 /// When a small write is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
@@ -150,6 +150,8 @@ pub struct Store {
     last_write: AtomicU64,
     /// Writes below it were begun before the last flush of everything.
     flushed: Mutex<WriteId>,
+    /// Values on nodes for transactions that are yet to be carried out.
+    early: AtomicUsize,
     /// Writes that no key names yet, but whose chunks are no garbage.
     under_way: Mutex<HashSet<WriteId>>,
     /// Edits of the same key take turns, by the key's hash.
@@ -336,6 +338,7 @@ impl Store {
             epoch,
             last_write: AtomicU64::new(0),
             flushed: Mutex::new(WriteId { epoch, counter: 0 }),
+            early: AtomicUsize::new(0),
             under_way: Mutex::default(),
             edit_turns: (0..EDIT_TURNS)
                 .map(|_| tokio::sync::Mutex::default())
@@ -556,9 +559,7 @@ impl Store {
                 .any(|(key, _)| index.peek(key.as_ref(), now).is_some());
         // one of them begun before FLUSHALL: all of them were written before it
         let flushed = *self.flushed.lock();
-        let torn = writes
-            .iter()
-            .any(|(_, written)| written.write_id() < flushed);
+        let torn = writes.iter().any(|(_, written)| written.is_before(flushed));
         for (key, written) in writes {
             let (object, cargo) = written.into_parts();
             if blocked || torn {
@@ -587,7 +588,8 @@ impl Store {
         now: u64,
     ) -> bool {
         let write_id = object.write_id;
-        if write_id < *self.flushed.lock() {
+        let is_early = matches!(cargo, Cargo::Early(_));
+        if !is_early && write_id < *self.flushed.lock() {
             // begun before FLUSHALL: it counts as written and flushed
             index.discard(object);
             return true;
@@ -621,10 +623,11 @@ impl Store {
         freed.iter().for_each(|object| hot.remove(object.write_id));
         drop(hot);
         self.forget_backed(&freed);
-        let pinned = index.has_pins();
+        // those that come now have write ids above the floor
+        let wanted = index.has_pins() || self.early.load(Ordering::SeqCst) > 0;
         drop(index);
-        if pinned {
-            // readers still need their chunks: name the others one by one
+        if wanted {
+            // some chunks below it are still needed: name the others one by one
             for object in freed {
                 for node in object.nodes().filter_map(|id| self.pool.node(id)) {
                     node.discard(object.write_id);

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use scatterhoard_wire::WriteId;
 
 use super::{
-    Key, Store,
+    Key, Store, Watch,
     pack::{Nameless, groups},
     write::{WriteError, Written},
 };
@@ -46,6 +46,8 @@ pub enum Uncommitted {
     /// Something that it read has changed: it may be carried out again. These
     /// values are on nodes already.
     Conflict(Vec<Written>),
+    /// A key that was watched has changed: it is not to be carried out at all.
+    Watched,
     /// Its values could not be written.
     Write(WriteError),
 }
@@ -432,17 +434,23 @@ impl Transaction {
         store.write_through(value).await
     }
 
-    /// Has everything happen at once, or nothing.
-    pub async fn commit(self, store: &Arc<Store>) -> Result<(), Uncommitted> {
+    /// Has everything happen at once, or nothing; not if one of the watched keys has
+    /// changed.
+    pub async fn commit(self, store: &Arc<Store>, watches: &[Watch]) -> Result<(), Uncommitted> {
         let mut staged = self.staged.into_inner();
         if let Err(error) = store.place_held(&mut staged).await {
             return Err(Uncommitted::Write(error));
         }
         let now = clock::unix_ms();
         let mut index = store.index();
-        if !store.still_holds(&mut index, &staged, now) {
+        let has_changed = |watch: &Watch| watch.has_changed_in(&mut index, now);
+        let watched = watches.iter().any(has_changed);
+        if watched || !store.still_holds(&mut index, &staged, now) {
             store.free(&mut index);
             drop(index);
+            if watched {
+                return Err(Uncommitted::Watched);
+            }
             let mut written = staged.into_written();
             written.retain(|w| w.upload.is_some());
             return Err(Uncommitted::Conflict(written));
@@ -570,7 +578,9 @@ impl Store {
             _ => None,
         });
         // one of them begun before FLUSHALL: all of them were written before it
-        let torn = written.map(Written::write_id).any(|id| id < flushed);
+        let torn = written
+            .into_iter()
+            .any(|written| written.is_before(flushed));
         let (mut moved, mut changed) = (Vec::new(), Vec::new());
         for ((db, bytes), stage) in staged.names {
             let key = Key { db, bytes };

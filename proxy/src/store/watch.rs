@@ -89,9 +89,14 @@ impl Watch {
     /// Whether the key means something else than when it was watched, or did so
     /// meanwhile. Not while the index is locked.
     pub fn has_changed(&self) -> bool {
-        // one that has expired is noticed when it is looked at
         let now = clock::unix_ms();
-        let found = self.store.index().peek(self.key.as_ref(), now);
+        self.has_changed_in(&mut self.store.index(), now)
+    }
+
+    /// The same while the index is locked.
+    pub(super) fn has_changed_in(&self, index: &mut Keyspace, now_ms: u64) -> bool {
+        // one that has expired is noticed when it is looked at
+        let found = index.peek(self.key.as_ref(), now_ms);
         let meaning = found.map(|f| (f.object.write_id, f.expires_unix_ms));
         meaning != self.entry.meaning || self.entry.changed.load(Ordering::Relaxed)
     }

@@ -1,7 +1,7 @@
 //! Writing an object: room on different nodes, cells to each of them, and the
 //! rule of how many must have it. The index is not touched here.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryFutureExt, stream::FuturesUnordered};
@@ -112,6 +112,26 @@ pub(super) enum Cargo {
     Dirty(Ticket),
     /// The same, of a transaction: its commit puts it on nodes.
     Held(Value),
+    /// A value that came in before the transaction that it is for.
+    Early(#[allow(dead_code, reason = "goes with the value")] Early),
+}
+
+/// Somebody queues values for a transaction, which will be written when it is carried
+/// out, though they are on nodes before: FLUSHALL must leave them alone meanwhile.
+pub struct Early(Arc<Store>);
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        self.0.early.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Store {
+    /// To be called before the value is written, and kept in it: see [`Early`].
+    pub fn early(self: &Arc<Self>) -> Early {
+        self.early.fetch_add(1, Ordering::SeqCst);
+        Early(self.clone())
+    }
 }
 
 impl Written {
@@ -157,7 +177,7 @@ impl Written {
     /// The value, as far as it is in memory.
     pub(super) fn value(&self) -> Option<Value> {
         match &self.cargo {
-            Cargo::None => None,
+            Cargo::None | Cargo::Early(_) => None,
             Cargo::Small(value) => Some(value.clone().into()),
             Cargo::Dirty(ticket) => Some(ticket.value.clone().into()),
             Cargo::Held(value) => Some(value.clone()),
@@ -177,6 +197,18 @@ impl Written {
             Cargo::Held(value) => Some(value),
             _ => None,
         }
+    }
+
+    /// It is for a transaction that is carried out later.
+    pub fn set_early(&mut self, early: Early) {
+        if let Cargo::None = self.cargo {
+            self.cargo = Cargo::Early(early);
+        }
+    }
+
+    /// Whether it counts as written before this write, which FLUSHALL was.
+    pub(super) fn is_before(&self, flushed: WriteId) -> bool {
+        self.write_id() < flushed && !matches!(self.cargo, Cargo::Early(_))
     }
 
     /// A value in a segment that the index knows.
