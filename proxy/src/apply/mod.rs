@@ -22,7 +22,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Semaphore;
@@ -33,7 +33,7 @@ use crate::{
     command::{self, Command, CommandError, TransactionCommand},
     config::Config,
     resp::Reply,
-    slow_log::SlowLog,
+    slow_log::{SlowLog, Suspect},
     store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, View, WriteError},
     value::Value,
 };
@@ -73,6 +73,15 @@ impl Context {
             started: Instant::now(),
             started_unix_ms: clock::unix_ms(),
             config,
+        }
+    }
+
+    /// A client's request took so long: an entry of the slow log, perhaps.
+    pub fn took(&self, client: &Client, request: Option<Suspect>, took: Duration) {
+        if let Some(request) = request.filter(|_| self.slow_log.takes(took)) {
+            let (peer, name) = (client.entry.peer().to_string(), client.entry.name());
+            let unix_s = clock::unix_ms() / 1000;
+            self.slow_log.enter(request, took, unix_s, peer, name);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! MULTI, EXEC and their relatives. Commands are carried out on a transaction
 //! over the index, and again if something that they read has changed meanwhile.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use tokio::sync::TryAcquireError;
 
@@ -142,16 +144,31 @@ async fn exec(
         client.db = db;
         let transaction = Transaction::default();
         let mut outcomes = Vec::with_capacity(requests.len());
+        let mut times = Vec::with_capacity(requests.len());
         for request in &requests {
+            let began = Instant::now();
             let view = View::within(store, &transaction);
             let outcome = match Command::parse(request.clone()) {
                 Ok(command) => apply_one(context, view, client, command).await,
                 Err(error) => error.into(),
             };
             outcomes.push(outcome);
+            times.push(began.elapsed());
         }
+        let began = Instant::now();
         match transaction.commit(store, watches).await {
-            Ok(()) => return Outcome::Several(outcomes),
+            Ok(()) => {
+                // values go to nodes at the end, for the last command as it seems
+                if let Some(last) = times.last_mut() {
+                    *last += began.elapsed();
+                }
+                for (request, took) in requests.iter().zip(times) {
+                    if context.slow_log.takes(took) {
+                        context.took(client, context.slow_log.suspect(request), took);
+                    }
+                }
+                return Outcome::Several(outcomes);
+            }
             Err(Uncommitted::Watched) => {
                 client.db = db;
                 return Reply::NullArray.into();

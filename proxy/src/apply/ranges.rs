@@ -102,6 +102,10 @@ async fn try_edit(scope: Scope<'_>, key: &Key, place: Place, value: &Value) -> O
     };
     let old_bytes = old.len();
     if value.is_empty() && (named.is_some() || place != Place::End) {
+        if place == Place::End {
+            // Redis takes that for a change
+            view.touch(key);
+        }
         return integer(old_bytes);
     }
     let at = match place {

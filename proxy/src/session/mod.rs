@@ -28,7 +28,7 @@ use crate::{
     admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
     clients::{Client, Silence},
-    clock, command,
+    command,
     resp::{Limits, OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
     value::Value,
@@ -186,19 +186,18 @@ impl Session {
         Stats::count(&self.context.stats.commands);
         let context = self.context.clone();
         let before = self.client.silence;
-        let (suspect, began) = (context.slow_log.suspect(&request), Instant::now());
+        let is_queued = self.client.queue.is_some() && !command::is_transactional(&request);
+        let suspect = match is_queued {
+            true => None,
+            false => context.slow_log.suspect(&request),
+        };
+        let began = Instant::now();
         let outcome = apply::carry_out(&context, &mut self.client, request).await;
         let outcome = match outcome {
             Outcome::Lookup(lookup) => Outcome::Value(apply::ready(&context.store, lookup).await),
             other => other,
         };
-        let took = began.elapsed();
-        if let Some(suspect) = suspect.filter(|_| context.slow_log.takes(took)) {
-            let entry = &self.client.entry;
-            let (peer, name) = (entry.peer().to_string(), entry.name());
-            let unix_s = clock::unix_ms() / 1000;
-            context.slow_log.enter(suspect, took, unix_s, peer, name);
-        }
+        context.took(&self.client, suspect, began.elapsed());
         if self.is_silent(before) {
             return Ok(matches!(outcome, Outcome::Close(_)));
         }

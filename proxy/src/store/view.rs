@@ -7,8 +7,10 @@ use scatterhoard_wire::WriteId;
 
 use super::{
     Broken, CommitOutcome, Key, Looked, Lookup, Pinned, ReadError, Store,
-    transaction::{Overlay, Staged, Transaction},
-    write::{WriteError, Written},
+    overlay::{Overlay, Staged},
+    transaction::Transaction,
+    write::WriteError,
+    written::Written,
 };
 use crate::{
     clock,
@@ -208,6 +210,17 @@ impl<'a> View<'a> {
             staged: &mut staged,
         };
         overlay.flush(db);
+    }
+
+    /// A key was changed, though it means what it did: who watches it is told.
+    pub fn touch(&self, key: &Key) {
+        match self.transaction {
+            None => self.store.watches.touch(key),
+            Some(transaction) => {
+                let name = (key.db, key.bytes.clone());
+                transaction.staged().touched.push(name);
+            }
+        }
     }
 
     /// Whether a value is on no node yet, and so belongs to its key alone.

@@ -14,9 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use scatterhoard_proxy::strings::extended::Extended;
 use tempfile::TempDir;
 
 use crate::{
+    contents::Random,
     generator::{Step, steps},
     server::{CLIENT_LIMIT, Server},
 };
@@ -315,5 +317,59 @@ fn random_commands_are_answered_alike_from_memory() {
     let server = Server::start(&[&POOL[..], &memory].concat());
     for seed in seeds(2..4) {
         compare(seed, &server, &redis);
+    }
+}
+
+/// Texts of numbers as people, programs and enemies write them.
+fn float(random: &mut Random) -> String {
+    let sign = ["", "", "-", "+"][random.below(4)];
+    let number = match random.below(9) {
+        0 => format!("{:e}", f64::from_bits(random.next())),
+        1 => f64::from_bits(random.next())
+            .to_string()
+            .trim_start_matches('-')
+            .to_owned(),
+        2 => format!(
+            "0x{:x}.{:x}p{}",
+            random.next(),
+            random.next(),
+            random.below(200) as i64 - 100
+        ),
+        3 => format!("{}e{}", random.next(), random.below(10_000) as i64 - 5_000),
+        // in the middle between two, or nearly
+        4 => format!("{}.5", (1_u64 << 63) + random.next() % 1000),
+        5 => format!(
+            "{}.{:017}5",
+            random.below(4),
+            random.next() % 100_000_000_000_000_000
+        ),
+        6 => format!(
+            "0x{:x}p{}",
+            random.next(),
+            -16_440 - random.below(20) as i64
+        ),
+        _ => format!("{}.{}", random.below(100_000), random.below(100_000)),
+    };
+    format!("{sign}{number}")
+}
+
+#[test]
+fn sums_are_those_of_redis_to_the_last_digit() {
+    let Some(redis) = Redis::start() else { return };
+    let mut redis = redis.connect();
+    let mut random = Random::new(seeds(5..6).start);
+    for _ in 0..6_000 {
+        let [old, increment] = [0, 1].map(|_| float(&mut random));
+        redis.say(&format!("set k {old}"));
+        let theirs = redis.say(&format!("incrbyfloat k {increment}"));
+        let parse = |text: &str| Extended::parse(text.as_bytes());
+        let ours = match (parse(&old), parse(&increment)) {
+            (Some(old), Some(increment)) => match old.plus(increment) {
+                Some(sum) => format!("${sum}"),
+                None => "-ERR increment would produce NaN or Infinity".to_owned(),
+            },
+            _ => "-ERR value is not a valid float".to_owned(),
+        };
+        assert_eq!(Reply::Plain(ours), theirs, "{old} + {increment}");
     }
 }

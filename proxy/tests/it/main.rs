@@ -32,6 +32,7 @@ mod cut;
 mod differential;
 mod endpoint;
 mod handover;
+mod inspect;
 mod memory;
 mod nodes;
 mod objects;
