@@ -214,10 +214,16 @@ async fn ask(
         protocol: Protocol::Resp2,
         silence: Silence::None,
         uploads,
+        queue: None,
+        watches: Vec::new(),
         entry: context.clients.enter(peer),
     };
     let work = async {
         let outcome = apply::carry_out(&context, &mut client, request).await;
+        let outcome = match outcome {
+            Outcome::Lookup(lookup) => Outcome::Value(apply::ready(&context.store, lookup).await),
+            other => other,
+        };
         answer(outcome).await
     };
     match timeout(PATIENCE, proxy.dead.run_until_cancelled(work)).await {
@@ -254,7 +260,7 @@ async fn answer(outcome: Outcome) -> Answer {
                 }
             }
         }
-        Outcome::Values(_) => return Answer::Broken,
+        Outcome::Lookup(_) | Outcome::Values(_) | Outcome::Several(_) => return Answer::Broken,
     };
     match reply {
         Reply::Bulk(value) => Answer::Value(Some(value.segments().concat())),

@@ -159,9 +159,21 @@ async fn try_fields(scope: Scope<'_>, key: &Key, fields: &Fields) -> Option<Outc
         Some(looked) => (Some(looked.write_id), looked.lookup),
         None => (None, Lookup::Missing),
     };
-    let mut bytes = match Sparse::load(store, &old, &fields.steps).await {
-        Ok(bytes) => bytes,
-        Err(error) => return unread(scope, key, pin_of(&old), error),
+    let retry = again(store, &old);
+    let read = async {
+        let old = match old {
+            // read once, for looking and for writing
+            Lookup::There(pinned) if store.is_small(pinned.object()) => {
+                Lookup::Here(store.read_whole(pinned).await?)
+            }
+            other => other,
+        };
+        let bytes = Sparse::load(store, &old, &fields.steps).await?;
+        Ok((old, bytes))
+    };
+    let (old, mut bytes) = match read.await {
+        Ok(read) => read,
+        Err(error) => return unread(scope, key, pin_of(&retry), error),
     };
     let (answers, changed) = bitfield::run(&fields.steps, &mut bytes);
     let answer = || {
@@ -176,7 +188,6 @@ async fn try_fields(scope: Scope<'_>, key: &Key, fields: &Fields) -> Option<Outc
     if !changed && end <= old.len() {
         return Some(answer().into());
     }
-    let retry = again(store, &old);
     let patches = bytes.into_patches();
     let written = match store.write_patched(view, old, &patches, end).await {
         Ok(written) => written,
@@ -204,15 +215,9 @@ impl Sparse {
             let places = places.start..places.end.min(len);
             sparse.bytes.extend(places.map(|at| (at, 0)));
         }
-        let value = match value {
-            Lookup::There(pinned) if store.is_small(pinned.object()) => {
-                Lookup::Here(store.read_whole(store.again(pinned)).await?)
-            }
-            other => again(store, other),
-        };
         for part in sparse.parts() {
             let mut at = part.start;
-            let mut pieces = Pieces::of(store, again(store, &value), part).await?;
+            let mut pieces = Pieces::of(store, again(store, value), part).await?;
             while let Some(next) = pieces.next().await? {
                 for piece in next {
                     let end = at + piece.len() as u64;

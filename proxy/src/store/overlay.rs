@@ -95,6 +95,21 @@ impl Staged {
         }
     }
 
+    /// The key under which the index has this one's value, if it has been moved.
+    pub(super) fn origin_of(&self, key: Key) -> Key {
+        let stage = self.names.get(&(key.db, key.bytes.clone()));
+        match stage.and_then(|stage| stage.change.as_ref()) {
+            Some(Change::Named(Named {
+                from: Source::Key((db, bytes)),
+                ..
+            })) => Key {
+                db: *db,
+                bytes: bytes.clone(),
+            },
+            _ => key,
+        }
+    }
+
     fn change(&mut self, key: KeyRef<'_>, change: Change) {
         let fresh = || Stage {
             seen: None,

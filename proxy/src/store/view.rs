@@ -95,13 +95,21 @@ impl<'a> View<'a> {
         staged: &mut Staged,
         key: Key,
     ) -> Option<Looked> {
-        let found = Overlay { index, staged }.get(key.as_ref(), clock::unix_ms());
+        let now = clock::unix_ms();
+        let found = Overlay { index, staged }.get(key.as_ref(), now);
         self.store.free(index);
         let found = found?;
         let looked = Looked::of(&found);
         let lookup = match staged.value_of(&key) {
             Some(value) => Lookup::Here(value),
-            None => self.store.pin(index, key, found.object),
+            None => {
+                // as it is now: it may have come to nodes since the first look, or
+                // been repaired
+                let key = staged.origin_of(key);
+                let present = index.peek(key.as_ref(), now).map(|found| found.object);
+                let present = present.filter(|o| o.write_id == found.object.write_id);
+                self.store.pin(index, key, present.unwrap_or(found.object))
+            }
         };
         Some(Looked { lookup, ..looked })
     }

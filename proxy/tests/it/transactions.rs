@@ -330,6 +330,32 @@ fn names_are_chained_and_swapped_with_their_expiries() {
     }
 }
 
+/// What is queued is written when it is carried out, though it came before.
+#[test]
+fn queued_values_are_not_flushed_with_what_was_there() {
+    let server = Server::start(&POOL);
+    let (mut redis, mut other, mut random) = (server.client(), server.client(), Random::new(75));
+    let [first, second] = [0, 1].map(|_| random.bytes(LARGE));
+    let () = other.set("old", &second).unwrap();
+    say(&mut redis, "MULTI").unwrap();
+    for (key, value) in [("a", &first), ("b", &second)] {
+        let _: Value = cmd("SET").arg(key).arg(value).query(&mut redis).unwrap();
+    }
+    say(&mut other, "FLUSHALL").unwrap();
+    let () = other.set("new", &second).unwrap();
+    say(&mut redis, "EXEC").unwrap();
+    for (key, value) in [("a", &first), ("b", &second), ("new", &second)] {
+        let read: Vec<u8> = other.get(key).unwrap();
+        assert_same(key, Some(&read), value);
+    }
+    assert_eq!(say(&mut other, "DBSIZE").unwrap(), Value::Int(3));
+    say(&mut other, "FLUSHALL").unwrap();
+    until("all is freed", Duration::from_secs(20), || {
+        let () = other.set("more", vec![1; 1 << 20]).unwrap();
+        server.metric("scatterhoard_node_bytes_held") < 6e6
+    });
+}
+
 /// A transaction that uses what others change all the time is done in the end, and
 /// what is queued may be more than fits in memory at once.
 #[test]
