@@ -16,7 +16,6 @@ pub struct Table {
     lengths: Vec<u32>,
     /// Where to go up and not left, row by row; empty if only the length counts.
     up: Vec<u64>,
-    words_per_row: usize,
     keeps_way: bool,
     rows: usize,
 }
@@ -33,16 +32,13 @@ pub struct Match {
 impl Table {
     /// An empty one; with `keeps_way`, not only for the length.
     pub fn new(a: Bytes, b: Bytes, keeps_way: bool) -> Self {
-        let words_per_row = b.len().div_ceil(64);
-        let words = if keeps_way {
-            words_per_row * a.len()
-        } else {
-            0
+        let words = match keeps_way {
+            true => (a.len() * b.len()).div_ceil(64),
+            false => 0,
         };
         Self {
             lengths: vec![0; b.len() + 1],
             up: vec![0; words],
-            words_per_row,
             keeps_way,
             rows: 0,
             a,
@@ -62,18 +58,15 @@ impl Table {
 
     fn fill_row(&mut self, i: usize) {
         let (byte, mut diagonal) = (self.a[i], 0);
-        let row = match self.keeps_way {
-            true => &mut self.up[i * self.words_per_row..(i + 1) * self.words_per_row],
-            false => &mut [],
-        };
+        let row = i * self.b.len();
         let mut left = 0;
         for (j, other) in self.b.iter().enumerate() {
             let above = self.lengths[j + 1];
             let length = if byte == *other {
                 diagonal + 1
             } else if above > left {
-                if let Some(word) = row.get_mut(j / 64) {
-                    *word |= 1 << (j % 64);
+                if self.keeps_way {
+                    self.up[(row + j) / 64] |= 1 << ((row + j) % 64);
                 }
                 above
             } else {
@@ -118,8 +111,8 @@ impl Table {
                 continue;
             }
             goes_on = false;
-            let word = self.up[(i - 1) * self.words_per_row + (j - 1) / 64];
-            match word >> ((j - 1) % 64) & 1 {
+            let cell = (i - 1) * self.b.len() + j - 1;
+            match self.up[cell / 64] >> (cell % 64) & 1 {
                 1 => i -= 1,
                 _ => j -= 1,
             }
