@@ -194,6 +194,11 @@ impl Entry {
         self.id
     }
 
+    /// Where it comes from.
+    pub fn peer(&self) -> SocketAddr {
+        self.info.lock().peer
+    }
+
     /// Its name, empty if it has none.
     pub fn name(&self) -> Bytes {
         self.info.lock().name.clone()

@@ -29,5 +29,7 @@ pub mod pubsub;
 pub mod resp;
 pub mod serve;
 pub mod session;
+pub mod slow_log;
 pub mod store;
+pub mod strings;
 pub mod value;

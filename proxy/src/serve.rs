@@ -1,12 +1,7 @@
 //! The main job, straight down: bind, find out who we are, start the pool, serve
 //! until told to stop, drain.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use local_lambda::LocalLambda;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -20,11 +15,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     accept::{self, Door},
     admin::Admin,
-    apply::{self, Context, Stats},
+    apply::Context,
     assembly::{self, AssemblyError},
     backing::{self, Backing},
     client_tls::{ClientTls, TlsError},
-    clients::Clients,
     config::{Config, Functions},
     epoch::{self, DataDir, DataDirError},
     journal::{Journal, JournalError},
@@ -336,17 +330,7 @@ impl Server<'_> {
             pool.start(pool::Links::Tcp(links));
         }
         let keeper = assembly::start_chores(&store, chores, &tasks, &stop, &drain);
-        let scripting = apply::Scripting::new(self.config.script_limit);
-        let context = Arc::new(Context {
-            store,
-            config: self.config,
-            clients: Clients::default(),
-            stats: Stats::default(),
-            hub: Arc::default(),
-            scripting,
-            queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
-            started: Instant::now(),
-        });
+        let context = Arc::new(Context::new(store, self.config));
         for tls in doors.iter().filter_map(|door| door.tls.clone()) {
             tasks.spawn(tls.renew_for_ever(stop.clone()));
         }

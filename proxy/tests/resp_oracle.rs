@@ -24,7 +24,9 @@ use redis_protocol::resp2::types::OwnedFrame as Frame;
 use scatterhoard_proxy::command::describe::CommandQuery;
 use scatterhoard_proxy::command::fuzzing::any_request;
 use scatterhoard_proxy::command::table::commands;
-use scatterhoard_proxy::command::{Command, CommandError, StringCommand, glob};
+use scatterhoard_proxy::command::{
+    BitCommand, Command, CommandError, StringCommand, glob, lcs::Lcs,
+};
 use scatterhoard_proxy::resp::fuzzing::{drain, parse};
 use scatterhoard_proxy::resp::{Limits, OutBuffer, Protocol, Reply};
 use scatterhoard_proxy::value::Value;
@@ -181,6 +183,16 @@ fn depends_on_state(error: &str) -> bool {
         "ERR increment or decrement would overflow",
         "ERR value is not an integer",
         "ERR hash value is not",
+        "ERR value is not a valid float",
+        "ERR increment would produce NaN or Infinity",
+        "ERR bit offset is not an integer or out of range",
+        "ERR DISCARD without MULTI",
+        "ERR EXEC without MULTI",
+        "ERR no such key",
+        "ERR source and destination objects are the same",
+        "ERR increment or decrement would overflow",
+        "ERR value is not an integer or out of range",
+        "ERR An LFU maxmemory policy is not selected",
     ]
     .iter()
     .any(|known| error.starts_with(known))
@@ -212,11 +224,9 @@ fn not_compared(request: &[Value]) -> bool {
         String::from_utf8_lossy(&word).to_lowercase()
     };
     match (word(0).as_str(), word(1).as_str()) {
-        ("quit" | "reset" | "hello", _) => true,
+        ("quit" | "reset" | "hello" | "multi", _) => true,
         // as many replies as there are channels, and other commands are refused
         (name, _) if name.ends_with("subscribe") => true,
-        // what follows is only queued
-        ("multi", _) => true,
         ("client", "reply" | "setinfo" | "no-touch") => true,
         // theirs take what strtoul takes, -1 and +1 included
         // options are looked at only if there is such a hash
@@ -249,8 +259,9 @@ fn requests_are_refused_in_the_same_words() {
     runner
         .run(&data, |data| {
             let mut request = any_request(&data);
-            // GETEX looks at its options' numbers only if there is a value
-            if request.len() > 1 && request[0] == "getex".into() {
+            // these look at their options only if there is a value
+            let late = ["getex", "bitcount", "bitpos"];
+            if request.len() > 1 && late.iter().any(|name| request[0] == (*name).into()) {
                 request[1] = "kept".into();
                 client.borrow_mut().error_of(&words(&["set", "kept", "v"]));
             }
@@ -259,14 +270,32 @@ fn requests_are_refused_in_the_same_words() {
             }
             let theirs = client.borrow_mut().error_of(&request);
             let ours = match Command::parse(request.clone()) {
-                // an error only if there is such a key, and there is
+                // an error only if there is such a key, and there is, or if it
+                // holds a string, and all do
                 Ok(Command::String(StringCommand::GetEx {
                     expiry: Err(error), ..
-                })) => Err(error),
+                }))
+                | Ok(Command::String(StringCommand::AddFloat {
+                    increment: Err(error),
+                    ..
+                }))
+                | Ok(Command::String(StringCommand::Lcs(Lcs {
+                    answer: Err(error), ..
+                })))
+                | Ok(Command::Bit(
+                    BitCommand::Count {
+                        range: Err(error), ..
+                    }
+                    | BitCommand::Position {
+                        range: Err(error), ..
+                    },
+                )) => Err(error),
                 other => other,
             };
             match (ours, theirs) {
-                (Err(ours), theirs) => prop_assert_eq!(Some(as_sent(ours)), theirs),
+                (Err(ours), theirs) => {
+                    prop_assert_eq!(Some(as_sent(ours)), theirs, "{:?}", request)
+                }
                 (Ok(_), Some(error)) => {
                     prop_assert!(depends_on_state(&error), "{}: {:?}", error, request)
                 }

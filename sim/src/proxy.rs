@@ -3,9 +3,8 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use scatterhoard_proxy::{
-    apply::{self, Context, Stats},
+    apply::Context,
     assembly,
-    clients::Clients,
     config::Config,
     epoch,
     journal::{Journal, memory::MemoryDisk},
@@ -63,16 +62,7 @@ impl Proxy {
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, links) = (TaskTracker::new(), Links::Local(links));
         let keeper = assembly::start(&store, chores, links, &tasks, &stop, &drain);
-        let context = Context {
-            store,
-            config: config.clone(),
-            clients: Clients::default(),
-            stats: Stats::default(),
-            hub: Arc::default(),
-            scripting: apply::Scripting::new(config.script_limit),
-            queues: Arc::new(tokio::sync::Semaphore::new(apply::QUEUES_BYTES)),
-            started: std::time::Instant::now(),
-        };
+        let context = Context::new(store, config.clone());
         Ok(Some(Self {
             context: Arc::new(context),
             dead: CancellationToken::new(),

@@ -2,13 +2,17 @@
 //! `command`. Errors become replies here and nowhere else.
 
 mod acl;
+mod bits;
 mod connection;
 mod hashes;
 mod info;
+mod inspect;
 mod keys;
+mod lcs;
 mod moves;
 mod multi;
 mod numbers;
+mod pieces;
 pub mod pubsub;
 mod ranges;
 mod scripts;
@@ -22,7 +26,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 pub use scripts::Scripting;
@@ -30,10 +34,12 @@ use tokio::sync::Semaphore;
 
 use crate::{
     clients::{Client, Clients},
-    command::{self, Command, CommandError, CommandSpec},
+    clock,
+    command::{self, Command, CommandError, CommandSpec, TransactionCommand},
     config::Config,
     pubsub::Hub,
     resp::{Protocol, Reply},
+    slow_log::{SlowLog, Suspect},
     store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, View, WriteError},
     value::Value,
 };
@@ -54,8 +60,42 @@ pub struct Context {
     pub hub: Arc<Hub>,
     /// Room for what clients have queued since MULTI, in bytes.
     pub queues: Arc<Semaphore>,
+    /// Turns for tables of LCS.
+    pub tables: Semaphore,
+    /// Commands that took long.
+    pub slow_log: SlowLog,
     /// When the server started.
     pub started: Instant,
+    /// The same as the wall clock told it, since 1970.
+    pub started_unix_ms: u64,
+}
+
+impl Context {
+    /// That of a server without connections yet.
+    pub fn new(store: Arc<Store>, config: Config) -> Self {
+        Self {
+            store,
+            clients: Clients::default(),
+            stats: Stats::default(),
+            scripting: Scripting::new(config.script_limit),
+            hub: Arc::default(),
+            queues: Arc::new(Semaphore::new(QUEUES_BYTES)),
+            tables: Semaphore::new(1),
+            slow_log: SlowLog::new(config.slow_log),
+            started: Instant::now(),
+            started_unix_ms: clock::unix_ms(),
+            config,
+        }
+    }
+
+    /// A client's request took so long: an entry of the slow log, perhaps.
+    pub fn took(&self, client: &Client, request: Option<Suspect>, took: Duration) {
+        if let Some(request) = request.filter(|_| self.slow_log.takes(took)) {
+            let (peer, name) = (client.entry.peer().to_string(), client.entry.name());
+            let unix_s = clock::unix_ms() / 1000;
+            self.slow_log.enter(request, took, unix_s, peer, name);
+        }
+    }
 }
 
 /// Where a command is carried out.
@@ -220,13 +260,14 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         return CommandError::Subscribed(spec.name.to_owned()).into();
     }
     if let Err(error) = permission {
-        if error == CommandError::ExecArity {
-            multi::discard(client);
-        }
+        multi::misunderstood(client, &error);
         return error.into();
     }
     let outcome = match (Command::parse(request), refused()) {
-        (Err(error), _) => error.into(),
+        (Err(error), _) => {
+            multi::misunderstood(client, &error);
+            error.into()
+        }
         (_, Some(refusal)) => refusal,
         (Ok(Command::Transaction(command)), None) => multi::apply(context, client, command).await,
         (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,
@@ -266,11 +307,15 @@ async fn apply(
         Command::String(command) => strings::apply(scope, client, command).await,
         Command::Hash(command) => hashes::apply(scope, command).await,
         Command::Key(command) => keys::apply(scope, command).await,
+        Command::Bit(command) => bits::apply(scope, command).await,
+        Command::Inspect(command) => inspect::apply(scope, command).await,
         Command::Connection(command) => connection::apply(context, client, command),
         Command::Script(command) => scripts::apply(scope, client, command).await,
         Command::PubSub(command) => pubsub::apply(scope, client, command),
         Command::Acl(command) => acl::apply(context, client, command),
         Command::Server(command) => server::apply(scope, command),
+        // EXEC has forgotten them already
+        Command::Transaction(TransactionCommand::Unwatch) => Reply::OK.into(),
         // never queued, and not for scripts
         Command::Transaction(_) => CommandError::NestedMulti.into(),
     }

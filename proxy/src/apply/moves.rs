@@ -1,36 +1,152 @@
-//! RENAME and COPY. A renamed value stays where it is on nodes; a copied one is
-//! written anew, in bounded memory.
+//! RENAME, COPY and BITOP. A renamed value stays where it is on nodes; what is copied
+//! or combined is written anew, in bounded memory.
 
 use bytes::Bytes;
 
-use super::{Outcome, Scope, forget_if_lost, key};
+use super::{Outcome, Scope, forget_if_lost, key, pieces};
 use crate::{
     clock,
     command::CommandError,
-    keyspace::{Condition, NewExpiry},
+    keyspace::{Condition, Kind, NewExpiry},
     resp::Reply,
-    store::{Broken, Key, Looked, Lookup, ReadError, Transaction, Uncommitted, View},
+    store::{Broken, BrokenSource, Key, Looked, Lookup, ReadError, Transaction, Uncommitted, View},
+    strings::bits::Operation,
 };
 
-pub(super) async fn rename(scope: Scope<'_>, from: &Bytes, to: &Bytes, if_absent: bool) -> Outcome {
-    let (from, to) = (key(scope.db, from), key(scope.db, to));
-    if scope.view.transaction().is_some() {
-        return rename_in(scope, &from, &to, if_absent).await;
-    }
-    let store = scope.store();
-    let _turns = store.edit_turns([&from, &to].into_iter()).await;
-    loop {
-        let transaction = Transaction::default();
-        let within = Scope {
-            view: View::within(store, &transaction),
-            ..scope
-        };
-        let outcome = rename_in(within, &from, &to, if_absent).await;
-        match transaction.commit(store).await {
-            Ok(_) => return outcome,
-            Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
-            Err(Uncommitted::Conflict(_)) => tokio::task::yield_now().await,
+/// After so many tries others are too fast.
+const TRIES: usize = 100;
+
+/// What is read from some keys and written to another, all at one moment.
+enum Move<'a> {
+    Rename {
+        from: &'a Key,
+        to: &'a Key,
+        if_absent: bool,
+    },
+    Copy {
+        from: &'a Key,
+        to: &'a Key,
+        replace: bool,
+    },
+    Combine {
+        operation: Operation,
+        to: &'a Key,
+        from: &'a [Key],
+    },
+}
+
+impl<'a> Move<'a> {
+    fn keys(&self) -> Vec<&'a Key> {
+        match *self {
+            Self::Rename { from, to, .. } => vec![from, to],
+            Self::Copy { to, .. } => vec![to],
+            Self::Combine { to, .. } => vec![to],
         }
+    }
+
+    async fn carry_out(&self, scope: Scope<'_>) -> Outcome {
+        match *self {
+            Self::Rename {
+                from,
+                to,
+                if_absent,
+            } => rename_in(scope, from, to, if_absent).await,
+            Self::Copy { from, to, replace } => match copy_to(scope, from, to, replace).await {
+                Ok(done) => Reply::Integer(done.into()).into(),
+                Err(refusal) => refusal.into(),
+            },
+            Self::Combine {
+                operation,
+                to,
+                from,
+            } => combine(scope, operation, to, from).await,
+        }
+    }
+
+    /// In a transaction of its own, if it is in none.
+    async fn as_one(&self, scope: Scope<'_>) -> Outcome {
+        if scope.view.transaction().is_some() {
+            return self.carry_out(scope).await;
+        }
+        let store = scope.store();
+        let _turns = store.edit_turns(self.keys().into_iter()).await;
+        for _ in 0..TRIES {
+            let transaction = Transaction::default();
+            let view = View::within(store, &transaction);
+            let outcome = self.carry_out(Scope { view, ..scope }).await;
+            match transaction.commit(store, &[]).await {
+                Ok(_) => return outcome,
+                Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
+                Err(Uncommitted::Conflict(_) | Uncommitted::Watched) => {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        let text = "UNAVAILABLE others write to these keys all the time; try again";
+        Reply::Error(text.into()).into()
+    }
+}
+
+pub(super) async fn rename(scope: Scope<'_>, from: &Bytes, to: &Bytes, if_absent: bool) -> Outcome {
+    let (from, to) = (&key(scope.db, from), &key(scope.db, to));
+    let rename = Move::Rename {
+        from,
+        to,
+        if_absent,
+    };
+    rename.as_one(scope).await
+}
+
+pub(super) async fn bitop(
+    scope: Scope<'_>,
+    operation: Operation,
+    to: &Bytes,
+    from: &[Bytes],
+) -> Outcome {
+    let to = &key(scope.db, to);
+    let from: Vec<Key> = from.iter().map(|k| key(scope.db, k)).collect();
+    let from = &from;
+    let combine = Move::Combine {
+        operation,
+        to,
+        from,
+    };
+    combine.as_one(scope).await
+}
+
+/// The reply is the length of what is stored.
+async fn combine(scope: Scope<'_>, operation: Operation, to: &Key, from: &[Key]) -> Outcome {
+    let (store, view) = (scope.store(), scope.view);
+    loop {
+        let looked = view.look_up_all(from.to_vec());
+        let mut kinds = looked.iter().flatten().map(|looked| looked.kind);
+        if kinds.any(|kind| kind != Kind::String) {
+            return CommandError::WrongType.into();
+        }
+        let lookup = |looked: Option<Looked>| looked.map_or(Lookup::Missing, |l| l.lookup);
+        let values: Vec<Lookup> = looked.into_iter().map(lookup).collect();
+        let longest = values.iter().map(Lookup::len).max().unwrap_or(0);
+        if longest == 0 {
+            view.names(|names| names.remove(to.as_ref(), clock::unix_ms()));
+            return Reply::Integer(0).into();
+        }
+        let retry: Vec<Lookup> = values.iter().map(|v| pieces::again(store, v)).collect();
+        let written = match store.write_combined(view, operation, values).await {
+            Ok(written) => written,
+            Err(Broken::Write(error)) => return Reply::from(error).into(),
+            Err(Broken::Body(BrokenSource { source, error })) => {
+                let (Some(key), Some(value)) = (from.get(source), retry.get(source)) else {
+                    return Reply::from(error).into();
+                };
+                match pieces::unread(scope, key, pieces::pin_of(value), error) {
+                    Some(outcome) => return outcome,
+                    None => continue,
+                }
+            }
+        };
+        let (always, never) = (Condition::Always, NewExpiry::Set(None));
+        view.commit(to.clone(), written, always, never, false);
+        return Reply::Integer(i64::try_from(longest).unwrap_or(i64::MAX)).into();
     }
 }
 
@@ -74,14 +190,11 @@ pub(super) async fn copy(
     db: Option<u8>,
     replace: bool,
 ) -> Outcome {
-    let (from, to) = (key(scope.db, from), key(db.unwrap_or(scope.db), to));
+    let (from, to) = (&key(scope.db, from), &key(db.unwrap_or(scope.db), to));
     if from == to {
         return CommandError::SameObject.into();
     }
-    match copy_to(scope, &from, &to, replace).await {
-        Ok(done) => Reply::Integer(done.into()).into(),
-        Err(refusal) => refusal.into(),
-    }
+    Move::Copy { from, to, replace }.as_one(scope).await
 }
 
 /// Whether it was copied; not if there is nothing to copy, or the other key is

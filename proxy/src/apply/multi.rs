@@ -1,6 +1,8 @@
 //! MULTI, EXEC and their relatives. Commands are carried out on a transaction
 //! over the index, and again if something that they read has changed meanwhile.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use tokio::sync::TryAcquireError;
 
@@ -9,7 +11,7 @@ use crate::{
     clients::{Client, Queue},
     command::{Command, CommandError, CommandSpec, TransactionCommand, table::flags},
     resp::Reply,
-    store::{Announcement, Key, Transaction, Uncommitted, View},
+    store::{Announcement, Key, Transaction, Uncommitted, View, Watch},
     value::Value,
 };
 
@@ -64,7 +66,7 @@ pub(super) async fn apply(
                 } else if watches.iter().any(|watch| watch.has_changed()) {
                     Reply::NullArray.into()
                 } else {
-                    exec(context, client, queue.requests).await
+                    exec(context, client, queue.requests, &watches).await
                 };
                 client.uploads.clear();
                 outcome
@@ -74,10 +76,21 @@ pub(super) async fn apply(
 }
 
 /// Forgets what is queued and watched.
-pub(super) fn discard(client: &mut Client) {
+fn discard(client: &mut Client) {
     client.queue = None;
     client.watches.clear();
     client.uploads.clear();
+}
+
+/// A request that was to be carried out at once was not understood: EXEC is to
+/// refuse, or has.
+pub(super) fn misunderstood(client: &mut Client, error: &CommandError) {
+    if *error == CommandError::ExecArity {
+        discard(client);
+    }
+    if let Some(queue) = &mut client.queue {
+        queue.has_failed = true;
+    }
 }
 
 /// Keeps a request until EXEC.
@@ -122,7 +135,12 @@ pub(super) fn queue(
     Reply::Simple("QUEUED".into()).into()
 }
 
-async fn exec(context: &Context, client: &mut Client, requests: Vec<Vec<Value>>) -> Outcome {
+async fn exec(
+    context: &Context,
+    client: &mut Client,
+    requests: Vec<Vec<Value>>,
+    watches: &[Watch],
+) -> Outcome {
     let (db, store) = (client.db, &context.store);
     let keys = written_keys(db, &requests);
     // the others that read, change and write them wait; so few tries are in vain
@@ -131,24 +149,45 @@ async fn exec(context: &Context, client: &mut Client, requests: Vec<Vec<Value>>)
         client.db = db;
         let transaction = Transaction::default();
         let mut outcomes = Vec::with_capacity(requests.len());
+        let mut times = Vec::with_capacity(requests.len());
         for request in &requests {
+            let began = Instant::now();
             let view = View::within(store, &transaction);
             let outcome = match Command::parse(request.clone()) {
                 Ok(command) => apply_one(context, view, client, command).await,
                 Err(error) => error.into(),
             };
             outcomes.push(outcome);
+            times.push(began.elapsed());
         }
-        match transaction.commit(store).await {
+        let began = Instant::now();
+        match transaction.commit(store, watches).await {
             Ok(messages) => {
+                // values go to nodes at the end, for the last command as it seems
+                if let Some(last) = times.last_mut() {
+                    *last += began.elapsed();
+                }
+                for (request, took) in requests.iter().zip(times) {
+                    if context.slow_log.takes(took) {
+                        context.took(client, context.slow_log.suspect(request), took);
+                    }
+                }
                 return Outcome::Several(announce(context, messages, outcomes));
             }
-            Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
+            Err(Uncommitted::Watched) => {
+                client.db = db;
+                return Reply::NullArray.into();
+            }
+            Err(Uncommitted::Write(error)) => {
+                client.db = db;
+                return Reply::from(error).into();
+            }
             Err(Uncommitted::Conflict(uploads)) => give_back(client, uploads),
         }
         drop(outcomes);
         tokio::task::yield_now().await;
     }
+    client.db = db;
     let text = "UNAVAILABLE others write to the keys of this transaction all the time; try again";
     Reply::Error(text.into()).into()
 }

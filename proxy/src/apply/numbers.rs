@@ -10,8 +10,12 @@ use crate::{
     command::CommandError,
     keyspace::Kind,
     resp::{Reply, number::parse_i64},
+    strings::extended::Extended,
+    value::Value,
 };
 
+/// Redis reads no longer numbers.
+const MAX_FLOAT_BYTES: u64 = 5 * 1024 - 1;
 /// A number has no more digits, its sign included.
 const MAX_DIGITS: u64 = 20;
 
@@ -27,4 +31,27 @@ pub(super) async fn add(scope: Scope<'_>, k: &Bytes, increment: i64) -> Outcome 
         Ok((New::Bytes(sum.to_string().into()), Reply::Integer(sum)))
     };
     update(scope, key(scope.db, k), Kind::String, MAX_DIGITS, change).await
+}
+
+/// Adds to a number that need not be whole; there is none is zero.
+pub(super) async fn add_float(
+    scope: Scope<'_>,
+    k: &Bytes,
+    increment: Result<Extended, CommandError>,
+) -> Outcome {
+    let change = |old: &Old| {
+        let old = match old {
+            Old::None => b"0",
+            Old::Whole(digits) => &digits[..],
+            Old::TooLong => return Err(CommandError::NotAFloat),
+        };
+        let old = Extended::parse(old).ok_or(CommandError::NotAFloat)?;
+        let sum = old.plus(increment.clone()?);
+        let text = sum.ok_or(CommandError::NotFinite)?.to_string();
+        let text = Bytes::from(text);
+        let reply = Reply::Bulk(Value::from(text.clone()));
+        Ok((New::Bytes(text), reply))
+    };
+    let key = key(scope.db, k);
+    update(scope, key, Kind::String, MAX_FLOAT_BYTES, change).await
 }

@@ -11,7 +11,7 @@ use crate::{
     },
     keyspace::{Condition, Kind, NewExpiry},
     resp::Reply,
-    store::{Broken, Key, Lookup, Patched, ReadError},
+    store::{Broken, Key, Lookup, Patch, ReadError},
     value::Value,
 };
 
@@ -102,14 +102,22 @@ async fn try_edit(scope: Scope<'_>, key: &Key, place: Place, value: &Value) -> O
     };
     let old_bytes = old.len();
     if value.is_empty() && (named.is_some() || place != Place::End) {
+        if place == Place::End {
+            // Redis takes that for a change
+            view.touch(key);
+        }
         return integer(old_bytes);
     }
     let at = match place {
         Place::End => old_bytes,
         Place::At(at) => at,
     };
-    let patched = Patched::new(old_bytes, at, value.len());
-    if patched.new_bytes > scope.context.config.proto_max_bulk_bytes {
+    let patch = Patch {
+        at,
+        bytes: value.clone(),
+    };
+    let new_bytes = old_bytes.max(patch.end());
+    if new_bytes > scope.context.config.proto_max_bulk_bytes {
         let text = "ERR string exceeds maximum allowed size (proto-max-bulk-len)";
         return Some(Reply::Error(text.into()).into());
     }
@@ -117,7 +125,8 @@ async fn try_edit(scope: Scope<'_>, key: &Key, place: Place, value: &Value) -> O
         Lookup::There(pinned) => Some(store.again(pinned)),
         Lookup::Missing | Lookup::Here(_) => None,
     };
-    let written = match (store.write_patched(view, old, patched, value).await, again) {
+    let written = store.write_patched(view, old, &[patch], 0).await;
+    let written = match (written, again) {
         (Ok(written), _) => written,
         (Err(Broken::Body(error @ ReadError::Lost { .. })), Some(pinned)) => {
             super::forget_if_lost(store, &pinned, &error);
@@ -132,7 +141,7 @@ async fn try_edit(scope: Scope<'_>, key: &Key, place: Place, value: &Value) -> O
     let unchanged = Condition::Names(named);
     let outcome = view.commit(key.clone(), written, unchanged, NewExpiry::Keep, false);
     if outcome.done {
-        return integer(patched.new_bytes);
+        return integer(new_bytes);
     }
     None
 }

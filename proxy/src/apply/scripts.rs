@@ -184,13 +184,15 @@ async fn run(scope: Scope<'_>, client: &mut Client, eval: Eval) -> Outcome {
             // nothing of it stays
             Err(reply) => return reply.into(),
         };
-        match transaction.commit(store).await {
+        match transaction.commit(store, &[]).await {
             Ok(messages) => {
                 super::multi::send(scope.context, messages);
                 return reply.into();
             }
             Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
-            Err(Uncommitted::Conflict(_)) => tokio::task::yield_now().await,
+            Err(Uncommitted::Conflict(_) | Uncommitted::Watched) => {
+                tokio::task::yield_now().await;
+            }
         }
     }
     let text = "UNAVAILABLE others write to the keys of this script all the time; try again";

@@ -3,8 +3,8 @@
 use super::{Context, Outcome, Scope, info};
 use crate::{
     clock,
-    command::{ServerCommand, describe, glob, server::ConfigCommand},
-    resp::Reply,
+    command::{CommandError, ServerCommand, describe, glob, server::ConfigCommand},
+    resp::{Reply, number::parse_i64},
     value::Value,
 };
 
@@ -41,7 +41,9 @@ fn config(context: &Context, command: ConfigCommand) -> Reply {
     match command {
         ConfigCommand::Get { patterns } => {
             let wanted = |name: &str| patterns.iter().any(|p| glob::matches(p, name.as_bytes()));
-            let settings = context.config.redis_settings();
+            let fixed = context.config.redis_settings().into_iter();
+            let mut settings: Vec<_> = fixed.chain(changeable(context)).collect();
+            settings.sort_unstable();
             let shown = settings.into_iter().filter(|(name, _)| wanted(name));
             Reply::Map(
                 shown
@@ -49,21 +51,10 @@ fn config(context: &Context, command: ConfigCommand) -> Reply {
                     .collect(),
             )
         }
-        ConfigCommand::Set { pairs } => {
-            let known = context.config.redis_settings();
-            let name = pairs
-                .first()
-                .map(|(name, _)| name.as_str())
-                .unwrap_or_default();
-            let text = if known.iter().any(|(known, _)| *known == name) {
-                format!(
-                    "ERR CONFIG SET failed (possibly related to argument '{name}') - can't set immutable config"
-                )
-            } else {
-                format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
-            };
-            Reply::Error(text.into())
-        }
+        ConfigCommand::Set { pairs } => match config_set(context, &pairs) {
+            Ok(()) => Reply::OK,
+            Err(error) => error.into(),
+        },
         ConfigCommand::ResetStat => {
             context.stats.reset();
             Reply::OK
@@ -72,6 +63,60 @@ fn config(context: &Context, command: ConfigCommand) -> Reply {
     }
 }
 
-fn bulk(text: String) -> Reply {
+pub(super) fn bulk(text: String) -> Reply {
     Reply::Bulk(Value::from(bytes::Bytes::from(text)))
+}
+
+const SLOWER_THAN: &str = "slowlog-log-slower-than";
+const MAX_LEN: &str = "slowlog-max-len";
+
+/// Settings that CONFIG SET changes, by Redis's names.
+fn changeable(context: &Context) -> [(&'static str, String); 2] {
+    let slow_log = context.slow_log.settings();
+    [
+        (SLOWER_THAN, slow_log.slower_than_us.to_string()),
+        (MAX_LEN, slow_log.max_len.to_string()),
+    ]
+}
+
+/// All of them, or none.
+fn config_set(context: &Context, pairs: &[(String, bytes::Bytes)]) -> Result<(), CommandError> {
+    let fixed = context.config.redis_settings();
+    let is_fixed = |name: &str| fixed.iter().any(|(known, _)| *known == name);
+    let is_known = |name: &str| is_fixed(name) || [SLOWER_THAN, MAX_LEN].contains(&name);
+    let failed = |name: &str, why: &'static str| {
+        let name = name.to_owned();
+        Err(CommandError::ConfigSet { name, why })
+    };
+    for (place, (name, _)) in pairs.iter().enumerate() {
+        if !is_known(name) {
+            return Err(CommandError::UnknownSetting(name.clone()));
+        }
+        if is_fixed(name) {
+            return failed(name, "can't set immutable config");
+        }
+        if pairs[..place].iter().any(|(earlier, _)| earlier == name) {
+            return failed(name, "duplicate parameter");
+        }
+    }
+    let mut slow_log = context.slow_log.settings();
+    for (name, value) in pairs {
+        let Some(number) = parse_i64(value) else {
+            return failed(name, "argument couldn't be parsed into an integer");
+        };
+        match (name.as_str(), u64::try_from(number)) {
+            (MAX_LEN, Ok(len)) => slow_log.max_len = len,
+            (MAX_LEN, Err(_)) => {
+                let why = "argument must be between 0 and 9223372036854775807 inclusive";
+                return failed(name, why);
+            }
+            _ if number < -1 => {
+                let why = "argument must be between -1 and 9223372036854775807 inclusive";
+                return failed(name, why);
+            }
+            _ => slow_log.slower_than_us = number,
+        }
+    }
+    context.slow_log.set(slow_log);
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! GET, SET and their relatives.
 
-use super::{Outcome, Scope, Stats, ValueReply, key, numbers, ranges, ready};
+use super::{Outcome, Scope, Stats, ValueReply, key, lcs, numbers, ranges, ready};
 use crate::{
     clients::Client,
     clock,
@@ -30,9 +30,11 @@ pub(super) async fn apply(
             Err(error) => error.into(),
         },
         StringCommand::MGet { keys } => {
+            let keys = keys.iter().map(|k| key(db, k)).collect();
+            let looked = scope.view.look_up_all(keys).into_iter();
             // a value of another kind is no string: none
-            let look_up = |k| value_of(look_up(scope, key(db, k)).unwrap_or_default());
-            Outcome::Values(keys.iter().map(look_up).collect())
+            let value = |looked| value_of(counted(scope, looked).unwrap_or_default());
+            Outcome::Values(looked.map(value).collect())
         }
         StringCommand::GetDel { key: k } => get_del(scope, key(db, &k)).await,
         StringCommand::GetEx { key: k, expiry } => get_ex(scope, key(db, &k), expiry).await,
@@ -43,6 +45,10 @@ pub(super) async fn apply(
         },
         StringCommand::Edit(command) => ranges::edit(scope, command).await,
         StringCommand::Add { key, increment } => numbers::add(scope, &key, increment).await,
+        StringCommand::AddFloat { key, increment } => {
+            numbers::add_float(scope, &key, increment).await
+        }
+        StringCommand::Lcs(command) => lcs::lcs(scope, &command).await,
         StringCommand::MSet {
             pairs,
             if_none_exist,
@@ -63,7 +69,10 @@ pub(super) async fn apply(
 
 /// A string, or nothing; counted as a hit or a miss.
 pub(super) fn look_up(scope: Scope<'_>, key: Key) -> Result<Option<Looked>, CommandError> {
-    let found = scope.view.look_up_named(key);
+    counted(scope, scope.view.look_up_named(key))
+}
+
+fn counted(scope: Scope<'_>, found: Option<Looked>) -> Result<Option<Looked>, CommandError> {
     let stats = &scope.context.stats;
     Stats::count(if found.is_some() {
         &stats.hits
@@ -204,16 +213,23 @@ async fn set(scope: Scope<'_>, client: &mut Client, command: Set) -> Outcome {
 
 /// The value, if the session sent it to nodes while it arrived.
 fn uploaded(client: &mut Client, value: &Value) -> Option<Result<Written, WriteError>> {
-    match value {
-        Value::Uploaded { number, .. } => {
-            let mut upload = client.uploads.get_mut(*number)?.take()?;
-            if let Ok(written) = &mut upload {
-                written.upload = Some(*number);
-            }
-            Some(upload)
-        }
-        _ => None,
-    }
+    let Value::Uploaded { number, .. } = value else {
+        return None;
+    };
+    let slot = client.uploads.get_mut(*number);
+    let upload = match slot {
+        // stays, for when EXEC tries again
+        Some(Some(Err(error))) => Err(error.clone()),
+        slot => match slot.and_then(Option::take) {
+            Some(upload) => upload,
+            // its bytes are nowhere: never others in their place
+            None => Err(WriteError::Stopping),
+        },
+    };
+    Some(upload.map(|mut written| {
+        written.upload = Some(*number);
+        written
+    }))
 }
 
 async fn mset(

@@ -132,7 +132,7 @@ async fn old(
                 Ok(value) => Ok(Old::Whole(value.into_contiguous())),
                 Err(error @ ReadError::Lost { .. }) => {
                     forget_if_lost(store, &again, &error);
-                    let now = store.look_up_named(key).map(|looked| looked.write_id);
+                    let now = scope.view.look_up_named(key).map(|l| l.write_id);
                     if now == Some(looked.write_id) {
                         // an absent instance may have it yet
                         let text = format!("UNAVAILABLE {error}; try again");

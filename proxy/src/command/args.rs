@@ -15,6 +15,7 @@ const MAX_TOKEN_BYTES: u64 = MAX_KEY_BYTES as u64;
 #[derive(Debug)]
 pub struct Args {
     spec: &'static CommandSpec,
+    subcommand: Value,
     rest: std::vec::IntoIter<Value>,
 }
 
@@ -23,10 +24,15 @@ impl Args {
     pub(super) fn new(spec: &'static CommandSpec, request: Vec<Value>) -> Self {
         let mut rest = request.into_iter();
         rest.next();
-        if spec.name.contains('|') {
-            rest.next();
+        let subcommand = match spec.name.contains('|') {
+            true => rest.next(),
+            false => None,
+        };
+        Self {
+            spec,
+            subcommand: subcommand.unwrap_or_default(),
+            rest,
         }
-        Self { spec, rest }
     }
 
     /// Parses a container that got no subcommand (which its arity forbids).
@@ -37,6 +43,11 @@ impl Args {
     /// How many are left.
     pub(super) fn len(&self) -> usize {
         self.rest.len()
+    }
+
+    /// The subcommand's name, as it was sent.
+    pub(super) fn subcommand(&self) -> &Value {
+        &self.subcommand
     }
 
     /// Too few, too many, or not in pairs.
@@ -55,6 +66,7 @@ impl Args {
     /// The same, as commands with subcommands say it.
     pub(super) fn wrong_subcommand(&self) -> CommandError {
         let (command, name) = self.spec.name.split_once('|').unwrap_or_default();
+        let name = name.to_owned();
         CommandError::SubcommandArity { command, name }
     }
 

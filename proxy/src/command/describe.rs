@@ -148,14 +148,15 @@ pub fn of_category(category: &str) -> Reply {
 /// Categories for ACLs follow from flags and group, but for a few.
 pub(crate) fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static str> {
     let group = match spec.group {
-        Group::Generic => "@keyspace",
+        Group::Generic if spec.flags != 0 => "@keyspace",
         Group::String => "@string",
         Group::Hash => "@hash",
+        Group::Bitmap => "@bitmap",
         Group::Connection if spec.flags != 0 => "@connection",
         Group::Transactions => "@transaction",
         Group::PubSub if spec.flags & flags::PUBSUB != 0 => "@pubsub",
         Group::PubSub => "",
-        Group::Connection | Group::Server | Group::Scripting => "",
+        Group::Generic | Group::Connection | Group::Server | Group::Scripting => "",
     };
     let has = |name| spec.acl.contains(&name) || group == name;
     let admin = spec.is(flags::ADMIN);
@@ -166,8 +167,9 @@ pub(crate) fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static st
         ("@write", spec.is(flags::WRITE)),
         ("@hash", has("@hash")),
         ("@string", has("@string")),
+        ("@bitmap", has("@bitmap")),
         ("@pubsub", has("@pubsub")),
-        ("@admin", admin),
+        ("@admin", admin || has("@admin")),
         ("@fast", fast),
         ("@slow", !fast),
         ("@dangerous", admin || has("@dangerous")),
@@ -188,12 +190,20 @@ fn key_specs(spec: &CommandSpec) -> Reply {
     if keys.first == 0 {
         return Reply::Array(Vec::new());
     }
-    let last = if keys.last < 0 { keys.last } else { 0 };
-    let mut specs = vec![key_spec(spec, keys.first, last, keys.access)];
-    if !keys.second_access.is_empty() {
-        specs.push(key_spec(spec, keys.first + 1, last, keys.second_access));
+    // from the first one of the specification; negative: from the end
+    let last = |first: usize| match keys.last {
+        ..0 => keys.last,
+        last => last - first.cast_signed(),
+    };
+    let (first, second) = (keys.first, keys.first + 1);
+    if keys.second_access.is_empty() {
+        return vec![key_spec(spec, first, last(first), keys.access)].into();
     }
-    Reply::Array(specs)
+    vec![
+        key_spec(spec, first, 0, keys.access),
+        key_spec(spec, second, last(second), keys.second_access),
+    ]
+    .into()
 }
 
 fn key_spec(
@@ -242,6 +252,7 @@ fn docs(spec: &'static CommandSpec) -> (Reply, Reply) {
         Group::Generic => "generic",
         Group::String => "string",
         Group::Hash => "hash",
+        Group::Bitmap => "bitmap",
         Group::Connection => "connection",
         Group::Server => "server",
         Group::Transactions => "transactions",

@@ -25,16 +25,13 @@ pub enum CommandError {
         /// The first 128 bytes of what should be a subcommand.
         name: String,
     },
-    /// A subcommand has another number of arguments, as some say it.
-    #[error(
-        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {} HELP.",
-        command.to_uppercase()
-    )]
+    /// The subcommand takes fewer arguments, or more.
+    #[error("ERR unknown subcommand or wrong number of arguments for '{name}'. Try {} HELP.", command.to_uppercase())]
     SubcommandArity {
         /// The command.
         command: &'static str,
-        /// The subcommand.
-        name: &'static str,
+        /// The first 128 bytes of the subcommand, as sent.
+        name: String,
     },
     /// Too few or too many arguments, or one of a pair is missing.
     #[error("ERR wrong number of arguments for '{command}' command")]
@@ -141,6 +138,11 @@ pub enum CommandError {
     /// EXEC after something that could not be queued.
     #[error("EXECABORT Transaction discarded because of previous errors.")]
     ExecAbort,
+    /// EXEC with arguments: nothing is carried out.
+    #[error(
+        "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
+    )]
+    ExecArity,
     /// INCR: the sum is no 64-bit number.
     #[error("ERR increment or decrement would overflow")]
     Overflow,
@@ -164,17 +166,69 @@ pub enum CommandError {
     /// Our own mistake.
     #[error("ERR internal error: {0}")]
     Internal(String),
+    /// INCRBYFLOAT: the value or the increment.
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    /// INCRBYFLOAT: the sum is no number.
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFinite,
+    /// LCS: LEN and IDX.
+    #[error("ERR If you want both the length and indexes, please just use IDX.")]
+    LcsLengthAndMatches,
+    /// LCS: of what is no string.
+    #[error("ERR The specified keys must contain string values")]
+    LcsKind,
+    /// LCS: of values that are too long.
+    #[error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")]
+    LcsTooLong,
+    /// SETBIT and its relatives: no number, or beyond the longest value.
+    #[error("ERR bit offset is not an integer or out of range")]
+    BitOffset,
+    /// SETBIT: neither 0 nor 1.
+    #[error("ERR bit is not an integer or out of range")]
+    Bit,
+    /// BITPOS: neither 0 nor 1.
+    #[error("ERR The bit argument must be 1 or 0.")]
+    BitWanted,
+    /// BITOP NOT: of several keys.
+    #[error("ERR BITOP NOT must be called with a single source key.")]
+    BitopNot,
+    /// BITFIELD: an integer of no such format.
+    #[error(
+        "ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is."
+    )]
+    BitfieldType,
+    /// BITFIELD: no such treatment of overflows.
+    #[error("ERR Invalid OVERFLOW type specified")]
+    OverflowType,
+    /// BITFIELD_RO: SET or INCRBY.
+    #[error("ERR BITFIELD_RO only supports the GET subcommand")]
+    BitfieldReadOnly,
+    /// OBJECT FREQ: nobody counts.
+    #[error(
+        "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
+    )]
+    NoFrequency,
+    /// CONFIG SET: no such setting.
+    #[error("ERR Unknown option or number of arguments for CONFIG SET - '{0}'")]
+    UnknownSetting(String),
+    /// CONFIG SET: a setting that cannot be changed, or not to this.
+    #[error("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")]
+    ConfigSet {
+        /// The setting.
+        name: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// SLOWLOG GET: below -1, or no number.
+    #[error("ERR count should be greater than or equal to -1")]
+    SlowLogCount,
     /// RENAME: there is nothing to be renamed.
     #[error("ERR no such key")]
     NoSuchKey,
     /// COPY onto itself.
     #[error("ERR source and destination objects are the same")]
     SameObject,
-    /// EXEC with arguments.
-    #[error(
-        "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command"
-    )]
-    ExecArity,
     /// The user may not use the command.
     #[error("NOPERM this user has no permissions to run the '{0}' command")]
     NoCommandPermission(&'static str),

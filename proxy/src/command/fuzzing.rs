@@ -64,6 +64,21 @@ pub const WORDS: &[&str] = &[
     "line\r\nend",
     "nul\0byte",
     "default",
+    "NOT",
+    "xor",
+    "SET",
+    "incrby",
+    "OVERFLOW",
+    "sat",
+    "i8",
+    "u63",
+    "u64",
+    "#2",
+    "BIT",
+    "LEN",
+    "IDX",
+    "minmatchlen",
+    "SAMPLES",
 ];
 
 /// A request of known words: the first byte chooses the command, the second

@@ -8,13 +8,16 @@
 
 pub mod acl;
 pub mod args;
+pub mod bits;
 pub mod connection;
 pub mod describe;
 pub mod error;
 pub mod expiry;
 pub mod glob;
 pub mod hashes;
+pub mod inspect;
 pub mod keys;
+pub mod lcs;
 pub mod pubsub;
 pub mod scripts;
 pub mod server;
@@ -30,10 +33,12 @@ mod tests;
 use crate::value::Value;
 
 pub use acl::AclCommand;
+pub use bits::BitCommand;
 pub use connection::ConnectionCommand;
 pub use error::CommandError;
 pub use expiry::{ExpireCondition, Expiry, TtlQuery};
 pub use hashes::HashCommand;
+pub use inspect::InspectCommand;
 pub use keys::KeyCommand;
 pub use pubsub::PubSubCommand;
 pub use scripts::ScriptCommand;
@@ -99,6 +104,10 @@ pub enum Command {
     PubSub(PubSubCommand),
     /// About scripts.
     Script(ScriptCommand),
+    /// About bits of string values.
+    Bit(BitCommand),
+    /// A look inside.
+    Inspect(InspectCommand),
     /// About what belongs together.
     Transaction(TransactionCommand),
 }

@@ -4,8 +4,10 @@ use bytes::Bytes;
 
 use super::args::{Args, integer, is};
 use super::expiry::Unit;
+use super::lcs::{Lcs, lcs};
 use super::table::{CommandSpec, Group, flags::*};
 use super::{Command, CommandError, Expiry};
+use crate::strings::extended::Extended;
 use crate::value::Value;
 
 /// A command about string values.
@@ -61,6 +63,16 @@ pub enum StringCommand {
         /// What is added.
         increment: i64,
     },
+    /// INCRBYFLOAT: the reply is the sum, as text.
+    AddFloat {
+        /// The key; if it does not exist its value is 0.
+        key: Bytes,
+        /// What is added. What is wrong with it matters only if the key holds a
+        /// string, or nothing.
+        increment: Result<Extended, CommandError>,
+    },
+    /// LCS.
+    Lcs(Lcs),
     /// STRLEN: the value's length, 0 if there is none.
     StrLen {
         /// Of this key.
@@ -230,6 +242,13 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     spec("decrby", 3, WRITE | DENYOOM | FAST, decrby)
         .keys(1, 1, RW)
         .doc("1.0.0", "Takes from a number."),
+    spec("incrbyfloat", 3, WRITE | DENYOOM | FAST, incrbyfloat)
+        .keys(1, 1, RW)
+        .doc("2.6.0", "Adds to a number that need not be whole."),
+    spec("lcs", -3, READONLY, lcs).keys(2, 1, READ).doc(
+        "7.0.0",
+        "Finds the longest common subsequence of two values.",
+    ),
     spec("strlen", 2, READONLY | FAST, strlen)
         .keys(1, 1, &["RO"])
         .doc("2.2.0", "Returns the length of a value."),
@@ -259,6 +278,12 @@ fn decrby(mut args: Args) -> Result<Command, CommandError> {
         .checked_neg()
         .ok_or(CommandError::DecrementOverflow)?;
     Ok(Command::String(StringCommand::Add { key, increment }))
+}
+
+fn incrbyfloat(mut args: Args) -> Result<Command, CommandError> {
+    let (key, increment) = (args.key()?, args.token()?);
+    let increment = Extended::parse(&increment).ok_or(CommandError::NotAFloat);
+    Ok(Command::String(StringCommand::AddFloat { key, increment }))
 }
 
 fn strlen(mut args: Args) -> Result<Command, CommandError> {

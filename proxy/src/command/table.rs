@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
 use super::{
-    Command, CommandError, acl, connection, hashes, keys, pubsub, scripts, server, strings,
-    transactions,
+    Command, CommandError, acl, bits, connection, hashes, inspect, keys, pubsub, scripts, server,
+    strings, transactions,
 };
 use crate::value::Value;
 
@@ -82,6 +82,8 @@ pub enum Group {
     String,
     /// Hashes.
     Hash,
+    /// Bits of string values.
+    Bitmap,
     /// The connection.
     Connection,
     /// The server.
@@ -248,6 +250,11 @@ impl CommandSpec {
         self
     }
 
+    pub(super) const fn first_key(mut self, place: usize) -> Self {
+        self.keys.first = place;
+        self
+    }
+
     pub(super) const fn second_key(mut self, access: &'static [&'static str]) -> Self {
         self.keys.second_access = access;
         self
@@ -323,12 +330,10 @@ impl CommandSpec {
                     })?,
                 _ => command,
             };
-        if spec.accepts(request.len()) {
-            Ok(spec)
-        } else if spec.name == "exec" {
-            Err(CommandError::ExecArity)
-        } else {
-            Err(CommandError::Arity { command: spec.name })
+        match spec.name {
+            _ if spec.accepts(request.len()) => Ok(spec),
+            "exec" => Err(CommandError::ExecArity),
+            command => Err(CommandError::Arity { command }),
         }
     }
 
@@ -372,8 +377,10 @@ pub fn commands() -> &'static [&'static CommandSpec] {
     static SORTED: LazyLock<Vec<&'static CommandSpec>> = LazyLock::new(|| {
         let families = [
             acl::COMMANDS,
+            bits::COMMANDS,
             connection::COMMANDS,
             hashes::COMMANDS,
+            inspect::COMMANDS,
             keys::COMMANDS,
             pubsub::COMMANDS,
             scripts::COMMANDS,

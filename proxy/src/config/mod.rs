@@ -22,6 +22,7 @@ use crate::{
     journal::Fsync,
     keyspace::EvictionPolicy,
     pool::{backup, linger, link_tls::leaves_the_machine, retire, warmth},
+    slow_log,
     store::{Ack, Recover},
 };
 pub use options::{LogFormat, Options};
@@ -157,6 +158,8 @@ pub struct Config {
     pub structure_max_bytes: u64,
     /// What a subscriber may have waiting.
     pub pubsub_limits: crate::pubsub::Limits,
+    /// What the slow log takes, to begin with.
+    pub slow_log: slow_log::Settings,
     /// Bytes of request bodies under way.
     pub inflight_bytes: u64,
     /// Refuse clients from other machines while there are no passwords.
@@ -261,6 +264,7 @@ impl Config {
         let backing = backing_settings(&options)?;
         let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
         let warmth = warmth_settings(&options);
+        let slow_log = slow_log_settings(&options)?;
         let link_listen = options.link_listen.unwrap_or(local(0));
         let advertised = options.link_advertise.map(|address| address.ip());
         let link_tls = options.link_tls.unwrap_or_default();
@@ -323,6 +327,7 @@ impl Config {
             structure_max_bytes: u64::from(options.structure_max_mb.unwrap_or(8).clamp(1, 256))
                 << 20,
             pubsub_limits: crate::pubsub::Limits::default(),
+            slow_log,
             inflight_bytes: u64::from(options.inflight_mb.unwrap_or(256).max(1)) << 20,
             protected_mode: options.protected_mode.unwrap_or(true),
             shutdown_timeout: seconds(options.shutdown_timeout_s.unwrap_or(10)),
@@ -346,7 +351,7 @@ impl Config {
         !self.link_tls && leave.into_iter().any(leaves_the_machine)
     }
 
-    /// What CONFIG GET shows, by Redis's names.
+    /// What CONFIG GET shows of what cannot be changed, by Redis's names.
     pub fn redis_settings(&self) -> Vec<(&'static str, String)> {
         let bind = match self.listen.ip() {
             IpAddr::V4(ip) => ip.to_string(),
@@ -467,6 +472,22 @@ fn warmth_settings(options: &Options) -> warmth::Settings {
         most: most.max(least),
         ..warmth::Settings::default()
     }
+}
+
+fn slow_log_settings(options: &Options) -> Result<slow_log::Settings, ConfigError> {
+    let defaults = slow_log::Settings::default();
+    let slower_than_us = options.slowlog_log_slower_than;
+    let slower_than_us = slower_than_us.unwrap_or(defaults.slower_than_us);
+    if slower_than_us < -1 {
+        return Err(bad(
+            "slowlog_log_slower_than",
+            "must be microseconds, 0 or -1",
+        ));
+    }
+    Ok(slow_log::Settings {
+        slower_than_us,
+        max_len: options.slowlog_max_len.unwrap_or(defaults.max_len),
+    })
 }
 
 fn retire_settings(after_s: Option<&str>) -> Result<retire::Settings, ConfigError> {

@@ -241,6 +241,13 @@ options! {
     /// Most clients at a time [default: 10000]
     #[arg(long, env = "SCATTERHOARD_MAX_CLIENTS", value_name = "N")]
     max_clients: usize,
+    /// Commands that take so many microseconds are in the slow log; -1: none
+    /// [default: 10000]
+    #[arg(long, env = "SCATTERHOARD_SLOWLOG_LOG_SLOWER_THAN", value_name = "US", allow_hyphen_values = true)]
+    slowlog_log_slower_than: i64,
+    /// Entries that the slow log keeps [default: 128]
+    #[arg(long, env = "SCATTERHOARD_SLOWLOG_MAX_LEN", value_name = "N")]
+    slowlog_max_len: u64,
     /// Memory for large values on their way to and from clients, in MB [default: 256]
     #[arg(long, env = "SCATTERHOARD_INFLIGHT_MB", value_name = "M")]
     inflight_mb: u32,

@@ -123,6 +123,8 @@ pub struct Journal {
     /// Changes written so far, and those that the disk has for certain.
     written: AtomicU64,
     synced: AtomicU64,
+    /// When that was last so, in milliseconds since 1970; 0: not since the start.
+    synced_unix_ms: AtomicU64,
     /// Rung when the disk has more, or takes no more.
     settled: Notify,
     wanted: Notify,
@@ -173,6 +175,7 @@ impl Journal {
             failure: Mutex::default(),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
+            synced_unix_ms: AtomicU64::default(),
             settled: Notify::new(),
             wanted: Notify::new(),
         }
@@ -291,6 +294,11 @@ impl Journal {
         failed.then(|| self.failure.lock().clone())
     }
 
+    /// When changes were last forced to the disk, if they were since the start.
+    pub fn synced_unix_ms(&self) -> Option<u64> {
+        Some(self.synced_unix_ms.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
     /// Returns when what was written before is as safe as the policy wants it
     /// before an acknowledgement.
     pub async fn settled(&self) {
@@ -359,6 +367,8 @@ impl Journal {
         match self.place.apart(move || place.sync()).await {
             Some(Ok(())) => {
                 self.synced.store(written, Ordering::Release);
+                let now = crate::clock::unix_ms();
+                self.synced_unix_ms.store(now, Ordering::Relaxed);
                 self.settled.notify_waiters();
             }
             Some(Err(error)) => self.fail(&error),

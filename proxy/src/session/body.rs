@@ -121,8 +121,13 @@ impl Session {
             rest_bytes: &mut rest_bytes,
             metered: self.admitted.is_empty(),
         };
-        let upload = match self.context.store.write_from(len, incoming).await {
-            Ok(written) => Ok(written),
+        let store = &self.context.store;
+        let early = self.client.queue.as_ref().map(|_| store.early());
+        let upload = match store.write_from(len, incoming).await {
+            Ok(mut written) => {
+                early.into_iter().for_each(|early| written.set_early(early));
+                Ok(written)
+            }
             Err(Broken::Write(error)) => Err(error),
             Err(Broken::Body(error)) => return Err(error),
         };

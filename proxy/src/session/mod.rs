@@ -8,7 +8,13 @@ mod body;
 mod pipeline;
 mod stream;
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream as streams};
@@ -202,7 +208,18 @@ impl Session {
         Stats::count(&self.context.stats.commands);
         let context = self.context.clone();
         let before = self.client.silence;
+        let is_queued = self.client.queue.is_some() && !command::is_transactional(&request);
+        let suspect = match is_queued {
+            true => None,
+            false => context.slow_log.suspect(&request),
+        };
+        let began = Instant::now();
         let outcome = apply::carry_out(&context, &mut self.client, request).await;
+        let outcome = match outcome {
+            Outcome::Lookup(lookup) => Outcome::Value(apply::ready(&context.store, lookup).await),
+            other => other,
+        };
+        context.took(&self.client, suspect, began.elapsed());
         if self.is_silent(before) {
             return Ok(matches!(outcome, Outcome::Close(_)));
         }

@@ -19,52 +19,49 @@ use crate::value::Value;
 /// memory in hand could last for ever.
 pub(super) const EDITS_AT_ONCE: usize = 8;
 
-/// Where the bytes of a patch go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patched {
-    /// Length of the old value; 0 if there is none.
-    pub old_bytes: u64,
-    /// Where the patch begins. Between the old end and there are zeros.
+/// Bytes that are put into a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patch {
+    /// Where they begin; what is between the old end and there are zeros.
     pub at: u64,
-    /// Length of the new value.
-    pub new_bytes: u64,
+    /// The bytes.
+    pub bytes: Value,
 }
 
-impl Patched {
-    /// The value with `patch_bytes` at `at`.
-    pub fn new(old_bytes: u64, at: u64, patch_bytes: u64) -> Self {
-        let end = at.saturating_add(patch_bytes);
-        Self {
-            old_bytes,
-            at,
-            new_bytes: old_bytes.max(end),
-        }
+impl Patch {
+    /// One behind its last byte.
+    pub fn end(&self) -> u64 {
+        self.at.saturating_add(self.bytes.len())
     }
 }
 
 impl Store {
-    /// Writes the old value with the patch in its place, ready to be committed.
+    /// Writes the old value with these patches, which are in order and do not
+    /// overlap, and zeros up to `least_bytes`, ready to be committed.
     pub async fn write_patched(
         self: &Arc<Self>,
         view: View<'_>,
         old: Lookup,
-        patched: Patched,
-        patch: &Value,
+        patches: &[Patch],
+        least_bytes: u64,
     ) -> Result<Written, Broken<ReadError>> {
+        let old_bytes = old.len();
+        let end = patches.last().map_or(0, Patch::end);
+        let new_bytes = old_bytes.max(end).max(least_bytes);
         let mut body = Edited {
             old: Stored::new(old),
-            patched,
-            patch,
+            old_bytes,
+            patches,
             at: 0,
         };
-        if patched.new_bytes <= self.settings.hot_value_bytes {
-            let len = patched.new_bytes as usize;
+        if new_bytes <= self.settings.hot_value_bytes {
+            let len = new_bytes as usize;
             let bytes = body.next(len, len).await.map_err(Broken::Body)?;
             return Ok(view.write(Value::from(bytes)).await?);
         }
         // never closed
         let _turn = self.edits.acquire().await;
-        self.write_from(patched.new_bytes, body).await
+        self.write_from(new_bytes, body).await
     }
 
     /// Writes a value anew that is there already, ready to be committed.
@@ -73,11 +70,10 @@ impl Store {
         value: Lookup,
     ) -> Result<Written, Broken<ReadError>> {
         let bytes = value.len();
-        let nothing = Patched::new(bytes, bytes, 0);
         let body = Edited {
             old: Stored::new(value),
-            patched: nothing,
-            patch: &Value::Empty,
+            old_bytes: bytes,
+            patches: &[],
             at: 0,
         };
         // never closed
@@ -86,11 +82,11 @@ impl Store {
     }
 }
 
-/// The new value, as it is made of the old one and the patch.
+/// The new value, as it is made of the old one and the patches.
 struct Edited<'a> {
     old: Stored,
-    patched: Patched,
-    patch: &'a Value,
+    old_bytes: u64,
+    patches: &'a [Patch],
     /// Bytes made so far.
     at: u64,
 }
@@ -98,7 +94,7 @@ struct Edited<'a> {
 impl Body for Edited<'_> {
     type Error = ReadError;
 
-    /// The patch is in memory that was granted.
+    /// Patches are in memory that was granted.
     fn is_metered(&self) -> bool {
         false
     }
@@ -106,19 +102,23 @@ impl Body for Edited<'_> {
     async fn next(&mut self, len: usize, padded_len: usize) -> Result<Bytes, ReadError> {
         let mut cell = BytesMut::zeroed(padded_len);
         let (start, end) = (self.at, self.at + len as u64);
-        if start < self.patched.old_bytes {
-            let old = (self.patched.old_bytes.min(end) - start) as usize;
+        if start < self.old_bytes {
+            let old = (self.old_bytes.min(end) - start) as usize;
             self.old.fill(&mut cell[..old]).await?;
         }
-        let mut from = self.patched.at;
-        for segment in self.patch.segments() {
-            let to = from + segment.len() as u64;
-            let (low, high) = (from.max(start), to.min(end));
-            if low < high {
-                let bytes = &segment[(low - from) as usize..(high - from) as usize];
-                cell[(low - start) as usize..(high - start) as usize].copy_from_slice(bytes);
+        let first = self.patches.partition_point(|patch| patch.end() <= start);
+        let patches = self.patches[first..].iter();
+        for patch in patches.take_while(|patch| patch.at < end) {
+            let mut from = patch.at;
+            for segment in patch.bytes.segments() {
+                let to = from + segment.len() as u64;
+                let (low, high) = (from.max(start), to.min(end));
+                if low < high {
+                    let bytes = &segment[(low - from) as usize..(high - from) as usize];
+                    cell[(low - start) as usize..(high - start) as usize].copy_from_slice(bytes);
+                }
+                from = to;
             }
-            from = to;
         }
         self.at = end;
         Ok(cell.freeze())
@@ -134,25 +134,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_new_value_is_the_old_one_with_the_patch(
-            old in vec(any::<u8>(), 0..300), patch in vec(vec(any::<u8>(), 1..50), 0..5),
-            at in 0u64..400, step in 1usize..90
+        fn the_new_value_is_the_old_one_with_the_patches(
+            old in vec(any::<u8>(), 0..300),
+            patches in vec((0u64..150, vec(vec(any::<u8>(), 1..50), 1..4)), 0..4), step in 1usize..90
         ) {
-            let flat = patch.concat();
-            let mut expected = old.clone();
-            let end = at as usize + flat.len();
-            expected.resize(end.max(old.len()), 0);
-            expected[at as usize..end].copy_from_slice(&flat);
-
-            let patched = Patched::new(old.len() as u64, at, flat.len() as u64);
-            prop_assert_eq!(patched.new_bytes, expected.len() as u64);
+            let (mut expected, mut from) = (old.clone(), 0);
+            let mut all = Vec::new();
+            for (gap, segments) in patches {
+                let (at, flat) = (from + gap, segments.concat());
+                let end = at as usize + flat.len();
+                expected.resize(end.max(expected.len()), 0);
+                expected[at as usize..end].copy_from_slice(&flat);
+                from = end as u64;
+                let bytes = Value::from_segments(segments.into_iter().map(Bytes::from).collect());
+                all.push(Patch { at, bytes });
+            }
             let halves = old.len() / 2;
             let segments = vec![Bytes::copy_from_slice(&old[..halves]), Bytes::copy_from_slice(&old[halves..])];
-            let patch = Value::from_segments(patch.into_iter().map(Bytes::from).collect());
             let mut body = Edited {
                 old: Stored::new(Lookup::Here(Value::from_segments(segments))),
-                patched,
-                patch: &patch,
+                old_bytes: old.len() as u64,
+                patches: &all,
                 at: 0,
             };
             let mut made = Vec::new();

@@ -12,6 +12,8 @@ mod backed;
 mod behind;
 mod body;
 mod chunks;
+mod combine;
+mod commit;
 #[cfg(test)]
 mod copies;
 mod cut;
@@ -22,6 +24,7 @@ mod index;
 mod inventory;
 mod labels;
 mod maintenance;
+mod overlay;
 mod pack;
 pub mod rate;
 mod read;
@@ -33,13 +36,14 @@ mod transaction;
 mod view;
 mod watch;
 mod write;
+mod written;
 
 use std::{
     hash::BuildHasher,
     num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -57,17 +61,15 @@ use crate::{
     clock,
     codec::Codec,
     journal::{Journal, JournalError},
-    keyspace::{
-        Committed, Condition, DATABASES, EvictionPolicy, Found, KeyRef, Keyspace, Kind, NewExpiry,
-        Object,
-    },
+    keyspace::{DATABASES, EvictionPolicy, Found, KeyRef, Keyspace, Kind, Object},
     pool::Pool,
     value::Value,
 };
 use behind::Behind;
 pub use behind::DirtyWrite;
 pub use body::Body;
-pub use edit::Patched;
+pub use combine::BrokenSource;
+pub use edit::Patch;
 use hot::HotTier;
 pub use index::IndexGuard;
 pub use inventory::Recover;
@@ -82,8 +84,8 @@ pub use transaction::{Announcement, Transaction, Uncommitted};
 pub use view::View;
 pub use watch::Watch;
 use watch::Watches;
-use write::Cargo;
-pub use write::{Broken, WriteError, Written};
+pub use write::{Broken, WriteError};
+pub use written::{Early, Written};
 
 /// When a small write is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
@@ -148,6 +150,8 @@ pub struct Store {
     last_write: AtomicU64,
     /// Writes below it were begun before the last flush of everything.
     flushed: Mutex<WriteId>,
+    /// Values on nodes for transactions that are yet to be carried out.
+    early: AtomicUsize,
     /// Writes that no key names yet, but whose chunks are no garbage.
     under_way: Mutex<HashSet<WriteId>>,
     /// Edits of the same key take turns, by the key's hash.
@@ -334,6 +338,7 @@ impl Store {
             epoch,
             last_write: AtomicU64::new(0),
             flushed: Mutex::new(WriteId { epoch, counter: 0 }),
+            early: AtomicUsize::new(0),
             under_way: Mutex::default(),
             edit_turns: (0..EDIT_TURNS)
                 .map(|_| tokio::sync::Mutex::default())
@@ -445,12 +450,15 @@ impl Store {
 
     /// The key's value, ready to be read. Counts as a use.
     pub fn look_up_named(self: &Arc<Self>, key: Key) -> Option<Looked> {
-        let mut index = self.index();
+        self.look_up_in(&mut self.index(), key)
+    }
+
+    fn look_up_in(self: &Arc<Self>, index: &mut Keyspace, key: Key) -> Option<Looked> {
         let found = index.get(key.as_ref(), clock::unix_ms());
-        self.free(&mut index);
+        self.free(index);
         let found = found?;
         let looked = Looked::of(&found);
-        let lookup = self.pin(&mut index, key, found.object);
+        let lookup = self.pin(index, key, found.object);
         Some(Looked { lookup, ..looked })
     }
 
@@ -517,117 +525,6 @@ impl Store {
     /// Whether a value is small enough to be read whole, and to be kept.
     pub fn is_small(&self, object: &Object) -> bool {
         object.size_bytes() <= self.settings.hot_value_bytes && object.layout.stripes() <= 1
-    }
-
-    /// Makes a key mean what was written, if the condition holds.
-    pub fn commit(
-        self: &Arc<Self>,
-        key: Key,
-        written: Written,
-        condition: Condition,
-        expiry: NewExpiry,
-        want_previous: bool,
-    ) -> CommitOutcome {
-        let now = clock::unix_ms();
-        let mut index = self.index();
-        let (object, cargo) = written.into_parts();
-        let previous = match want_previous.then(|| index.peek(key.as_ref(), now)) {
-            Some(Some(found)) => self.pin(&mut index, key.clone(), found.object),
-            _ => Lookup::Missing,
-        };
-        let done = self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
-        self.free(&mut index);
-        CommitOutcome { done, previous }
-    }
-
-    /// Commits several writes at once, in order; with `if_none_exist` only if
-    /// none of the keys exists. Says whether it did.
-    pub fn commit_all(&self, writes: Vec<(Key, Written)>, if_none_exist: bool) -> bool {
-        let now = clock::unix_ms();
-        let mut index = self.index();
-        let blocked = if_none_exist
-            && writes
-                .iter()
-                .any(|(key, _)| index.peek(key.as_ref(), now).is_some());
-        // one of them begun before FLUSHALL: all of them were written before it
-        let flushed = *self.flushed.lock();
-        let torn = writes
-            .iter()
-            .any(|(_, written)| written.write_id() < flushed);
-        for (key, written) in writes {
-            let (object, cargo) = written.into_parts();
-            if blocked || torn {
-                index.discard(object);
-                continue;
-            }
-            let (condition, expiry) = (Condition::Always, NewExpiry::Set(None));
-            self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
-        }
-        self.free(&mut index);
-        !blocked
-    }
-
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one step of commit, shared by its two forms"
-    )]
-    fn commit_one(
-        &self,
-        index: &mut Keyspace,
-        key: &Key,
-        object: Arc<Object>,
-        cargo: Cargo,
-        condition: Condition,
-        expiry: NewExpiry,
-        now: u64,
-    ) -> bool {
-        let write_id = object.write_id;
-        if write_id < *self.flushed.lock() {
-            // begun before FLUSHALL: it counts as written and flushed
-            index.discard(object);
-            return true;
-        }
-        let Committed { done, .. } = index.commit(key.as_ref(), object, condition, expiry, now);
-        match cargo {
-            Cargo::Small(value) if done => self.hot.lock().put(write_id, &value),
-            Cargo::Dirty(ticket) if done => {
-                self.hot.lock().hold(write_id, ticket.value.clone());
-                ticket.redeem(key.clone(), write_id);
-            }
-            _ => {}
-        }
-        done
-    }
-
-    /// Removes every key of a database, or of all of them. What is being
-    /// written at this moment to any of them counts as written before.
-    pub fn flush(&self, db: Option<u8>) {
-        let mut index = self.index();
-        index.flush(db);
-        if db.is_some() {
-            self.free(&mut index);
-            return;
-        }
-        // one floor instead of every single write id
-        let floor = self.next_write_id();
-        *self.flushed.lock() = floor;
-        let freed = index.take_freed();
-        let mut hot = self.hot.lock();
-        freed.iter().for_each(|object| hot.remove(object.write_id));
-        drop(hot);
-        self.forget_backed(&freed);
-        let pinned = index.has_pins();
-        drop(index);
-        if pinned {
-            // readers still need their chunks: name the others one by one
-            for object in freed {
-                for node in object.nodes().filter_map(|id| self.pool.node(id)) {
-                    node.discard(object.write_id);
-                }
-            }
-        } else {
-            self.pool.raise_floor(floor);
-        }
     }
 
     fn rng(&self) -> rand::rngs::SmallRng {

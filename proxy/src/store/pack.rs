@@ -18,10 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Key, ReadError, Store,
-    write::{WriteError, Written},
-};
+use super::{Key, ReadError, Store, write::WriteError, written::Written};
 use crate::{
     keyspace::{Member, Object, Place},
     pool::link::Pace,

@@ -5,10 +5,7 @@
 //! part of it can be seen before the rest, not even after a crash: the journal
 //! takes what was changed under one hold of the lock as one.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -16,24 +13,21 @@ use parking_lot::Mutex;
 use scatterhoard_wire::WriteId;
 
 use super::{
-    Key, Store,
+    Key, Store, Watch,
+    overlay::{Change, Named, Source, Staged, seen},
     pack::{Nameless, groups},
-    write::{WriteError, Written},
+    write::WriteError,
+    written::Written,
 };
 use crate::{
     clock,
-    keyspace::{Condition, DATABASES, Found, KeyRef, Keyspace, Names, NewExpiry, Object},
+    keyspace::{Condition, KeyRef, Keyspace, NewExpiry},
     pool::link::Pace,
     value::Value,
 };
 
-/// Values in memory until the commit; beyond that they go to nodes at once.
-const HOLD_BYTES: u64 = 16 << 20;
 /// Values that do not share segments, on their way to nodes at once.
 const AT_ONCE: usize = 32;
-
-/// What a key meant when the transaction first looked: the write and the expiry.
-type Seen = Option<(WriteId, Option<u64>)>;
 
 /// Commands on their way to be one.
 #[derive(Default)]
@@ -46,18 +40,10 @@ pub enum Uncommitted {
     /// Something that it read has changed: it may be carried out again. These
     /// values are on nodes already.
     Conflict(Vec<Written>),
+    /// A key that was watched has changed: it is not to be carried out at all.
+    Watched,
     /// Its values could not be written.
     Write(WriteError),
-}
-
-#[derive(Default)]
-pub(super) struct Staged {
-    names: BTreeMap<(u8, Bytes), Stage>,
-    flushed: BTreeSet<u8>,
-    /// Values that were written, and overwritten, by the transaction itself.
-    retired: Vec<Written>,
-    held_bytes: u64,
-    messages: Vec<Announcement>,
 }
 
 /// A message that goes out with the commit.
@@ -68,347 +54,6 @@ pub struct Announcement {
     pub payload: Bytes,
     /// Whether the channel is one of a shard.
     pub to_shard: bool,
-}
-
-/// One key, as the transaction sees it.
-struct Stage {
-    /// `None`: it has not looked.
-    seen: Option<Seen>,
-    /// Its meaning now, if it has been changed.
-    change: Option<Change>,
-    /// What the index says, as long as it has not.
-    found: Option<Found>,
-}
-
-enum Change {
-    Removed,
-    Named(Named),
-}
-
-struct Named {
-    object: Arc<Object>,
-    expires_unix_ms: Option<u64>,
-    from: Source,
-}
-
-/// Where a key's value comes from when it is committed.
-enum Source {
-    /// It was written.
-    Written(Written),
-    /// From this key, which may be the same.
-    Key((u8, Bytes)),
-}
-
-impl Source {
-    fn written(&self) -> Option<&Written> {
-        match self {
-            Self::Written(written) => Some(written),
-            Self::Key(_) => None,
-        }
-    }
-
-    fn into_written(self) -> Option<Written> {
-        match self {
-            Self::Written(written) => Some(written),
-            Self::Key(_) => None,
-        }
-    }
-}
-
-impl Staged {
-    /// Whether a value may be held until the commit.
-    fn may_hold(&mut self, bytes: u64) -> bool {
-        let fits = self.held_bytes + bytes <= HOLD_BYTES;
-        if fits {
-            self.held_bytes += bytes;
-        }
-        fits
-    }
-
-    /// The value of a write that the transaction has in memory.
-    pub(super) fn value_of(&self, key: &Key) -> Option<Value> {
-        let stage = self.names.get(&(key.db, key.bytes.clone()))?;
-        match stage.change.as_ref()? {
-            Change::Named(named) => named.from.written()?.value(),
-            Change::Removed => None,
-        }
-    }
-
-    fn change(&mut self, key: KeyRef<'_>, change: Change) {
-        let fresh = || Stage {
-            seen: None,
-            change: None,
-            found: None,
-        };
-        let name = (key.db, Bytes::copy_from_slice(key.key));
-        let stage = self.names.entry(name).or_insert_with(fresh);
-        if let Some(Change::Named(named)) = stage.change.replace(change) {
-            self.retired.extend(named.from.into_written());
-        }
-    }
-
-    /// What was written, whether or not it was overwritten since.
-    fn into_written(self) -> Vec<Written> {
-        let written = |stage: Stage| match stage.change {
-            Some(Change::Named(named)) => named.from.into_written(),
-            _ => None,
-        };
-        let staged = self.names.into_values().filter_map(written);
-        staged.chain(self.retired).collect()
-    }
-}
-
-/// The index as the transaction sees it.
-pub(super) struct Overlay<'a> {
-    pub(super) index: &'a mut Keyspace,
-    pub(super) staged: &'a mut Staged,
-}
-
-impl Overlay<'_> {
-    fn look(&mut self, key: KeyRef<'_>, now_ms: u64, uses: bool) -> Option<Found> {
-        let name = (key.db, Bytes::copy_from_slice(key.key));
-        if let Some(stage) = self.staged.names.get(&name) {
-            match &stage.change {
-                Some(Change::Removed) => return None,
-                Some(Change::Named(named)) => return named.found(now_ms),
-                None if stage.seen.is_some() => {
-                    return stage.found.clone().filter(|f| !is_past(f, now_ms));
-                }
-                None => {}
-            }
-        }
-        if self.staged.flushed.contains(&key.db) {
-            return None;
-        }
-        let found = if uses {
-            self.index.get(key, now_ms)
-        } else {
-            self.index.peek(key, now_ms)
-        };
-        let stage = Stage {
-            seen: Some(seen(found.as_ref())),
-            change: None,
-            found: found.clone(),
-        };
-        self.staged.names.insert(name, stage);
-        found
-    }
-
-    /// As [`Keyspace::commit`], of a value that was written.
-    pub(super) fn commit(
-        &mut self,
-        key: KeyRef<'_>,
-        written: Written,
-        condition: Condition,
-        expiry: NewExpiry,
-        now_ms: u64,
-    ) -> bool {
-        let object = written.object();
-        // who overwrites without a look needs nothing to stay as it was
-        let blind = condition == Condition::Always && expiry != NewExpiry::Keep;
-        let present = match blind {
-            true => None,
-            false => self.look(key, now_ms, false),
-        };
-        let allowed = match condition {
-            Condition::Always => true,
-            Condition::Absent => present.is_none(),
-            Condition::Present => present.is_some(),
-            Condition::Names(id) => present.as_ref().map(|f| f.object.write_id) == id,
-        };
-        if !allowed {
-            self.staged.retired.push(written);
-            return false;
-        }
-        let expires_unix_ms = match expiry {
-            NewExpiry::Keep => present.and_then(|f| f.expires_unix_ms),
-            NewExpiry::Set(at) => at,
-        };
-        if expires_unix_ms.is_some_and(|at| at <= now_ms) {
-            self.staged.retired.push(written);
-            self.staged.change(key, Change::Removed);
-            return true;
-        }
-        let named = Named {
-            object,
-            expires_unix_ms,
-            from: Source::Written(written),
-        };
-        self.staged.change(key, Change::Named(named));
-        true
-    }
-
-    pub(super) fn flush(&mut self, db: Option<u8>) {
-        let flushed = |of: u8| db.is_none_or(|db| db == of);
-        let staged = std::mem::take(&mut self.staged.names);
-        let (gone, kept) = staged.into_iter().partition(|((of, _), _)| flushed(*of));
-        self.staged.names = kept;
-        let gone: BTreeMap<(u8, Bytes), Stage> = gone;
-        for stage in gone.into_values() {
-            if let Some(Change::Named(named)) = stage.change {
-                self.staged.retired.extend(named.from.into_written());
-            }
-        }
-        let all = (0..DATABASES as u8).filter(|of| flushed(*of));
-        self.staged.flushed.extend(all);
-    }
-
-    /// Whether the key is there for this transaction; not a look that must hold.
-    fn sees(&self, db: u8, key: &[u8]) -> bool {
-        let name = (db, Bytes::copy_from_slice(key));
-        match self.staged.names.get(&name).and_then(|s| s.change.as_ref()) {
-            Some(Change::Removed) => false,
-            Some(Change::Named(_)) => true,
-            None => !self.staged.flushed.contains(&db),
-        }
-    }
-
-    /// Keys that the index does not have (yet).
-    fn added(&mut self, db: u8, now_ms: u64) -> Vec<(Bytes, Arc<Object>)> {
-        let named = |((of, key), stage): (&(u8, Bytes), &Stage)| match &stage.change {
-            Some(Change::Named(named)) if *of == db => {
-                let found = named.found(now_ms)?;
-                Some((key.clone(), found.object))
-            }
-            _ => None,
-        };
-        let named: Vec<_> = self.staged.names.iter().filter_map(named).collect();
-        let flushed = self.staged.flushed.contains(&db);
-        let index = &mut *self.index;
-        let is_new = |(key, _): &(Bytes, Arc<Object>)| {
-            flushed || index.peek(KeyRef { db, key }, now_ms).is_none()
-        };
-        named.into_iter().filter(is_new).collect()
-    }
-}
-
-impl Named {
-    fn found(&self, now_ms: u64) -> Option<Found> {
-        let found = Found {
-            object: self.object.clone(),
-            expires_unix_ms: self.expires_unix_ms,
-        };
-        (!is_past(&found, now_ms)).then_some(found)
-    }
-}
-
-fn is_past(found: &Found, now_ms: u64) -> bool {
-    found.expires_unix_ms.is_some_and(|at| at <= now_ms)
-}
-
-fn seen(found: Option<&Found>) -> Seen {
-    found.map(|f| (f.object.write_id, f.expires_unix_ms))
-}
-
-impl Names for Overlay<'_> {
-    fn peek(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Found> {
-        self.look(key, now_ms, false)
-    }
-
-    fn get(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Found> {
-        self.look(key, now_ms, true)
-    }
-
-    fn remove(&mut self, key: KeyRef<'_>, now_ms: u64) -> bool {
-        let was = self.look(key, now_ms, false).is_some();
-        if was {
-            self.staged.change(key, Change::Removed);
-        }
-        was
-    }
-
-    fn set_expiry(&mut self, key: KeyRef<'_>, at_ms: Option<u64>, now_ms: u64) -> bool {
-        let Some(found) = self.look(key, now_ms, false) else {
-            return false;
-        };
-        if at_ms.is_some_and(|at| at <= now_ms) {
-            self.staged.change(key, Change::Removed);
-            return true;
-        }
-        let name = (key.db, Bytes::copy_from_slice(key.key));
-        match self.staged.names.get_mut(&name).map(|s| &mut s.change) {
-            Some(Some(Change::Named(named))) => named.expires_unix_ms = at_ms,
-            _ => {
-                let named = Named {
-                    object: found.object,
-                    expires_unix_ms: at_ms,
-                    from: Source::Key(name),
-                };
-                self.staged.change(key, Change::Named(named));
-            }
-        }
-        true
-    }
-
-    fn rename(&mut self, from: KeyRef<'_>, to: KeyRef<'_>, now_ms: u64) -> bool {
-        let Some(found) = self.look(from, now_ms, false) else {
-            return false;
-        };
-        if from == to {
-            return true;
-        }
-        let name = (from.db, Bytes::copy_from_slice(from.key));
-        let stage = self.staged.names.get_mut(&name);
-        let change = stage.and_then(|stage| stage.change.replace(Change::Removed));
-        let named = match change {
-            Some(Change::Named(named)) => named,
-            _ => Named {
-                object: found.object,
-                expires_unix_ms: found.expires_unix_ms,
-                from: Source::Key(name),
-            },
-        };
-        self.staged.change(to, Change::Named(named));
-        true
-    }
-
-    fn scan(
-        &mut self,
-        db: u8,
-        cursor: u64,
-        count: usize,
-        now_ms: u64,
-        visit: &mut dyn FnMut(&[u8], &Object),
-    ) -> u64 {
-        let mut met: Vec<(Bytes, Arc<Object>)> = Vec::new();
-        let (index, met_all) = (&*self.index, &mut met);
-        let next = Keyspace::scan(index, db, cursor, count, now_ms, |key, object: &Object| {
-            met_all.push((Bytes::copy_from_slice(key), Arc::new(object.clone())));
-        });
-        met.retain(|(key, _)| self.sees(db, key));
-        // those that only the transaction knows come first
-        if cursor == 0 {
-            met.extend(self.added(db, now_ms));
-        }
-        met.iter().for_each(|(key, object)| visit(key, object));
-        next
-    }
-
-    fn random_key(&mut self, db: u8, now_ms: u64) -> Option<Box<[u8]>> {
-        let key = Names::random_key(self.index, db, now_ms);
-        if let Some(key) = key.filter(|key| self.sees(db, key)) {
-            return Some(key);
-        }
-        let mut any = None;
-        self.scan(db, 0, usize::MAX, now_ms, &mut |key, _| {
-            any.get_or_insert_with(|| Box::from(key));
-        });
-        any
-    }
-
-    fn len(&mut self, db: u8, now_ms: u64) -> u64 {
-        let added = self.added(db, now_ms).len() as u64;
-        if self.staged.flushed.contains(&db) {
-            return added;
-        }
-        let index = &mut *self.index;
-        let removed = |((of, key), stage): &(&(u8, Bytes), &Stage)| {
-            let is_removed = *of == db && matches!(stage.change, Some(Change::Removed));
-            is_removed && index.peek(KeyRef { db, key }, now_ms).is_some()
-        };
-        let removed = self.staged.names.iter().filter(removed).count() as u64;
-        Keyspace::len(self.index, db) - removed + added
-    }
 }
 
 impl Transaction {
@@ -442,17 +87,27 @@ impl Transaction {
         store.write_through(value).await
     }
 
-    /// Has everything happen at once, or nothing; the messages that go out now.
-    pub async fn commit(self, store: &Arc<Store>) -> Result<Vec<Announcement>, Uncommitted> {
+    /// Has everything happen at once, or nothing; not if one of the watched keys has
+    /// changed. The messages that go out now.
+    pub async fn commit(
+        self,
+        store: &Arc<Store>,
+        watches: &[Watch],
+    ) -> Result<Vec<Announcement>, Uncommitted> {
         let mut staged = self.staged.into_inner();
         if let Err(error) = store.place_held(&mut staged).await {
             return Err(Uncommitted::Write(error));
         }
         let now = clock::unix_ms();
         let mut index = store.index();
-        if !store.still_holds(&mut index, &staged, now) {
+        let has_changed = |watch: &Watch| watch.has_changed_in(&mut index, now);
+        let watched = watches.iter().any(has_changed);
+        if watched || !store.still_holds(&mut index, &staged, now) {
             store.free(&mut index);
             drop(index);
+            if watched {
+                return Err(Uncommitted::Watched);
+            }
             let mut written = staged.into_written();
             written.retain(|w| w.upload.is_some());
             return Err(Uncommitted::Conflict(written));
@@ -560,6 +215,17 @@ impl Store {
     }
 
     fn commit_staged(&self, index: &mut Keyspace, staged: Staged, now: u64) {
+        if self.watches.any() {
+            // what is changed and changed back was changed
+            let changed = staged
+                .names
+                .iter()
+                .filter(|(_, stage)| stage.change.is_some());
+            for (db, bytes) in changed.map(|(name, _)| name).chain(&staged.touched) {
+                let (db, bytes) = (*db, bytes.clone());
+                self.watches.touch(&Key { db, bytes });
+            }
+        }
         for db in &staged.flushed {
             index.flush(Some(*db));
         }
@@ -570,7 +236,9 @@ impl Store {
             _ => None,
         });
         // one of them begun before FLUSHALL: all of them were written before it
-        let torn = written.map(Written::write_id).any(|id| id < flushed);
+        let torn = written
+            .into_iter()
+            .any(|written| written.is_before(flushed));
         let (mut moved, mut changed) = (Vec::new(), Vec::new());
         for ((db, bytes), stage) in staged.names {
             let key = Key { db, bytes };

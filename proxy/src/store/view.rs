@@ -7,12 +7,14 @@ use scatterhoard_wire::WriteId;
 
 use super::{
     Broken, CommitOutcome, Key, Looked, Lookup, Pinned, ReadError, Store,
-    transaction::{Overlay, Transaction},
-    write::{WriteError, Written},
+    overlay::{Overlay, Staged},
+    transaction::Transaction,
+    write::WriteError,
+    written::Written,
 };
 use crate::{
     clock,
-    keyspace::{Condition, Names, NewExpiry},
+    keyspace::{Condition, Keyspace, Names, NewExpiry},
     value::Value,
 };
 
@@ -73,17 +75,41 @@ impl<'a> View<'a> {
         };
         let mut staged = transaction.staged();
         let mut index = self.store.index();
-        let mut overlay = Overlay {
-            index: &mut index,
-            staged: &mut staged,
+        self.look_up_within(&mut index, &mut staged, key)
+    }
+
+    /// The same for several keys, at one moment.
+    pub fn look_up_all(&self, keys: Vec<Key>) -> Vec<Option<Looked>> {
+        let mut staged = self.transaction.map(Transaction::staged);
+        let mut index = self.store.index();
+        let mut look_up = |key| match &mut staged {
+            None => self.store.look_up_in(&mut index, key),
+            Some(staged) => self.look_up_within(&mut index, staged, key),
         };
-        let found = overlay.get(key.as_ref(), clock::unix_ms());
-        self.store.free(&mut index);
+        keys.into_iter().map(&mut look_up).collect()
+    }
+
+    fn look_up_within(
+        &self,
+        index: &mut Keyspace,
+        staged: &mut Staged,
+        key: Key,
+    ) -> Option<Looked> {
+        let now = clock::unix_ms();
+        let found = Overlay { index, staged }.get(key.as_ref(), now);
+        self.store.free(index);
         let found = found?;
         let looked = Looked::of(&found);
         let lookup = match staged.value_of(&key) {
             Some(value) => Lookup::Here(value),
-            None => self.store.pin(&mut index, key, found.object),
+            None => {
+                // as it is now: it may have come to nodes since the first look, or
+                // been repaired
+                let key = staged.origin_of(key);
+                let present = index.peek(key.as_ref(), now).map(|found| found.object);
+                let present = present.filter(|o| o.write_id == found.object.write_id);
+                self.store.pin(index, key, present.unwrap_or(found.object))
+            }
         };
         Some(Looked { lookup, ..looked })
     }
@@ -192,6 +218,17 @@ impl<'a> View<'a> {
             staged: &mut staged,
         };
         overlay.flush(db);
+    }
+
+    /// A key was changed, though it means what it did: who watches it is told.
+    pub fn touch(&self, key: &Key) {
+        match self.transaction {
+            None => self.store.watches.touch(key),
+            Some(transaction) => {
+                let name = (key.db, key.bytes.clone());
+                transaction.staged().touched.push(name);
+            }
+        }
     }
 
     /// Whether a value is on no node yet, and so belongs to its key alone.

@@ -74,15 +74,29 @@ impl Watches {
             Change::Segment(_) | Change::SegmentGone(_) => {}
         });
     }
+
+    /// Tells who watches a key that it was changed, though it may mean what it did.
+    pub(super) fn touch(&self, key: &Key) {
+        let by_key = self.by_key.lock();
+        let entries = by_key.get(key).into_iter().flatten();
+        for entry in entries.filter_map(Weak::upgrade) {
+            entry.changed.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Watch {
     /// Whether the key means something else than when it was watched, or did so
     /// meanwhile. Not while the index is locked.
     pub fn has_changed(&self) -> bool {
-        // one that has expired is noticed when it is looked at
         let now = clock::unix_ms();
-        let found = self.store.index().peek(self.key.as_ref(), now);
+        self.has_changed_in(&mut self.store.index(), now)
+    }
+
+    /// The same while the index is locked.
+    pub(super) fn has_changed_in(&self, index: &mut Keyspace, now_ms: u64) -> bool {
+        // one that has expired is noticed when it is looked at
+        let found = index.peek(self.key.as_ref(), now_ms);
         let meaning = found.map(|f| (f.object.write_id, f.expires_unix_ms));
         meaning != self.entry.meaning || self.entry.changed.load(Ordering::Relaxed)
     }

@@ -16,6 +16,7 @@
 
 mod contents;
 mod fakes;
+mod generator;
 mod inventory;
 mod link;
 mod platform;
@@ -26,10 +27,13 @@ mod auth;
 mod backing;
 mod bad_clients;
 mod bad_nodes;
+mod bits;
 mod chaos;
 mod cut;
+mod differential;
 mod endpoint;
 mod handover;
+mod inspect;
 mod memory;
 mod nodes;
 mod objects;
@@ -46,3 +50,4 @@ mod strangers;
 mod streams;
 mod timeouts;
 mod tls;
+mod transactions;

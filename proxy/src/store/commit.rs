@@ -1,0 +1,125 @@
+//! What was written becomes what keys mean, or everything goes.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{
+    CommitOutcome, Key, Lookup, Store,
+    written::{Cargo, Written},
+};
+use crate::{
+    clock,
+    keyspace::{Committed, Condition, Keyspace, NewExpiry, Object},
+};
+
+impl Store {
+    /// Makes a key mean what was written, if the condition holds.
+    pub fn commit(
+        self: &Arc<Self>,
+        key: Key,
+        written: Written,
+        condition: Condition,
+        expiry: NewExpiry,
+        want_previous: bool,
+    ) -> CommitOutcome {
+        let now = clock::unix_ms();
+        let mut index = self.index();
+        let (object, cargo) = written.into_parts();
+        let previous = match want_previous.then(|| index.peek(key.as_ref(), now)) {
+            Some(Some(found)) => self.pin(&mut index, key.clone(), found.object),
+            _ => Lookup::Missing,
+        };
+        let done = self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
+        self.free(&mut index);
+        CommitOutcome { done, previous }
+    }
+
+    /// Commits several writes at once, in order; with `if_none_exist` only if
+    /// none of the keys exists. Says whether it did.
+    pub fn commit_all(&self, writes: Vec<(Key, Written)>, if_none_exist: bool) -> bool {
+        let now = clock::unix_ms();
+        let mut index = self.index();
+        let blocked = if_none_exist
+            && writes
+                .iter()
+                .any(|(key, _)| index.peek(key.as_ref(), now).is_some());
+        // one of them begun before FLUSHALL: all of them were written before it
+        let flushed = *self.flushed.lock();
+        let torn = writes.iter().any(|(_, written)| written.is_before(flushed));
+        for (key, written) in writes {
+            let (object, cargo) = written.into_parts();
+            if blocked || torn {
+                index.discard(object);
+                continue;
+            }
+            let (condition, expiry) = (Condition::Always, NewExpiry::Set(None));
+            self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
+        }
+        self.free(&mut index);
+        !blocked
+    }
+
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one step of commit, shared by its two forms"
+    )]
+    pub(super) fn commit_one(
+        &self,
+        index: &mut Keyspace,
+        key: &Key,
+        object: Arc<Object>,
+        cargo: Cargo,
+        condition: Condition,
+        expiry: NewExpiry,
+        now: u64,
+    ) -> bool {
+        let write_id = object.write_id;
+        let is_early = matches!(cargo, Cargo::Early(_));
+        if !is_early && write_id < *self.flushed.lock() {
+            // begun before FLUSHALL: it counts as written and flushed
+            index.discard(object);
+            return true;
+        }
+        let Committed { done, .. } = index.commit(key.as_ref(), object, condition, expiry, now);
+        match cargo {
+            Cargo::Small(value) if done => self.hot.lock().put(write_id, &value),
+            Cargo::Dirty(ticket) if done => {
+                self.hot.lock().hold(write_id, ticket.value.clone());
+                ticket.redeem(key.clone(), write_id);
+            }
+            _ => {}
+        }
+        done
+    }
+
+    /// Removes every key of a database, or of all of them. What is being
+    /// written at this moment to any of them counts as written before.
+    pub fn flush(&self, db: Option<u8>) {
+        let mut index = self.index();
+        index.flush(db);
+        if db.is_some() {
+            self.free(&mut index);
+            return;
+        }
+        // one floor instead of every single write id
+        let floor = self.next_write_id();
+        *self.flushed.lock() = floor;
+        let freed = index.take_freed();
+        let mut hot = self.hot.lock();
+        freed.iter().for_each(|object| hot.remove(object.write_id));
+        drop(hot);
+        self.forget_backed(&freed);
+        // those that come now have write ids above the floor
+        let wanted = index.has_pins() || self.early.load(Ordering::SeqCst) > 0;
+        drop(index);
+        if wanted {
+            // some chunks below it are still needed: name the others one by one
+            for object in freed {
+                for node in object.nodes().filter_map(|id| self.pool.node(id)) {
+                    node.discard(object.write_id);
+                }
+            }
+        } else {
+            self.pool.raise_floor(floor);
+        }
+    }
+}
