@@ -141,8 +141,7 @@ fn load(scripting: &Scripting, source: Bytes) -> Result<Sha1, scatterhoard_scrip
 fn script_of(scripting: &Scripting, eval: &Eval) -> Result<Arc<Script>, Reply> {
     if eval.by_name {
         let script = Sha1::parse(&eval.script).and_then(|sha1| scripting.kept.get(sha1));
-        return script
-            .ok_or_else(|| Reply::Error("NOSCRIPT No matching script. Please use EVAL.".into()));
+        return script.ok_or_else(|| CommandError::NoScript.into());
     }
     let sha1 = Sha1::of(&eval.script);
     if let Some(script) = scripting.kept.get(sha1) {

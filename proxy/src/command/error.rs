@@ -246,6 +246,9 @@ pub enum CommandError {
         "ERR ACL GENPASS argument must be the number of bits for the output password, a positive number up to 4096"
     )]
     GenPassBits,
+    /// EVALSHA: no such script.
+    #[error("NOSCRIPT No matching script. Please use EVAL.")]
+    NoScript,
     /// EVAL: more keys than arguments.
     #[error("ERR Number of keys can't be greater than number of args")]
     TooManyKeys,

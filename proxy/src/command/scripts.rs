@@ -46,6 +46,8 @@ pub struct Eval {
     pub read_only: bool,
 }
 
+/// A name is a SHA-1 in hexadecimal digits.
+const NAME_DIGITS: usize = 40;
 const EVAL: u32 = NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS;
 const ANY: &[&str] = &["RW", "access", "update"];
 const ANY_READ: &[&str] = &["RO", "access"];
@@ -136,6 +138,9 @@ fn command(command: ScriptCommand) -> Result<Command, CommandError> {
 
 fn eval(mut args: Args, by_name: bool, read_only: bool) -> Result<Command, CommandError> {
     let script = args.bytes()?;
+    if by_name && script.len() != NAME_DIGITS {
+        return Err(CommandError::NoScript);
+    }
     let count = integer(&args.token()?)?;
     if usize::try_from(count).is_ok_and(|count| count > args.len()) {
         return Err(CommandError::TooManyKeys);
