@@ -32,6 +32,7 @@ use super::{
     lifecycle::{Action, Event, Lifecycle, Phase},
     linger::Linger,
     link::Link,
+    placement::Candidate,
     platform::InvokeFailure,
 };
 pub use beside::Second;
@@ -392,17 +393,21 @@ impl Node {
         }
     }
 
-    /// Bytes that it can take, and whether invoking it should work.
-    pub(super) fn capacity(&self, now: Instant) -> (u64, bool) {
+    /// The node as placement sees it.
+    pub(super) fn candidate(&self, now: Instant) -> Candidate {
         let inner = self.inner.lock();
-        // a node that was never met has no budget that we know of
-        let reachable = inner.account.held().is_some() && !inner.life.is_unreachable(now);
-        (inner.account.free_bytes(), reachable)
+        Candidate {
+            node: self.id,
+            free_bytes: inner.account.free_bytes(),
+            // a node that was never met has no budget that we know of
+            reachable: inner.account.held().is_some() && !inner.life.is_unreachable(now),
+            birth_unix_ms: inner.birth_unix_ms,
+        }
     }
 
     /// Whether invoking it is expected to work.
     pub fn is_reachable(&self) -> bool {
-        self.capacity(Instant::now()).1
+        self.candidate(Instant::now()).reachable
     }
 
     /// Sets bytes aside until the reservation is dropped.
