@@ -19,6 +19,13 @@ use super::{
     rounds::Round,
 };
 
+impl From<NodeError> for Obstacle {
+    /// The round that follows goes on.
+    fn from(_: NodeError) -> Self {
+        Self::Interrupted
+    }
+}
+
 impl Pool {
     /// Who should go at the end of this round. `is_merged`: the instance that serves
     /// has all that the other one has.

@@ -8,7 +8,6 @@ use super::{Store, standby::ids};
 use crate::{
     keyspace::Expected,
     pool::{
-        NodeError,
         node::Reservation,
         retire::{Goes, Obstacle, Unsettled},
         rounds::{CopyError, Round},
@@ -78,7 +77,7 @@ impl Store {
             Goes::Second => {
                 let patience = self.settings.patience;
                 let answers = self.pool.is_there(&round.main, patience).await;
-                answers.map_err(|_| Obstacle::Interrupted)
+                answers.map_err(Obstacle::from)
             }
             Goes::Main => self.change_places(round).await,
         };
@@ -93,21 +92,15 @@ impl Store {
 
     async fn change_places(&self, round: &mut Round) -> Result<(), Obstacle> {
         let patience = self.settings.patience;
-        let swapped = self.pool.swap(round, patience).await;
-        let room = swapped.map_err(|_| Obstacle::Interrupted)?;
-        let drained = self.drain_second(round, &room).await;
-        drained.unwrap_or(Err(Obstacle::Interrupted))
+        let room = self.pool.swap(round, patience).await?;
+        self.drain_second(round, &room).await
     }
 
     /// Copies all that only the second instance has and that may be needed: also what
     /// no key names yet. `room` was set aside for that.
-    async fn drain_second(
-        &self,
-        round: &Round,
-        room: &Reservation,
-    ) -> Result<Result<(), Obstacle>, NodeError> {
+    async fn drain_second(&self, round: &Round, room: &Reservation) -> Result<(), Obstacle> {
         let patience = self.settings.patience;
-        let second = round.second.as_ref().ok_or(NodeError::Interrupted)?;
+        let second = round.second.as_ref().ok_or(Obstacle::Interrupted)?;
         let began = self.newest_write_id();
         // sealed: nothing is added to it any more
         let on_second = self.pool.list_on(&second.link, patience).await?;
@@ -118,7 +111,7 @@ impl Store {
             .filter(|c| !there.contains(&c.id))
             .collect();
         if only_there.is_empty() {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let wanted = Wanted::new(self.expected_on(round.node.id).await);
         let suspects = |chunks: &[ChunkDescriptor]| {
@@ -146,7 +139,7 @@ impl Store {
         for (chunk, expected) in bring {
             match self.bring(round, room, chunk).await {
                 Ok(()) => {}
-                Err(CopyError::Interrupted) => return Err(NodeError::Interrupted),
+                Err(CopyError::Interrupted) => return Err(Obstacle::Interrupted),
                 Err(error) => {
                     // one that is not sound is no loss
                     left_out += usize::from(matches!(error, CopyError::Full));
@@ -155,10 +148,10 @@ impl Store {
                 }
             }
         }
-        Ok(match left_out {
+        match left_out {
             0 => Ok(()),
             _ => Err(Obstacle::NoRoom),
-        })
+        }
     }
 
     /// Copies a chunk from the second instance to the one that serves.
