@@ -470,6 +470,14 @@ impl Platform {
         found
     }
 
+    /// What each living instance holds, by its name: the number of its function,
+    /// and its own.
+    pub fn holdings(&self) -> BTreeMap<String, Vec<ChunkId>> {
+        let ids = |s: &Sandbox| s.node.chunks().iter().map(|c| c.id).collect();
+        let holding = |s: &Rc<Sandbox>| (s.name.clone(), ids(s));
+        self.all().iter().map(holding).collect()
+    }
+
     /// Chunks and living instances in all.
     pub fn census(&self) -> (usize, usize) {
         let all = self.all();

@@ -8,6 +8,9 @@ use super::node::{Chunk, Node, Us};
 use super::population::Step;
 use super::sim::Sim;
 
+/// Some date: births before the day have one, too.
+const BEGINS_UNIX_MS: i64 = 1_600_000_000_000;
+
 /// What was stored under a key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Object {
@@ -90,6 +93,7 @@ impl Sim<'_> {
             node: NodeId(i as u16),
             free_bytes: budget.saturating_sub(node.used_bytes),
             reachable: true,
+            birth_unix_ms: (BEGINS_UNIX_MS + node.main_born / 1_000).max(1) as u64,
         };
         let candidates: Vec<Candidate> = self.nodes.iter().enumerate().map(candidate).collect();
         let (want, need) = (self.settings.chunks(), self.settings.data + 1);

@@ -32,7 +32,7 @@ pub use object::{Kind, Object, Place};
 use recency::{Links, Recency};
 pub use segments::Member;
 use segments::Segments;
-pub use stock::{Expected, StockCursor};
+pub use stock::{Elsewhere, Expected, StockCursor};
 
 /// Number of databases that SELECT knows.
 pub const DATABASES: usize = 16;

@@ -18,6 +18,16 @@ pub struct Expected {
     slot: Option<u32>,
 }
 
+/// A write that a key names, but none of whose chunks a node should hold: a repair
+/// moved the one that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The write.
+    pub write_id: WriteId,
+    /// `None`: it is a segment.
+    slot: Option<u32>,
+}
+
 /// How far a walk has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StockCursor(usize);
@@ -129,6 +139,45 @@ impl Keyspace {
             suspects.remove(&slot.object.write_id);
         }
         (end < self.slots.len()).then_some(StockCursor(end))
+    }
+
+    /// Goes on with a walk that finds those of `suspects` whose chunks should be on
+    /// other nodes than this one.
+    pub fn elsewhere(
+        &self,
+        node: NodeId,
+        cursor: StockCursor,
+        count: usize,
+        suspects: &HashSet<WriteId>,
+        found: &mut Vec<Elsewhere>,
+    ) -> Option<StockCursor> {
+        let segments = (cursor == StockCursor::default()).then(|| suspects.iter());
+        let segments = segments.into_iter().flatten().map(|id| Elsewhere {
+            write_id: *id,
+            slot: None,
+        });
+        let (slots, next) = cursor.step(count, self.slots.len());
+        let named = slots.filter_map(|i| {
+            let write_id = self.slots[i].as_ref()?.object.write_id;
+            let slot = Some(u32::try_from(i).ok()?);
+            let is_suspect = suspects.contains(&write_id);
+            is_suspect.then_some(Elsewhere { write_id, slot })
+        });
+        let all = segments.chain(named);
+        found.extend(all.filter(|e| self.is_elsewhere(node, e)));
+        next
+    }
+
+    /// Whether that is still so, and nobody reads it there or is about to bring it
+    /// back.
+    pub fn is_elsewhere(&self, node: NodeId, what: &Elsewhere) -> bool {
+        let object = match what.slot {
+            None => self.segments.object(what.write_id),
+            Some(slot) => self.slot(slot).map(|slot| &slot.object),
+        };
+        let object = object.filter(|o| o.write_id == what.write_id && o.chunks() > 0);
+        object.is_some_and(|o| o.nodes().all(|holder| holder != node))
+            && !self.pins.contains_key(&what.write_id)
     }
 
     /// Whether a reader holds this write, or it is a segment.

@@ -369,3 +369,40 @@ fn what_a_node_should_hold_is_found_and_nothing_that_is_named_is_suspect() {
     let left: HashSet<WriteId> = suspects.into_iter().collect();
     assert_eq!(left, HashSet::from([7, 8, 9, 99].map(id)));
 }
+
+#[test]
+fn what_a_repair_moved_is_not_wanted_where_it_was_unless_it_comes_back() {
+    let mut k = Keyspace::default();
+    for counter in 1..=30u64 {
+        put(&mut k, &counter.to_le_bytes(), counter);
+    }
+    let id = |counter| object(counter, 1).write_id;
+    let (node, name) = (NodeId(2), 11u64.to_le_bytes());
+    // 99 is named by nobody
+    let suspects = [10, 11, 12, 99].map(id).into_iter().collect();
+    let walk = |k: &Keyspace| {
+        let (mut found, mut cursor) = (Vec::new(), Some(StockCursor::default()));
+        while let Some(at) = cursor {
+            cursor = k.elsewhere(node, at, 7, &suspects, &mut found);
+        }
+        found
+    };
+    assert_eq!(walk(&k), [], "they should be there");
+    assert!(k.chunk_moved(at(&name), id(11), 2, NodeId(5)));
+    let found = walk(&k);
+    let ids: Vec<WriteId> = found.iter().map(|e| e.write_id).collect();
+    assert_eq!(ids, [id(11)]);
+    assert!(k.is_elsewhere(node, &found[0]));
+    assert!(!k.is_elsewhere(NodeId(5), &found[0]));
+    // read there, or brought back at present
+    k.pin(id(11));
+    assert_eq!(walk(&k), []);
+    assert!(!k.is_elsewhere(node, &found[0]));
+    k.unpin(id(11));
+    assert!(k.is_elsewhere(node, &found[0]));
+    assert!(k.chunk_moved(at(&name), id(11), 2, node));
+    assert!(!k.is_elsewhere(node, &found[0]));
+    assert!(k.chunk_moved(at(&name), id(11), 2, NodeId(5)));
+    put(&mut k, &name, 40);
+    assert!(!k.is_elsewhere(node, &found[0]), "written anew");
+}

@@ -41,6 +41,25 @@ impl Account {
         self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
     }
 
+    /// Another instance takes the place of the one that served, and is given what
+    /// only that one has. So much of its room is set aside for that, before others
+    /// take it: at most all there is.
+    pub fn succeed(&mut self, held: Held) -> u64 {
+        let before = self.held.map_or(0, |held| held.bytes);
+        self.held = Some(held);
+        let lacks = before.saturating_sub(held.bytes);
+        let room = lacks.min(self.free_bytes());
+        self.reserved_bytes += room;
+        room
+    }
+
+    /// Sets bytes aside for chunks that count as the node's already, though they are
+    /// yet to be brought to this instance: whether or not there is room, nobody else
+    /// gets any until there is.
+    pub fn owe(&mut self, bytes: u64) {
+        self.reserved_bytes += bytes;
+    }
+
     /// What the node holds; `None` before the first contact.
     pub fn held(&self) -> Option<Held> {
         self.held
@@ -70,5 +89,44 @@ mod tests {
         assert_eq!(account.free_bytes(), 0);
         account.release(10);
         assert_eq!(account.free_bytes(), 10);
+    }
+
+    #[test]
+    fn a_successor_keeps_room_for_what_it_lacks() {
+        let held = |bytes| Held {
+            bytes,
+            budget_bytes: 100,
+            chunks: 1,
+        };
+        for (before, after, promised, room) in [
+            (90, 60, 0, 30),
+            (90, 60, 5, 30),
+            (90, 95, 0, 0),
+            // what is promised to others comes first
+            (90, 60, 10, 30),
+            (70, 20, 30, 50),
+        ] {
+            let mut account = Account::default();
+            account.report(held(before));
+            assert!(account.reserve(promised));
+            assert_eq!(account.succeed(held(after)), room);
+            assert_eq!(account.free_bytes(), 100 - after - promised - room);
+        }
+        let mut account = Account::default();
+        account.report(held(90));
+        let smaller = Held {
+            budget_bytes: 80,
+            ..held(70)
+        };
+        assert_eq!((account.succeed(smaller), account.free_bytes()), (10, 0));
+        // what it is to be given takes the room that is made for it
+        account.owe(25);
+        account.report(Held {
+            budget_bytes: 80,
+            ..held(50)
+        });
+        assert_eq!(account.free_bytes(), 0);
+        account.release(10);
+        assert_eq!(account.free_bytes(), 5);
     }
 }

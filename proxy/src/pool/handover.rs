@@ -14,35 +14,58 @@ use tokio::time::Instant;
 use super::{
     NodeError, Pool,
     link::{Answer, Link},
-    node::{Node, Second},
-    retire::Goes,
+    node::{Node, Reservation, Second, Swapped},
+    retire::{Goes, Obstacle},
     rounds::Round,
 };
 
+impl From<NodeError> for Obstacle {
+    /// The round that follows goes on.
+    fn from(_: NodeError) -> Self {
+        Self::Interrupted
+    }
+}
+
 impl Pool {
-    /// Who should go at the end of this round, after which each instance has what
-    /// the other one has.
-    pub fn retirement(&self, round: &Round) -> Option<Goes> {
+    /// Who should go at the end of this round. `is_merged`: the instance that serves
+    /// has all that the other one has.
+    pub fn retirement(&self, round: &Round, is_merged: bool) -> Option<Goes> {
         round.second.as_ref()?;
-        self.retirements.lock().is_whole(round.node.id);
+        if is_merged {
+            self.retirements.lock().is_whole(round.node.id);
+        }
         let ages = round.node.ages()?;
         let wearing = self.warmth.lock().wearing_age();
         let retirements = self.retirements.lock();
         retirements.choose(round.node.id, ages, wearing, Instant::now())
     }
 
+    /// Nobody goes at the end of this round, though it is time.
+    pub fn gives_up(&self, round: &Round, why: Obstacle) {
+        self.retirements
+            .lock()
+            .gives_up(round.node.id, Instant::now());
+        metrics::counter!("scatterhoard_handovers_given_up_total", "why" => why.name())
+            .increment(1);
+        tracing::info!(node = %round.node.id, %why, "hand-over given up until later");
+    }
+
     /// The two instances of a round change places, and the one that served takes
-    /// nothing more.
-    pub async fn swap(&self, round: &mut Round, patience: Duration) -> Result<(), NodeError> {
+    /// nothing more. What is returned is set aside for what only that one has.
+    pub async fn swap(
+        &self,
+        round: &mut Round,
+        patience: Duration,
+    ) -> Result<Reservation, NodeError> {
         let second = round.second.as_ref().ok_or(NodeError::Interrupted)?;
         // behind the deletes that nobody waited for: confirmations are counted
         // for the one that serves
         self.is_there(&second.link, patience).await?;
         let swapped = round.node.swap(&round.main, self.floor());
-        let (main, second) = swapped.ok_or(NodeError::Interrupted)?;
+        let Swapped { main, second, room } = swapped.ok_or(NodeError::Interrupted)?;
         second.link.send(&Message::Seal);
         (round.main, round.second) = (main, Some(second));
-        Ok(())
+        Ok(room)
     }
 
     /// Whether the instance at the other end of a link lives and answers.

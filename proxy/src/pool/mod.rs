@@ -298,15 +298,7 @@ impl Pool {
     /// Every node as placement sees it.
     pub fn candidates(&self) -> Vec<Candidate> {
         let now = Instant::now();
-        let candidate = |node: &Arc<Node>| {
-            let (free_bytes, reachable) = node.capacity(now);
-            Candidate {
-                node: node.id,
-                free_bytes,
-                reachable,
-            }
-        };
-        self.nodes.iter().map(candidate).collect()
+        self.nodes.iter().map(|node| node.candidate(now)).collect()
     }
 
     /// Set when a node has met a higher epoch: another proxy owns the nodes.

@@ -32,10 +32,12 @@ use super::{
     lifecycle::{Action, Event, Lifecycle, Phase},
     linger::Linger,
     link::Link,
+    placement::Candidate,
     platform::InvokeFailure,
 };
 pub use beside::Second;
 pub(super) use beside::SecondAccess;
+pub(super) use handover::Swapped;
 
 /// One function of the pool.
 pub struct Node {
@@ -391,17 +393,21 @@ impl Node {
         }
     }
 
-    /// Bytes that it can take, and whether invoking it should work.
-    pub(super) fn capacity(&self, now: Instant) -> (u64, bool) {
+    /// The node as placement sees it.
+    pub(super) fn candidate(&self, now: Instant) -> Candidate {
         let inner = self.inner.lock();
-        // a node that was never met has no budget that we know of
-        let reachable = inner.account.held().is_some() && !inner.life.is_unreachable(now);
-        (inner.account.free_bytes(), reachable)
+        Candidate {
+            node: self.id,
+            free_bytes: inner.account.free_bytes(),
+            // a node that was never met has no budget that we know of
+            reachable: inner.account.held().is_some() && !inner.life.is_unreachable(now),
+            birth_unix_ms: inner.birth_unix_ms,
+        }
     }
 
     /// Whether invoking it is expected to work.
     pub fn is_reachable(&self) -> bool {
-        self.capacity(Instant::now()).1
+        self.candidate(Instant::now()).reachable
     }
 
     /// Sets bytes aside until the reservation is dropped.
@@ -502,6 +508,25 @@ impl Reservation {
     /// The node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// Makes it as large as what this node is owed, whether or not there is room.
+    pub fn owe(&self, bytes: u64) {
+        let mut inner = self.node.inner.lock();
+        let more = bytes.saturating_sub(self.bytes.load(Ordering::Relaxed));
+        inner.account.owe(more);
+        self.bytes.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// A part of it, as a reservation of its own; `None` if there is less.
+    pub fn part(&self, bytes: u64) -> Option<Self> {
+        let rest = |all: u64| all.checked_sub(bytes);
+        let order = Ordering::Relaxed;
+        self.bytes.fetch_update(order, order, rest).ok()?;
+        Some(Self {
+            node: self.node.clone(),
+            bytes: AtomicU64::new(bytes),
+        })
     }
 
     /// The node has the chunk, and counts it itself now.

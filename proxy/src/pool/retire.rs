@@ -35,6 +35,9 @@ const NODE_PACE: f64 = 0.25;
 const POOL_PACE: f64 = 0.25;
 /// One node of so many may have an instance that is not replaced yet.
 const AT_ONCE: usize = 32;
+/// After a hand-over that was given up the node's next is due this share of the age
+/// later, then twice as much, and so on up to its pace.
+const AGAIN: f64 = 1.0 / 64.0;
 /// A node that is not given another instance for so long holds up no others.
 const OPEN_AT_MOST: Duration = Duration::from_secs(300);
 
@@ -56,9 +59,71 @@ pub enum Goes {
     Second,
 }
 
+/// What a round could not settle of two instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Chunks that the one that serves lacks and has no room for.
+    pub left_out: usize,
+    /// Chunks that the other one lacks and has no room for.
+    pub not_backed_up: usize,
+    /// Chunks that only the other one has, and that may yet be named, or read.
+    pub in_use: usize,
+    /// Those of them whose writes were not over when the round began.
+    pub under_way: usize,
+}
+
+/// Why an instance stays whose time it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Obstacle {
+    /// What only it has finds no room on the other one.
+    #[error("no room on the other instance")]
+    NoRoom,
+    /// What only it has may yet be needed.
+    #[error("chunks are in use that only it has")]
+    InUse,
+    /// A link ended meanwhile, or somebody did not answer.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Obstacle {
+    /// For metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NoRoom => "no_room",
+            Self::InUse => "in_use",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl Unsettled {
+    /// Whether the one that serves has all that the other one has.
+    pub fn is_merged(self) -> bool {
+        self.left_out == 0 && self.under_way == 0
+    }
+
+    /// What keeps this one from going, so far as the round can tell.
+    pub fn obstacle(self, goes: Goes) -> Option<Obstacle> {
+        let (no_room, in_use) = match goes {
+            // what comes to it meanwhile is copied when the two have changed places
+            Goes::Main => (self.left_out + self.not_backed_up, self.under_way),
+            Goes::Second => (self.left_out, self.in_use),
+        };
+        match (no_room, in_use) {
+            (0, 0) => None,
+            (0, _) => Some(Obstacle::InUse),
+            _ => Some(Obstacle::NoRoom),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Past {
     last: Option<Instant>,
+    /// Hand-overs in a row that were given up, and when the latest of them was.
+    given_up: u32,
+    given_up_at: Option<Instant>,
     /// No other instance has taken the place of the one that went.
     is_open: bool,
 }
@@ -101,6 +166,8 @@ impl Retirements {
         };
         let pool_pace = age.mul_f64(POOL_PACE / self.nodes.len() as f64);
         let is_time = since(past.last, age.mul_f64(NODE_PACE)) && since(self.last, pool_pace);
+        let again = age.mul_f64(past.again_after());
+        let is_time = is_time && since(past.given_up_at, again);
         if past.is_open || !is_time || self.open(now) > self.nodes.len() / AT_ONCE {
             return None;
         }
@@ -129,7 +196,17 @@ impl Retirements {
             *past = Past {
                 last: Some(now),
                 is_open: true,
+                ..Past::default()
             };
+        }
+    }
+
+    /// The instance of this node whose time it was stays: it is tried again, but
+    /// not in each of its rounds.
+    pub fn gives_up(&mut self, node: NodeId, now: Instant) {
+        if let Some(past) = self.nodes.get_mut(usize::from(node.0)) {
+            past.given_up = past.given_up.saturating_add(1);
+            past.given_up_at = Some(now);
         }
     }
 
@@ -138,6 +215,14 @@ impl Retirements {
         if let Some(past) = self.nodes.get_mut(usize::from(node.0)) {
             past.is_open = false;
         }
+    }
+}
+
+impl Past {
+    /// Share of the age after which a hand-over that was given up is tried again.
+    fn again_after(&self) -> f64 {
+        let doubled = self.given_up.saturating_sub(1).min(16);
+        (AGAIN * f64::from(1_u32 << doubled)).min(NODE_PACE)
     }
 }
 

@@ -19,6 +19,7 @@ mod copies;
 mod cut;
 mod edit;
 mod gather;
+mod handover;
 mod hot;
 mod index;
 mod inventory;

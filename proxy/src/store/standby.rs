@@ -11,14 +11,14 @@ use scatterhoard_wire::{ChunkDescriptor, ChunkId, NodeId, WriteId};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Key, RepairJob, Store};
+use super::{Key, RepairJob, Store, handover::HandOver};
 use crate::{
-    keyspace::{Expected, StockCursor},
+    keyspace::{Elsewhere, Expected, StockCursor},
     pool::{
         NodeError,
         link::Link,
         node::Node,
-        retire::Goes,
+        retire::Unsettled,
         rounds::{CopyError, Round},
     },
 };
@@ -41,12 +41,24 @@ struct Tally {
     copied_bytes: u64,
     garbage: usize,
     lost: usize,
-    /// Chunks that the one that serves has no room for.
-    left_out: usize,
-    /// Chunks that only the second one has, and that may yet be named.
-    unsettled: usize,
-    /// Those of them whose writes were not over when the round began.
-    under_way: usize,
+    unsettled: Unsettled,
+}
+
+/// What an instance holds and need not.
+#[derive(Default)]
+pub(super) struct Strays {
+    /// No key names them.
+    garbage: Vec<WriteId>,
+    /// Their chunks should be on other nodes.
+    moved: Vec<Elsewhere>,
+    all: HashSet<WriteId>,
+}
+
+impl Strays {
+    /// Whether all that the instance holds of this write goes.
+    pub(super) fn contains(&self, id: &WriteId) -> bool {
+        self.all.contains(id)
+    }
 }
 
 impl Store {
@@ -87,13 +99,11 @@ impl Store {
                 metrics::counter!("scatterhoard_backup_chunks_total").increment(tally.copied);
                 metrics::counter!("scatterhoard_backup_bytes_total").increment(tally.copied_bytes);
                 tracing::debug!(node = %id, ?tally, second = round.second.is_some(), "round");
-                if tally.left_out > 0 || tally.under_way > 0 {
-                    return round.done(false);
-                }
-                match self.hand_over(&mut round, tally.unsettled > 0).await {
-                    Ok(true) => round.done_with_second(),
-                    Ok(false) => round.done(true),
-                    Err(error) => tracing::info!(node = %id, %error, "no hand-over"),
+                match self.hand_over(&mut round, tally.unsettled).await {
+                    HandOver::Done => round.done_with_second(),
+                    HandOver::None => round.done(tally.unsettled.is_merged()),
+                    // what only the one that served has is brought soon
+                    HandOver::BrokenOff => {}
                 }
             }
             Err(error) => tracing::info!(node = %id, %error, "round broken off"),
@@ -119,13 +129,7 @@ impl Store {
             let suspects = ids.filter(|id| *id <= began && !named.contains(id));
             suspects.collect::<HashSet<WriteId>>()
         };
-        let garbage = self.garbage_among(suspects(&on_main)).await;
-        tally.garbage = garbage.len();
-        if !garbage.is_empty() {
-            garbage.into_iter().for_each(|id| round.node.discard(id));
-            // until it has: what is copied to it needs the room
-            self.pool.purge_main(round, patience).await?;
-        }
+        tally.garbage = self.discard_from(round, suspects(&on_main)).await?;
         let (main, second) = (ids(&on_main), ids(&on_second));
         let missing = |e: &&Expected| !main.contains(&e.chunk.id);
         let lost = expected
@@ -138,16 +142,19 @@ impl Store {
         let Some(other) = &round.second else {
             return Ok(tally);
         };
-        let garbage = self.garbage_among(suspects(&on_second)).await;
-        self.pool.free_on(&other.link, &garbage);
-        let is_settled = |id: &WriteId| named.contains(id) || garbage.contains(id);
+        let strays = self.strays_among(round, suspects(&on_second)).await;
+        tally.garbage += strays.all.len();
+        // a repair that brings a moved one back brings it to the one that serves
+        let all: Vec<WriteId> = strays.all.iter().copied().collect();
+        self.pool.free_on(&other.link, &all);
+        let is_settled = |id: &WriteId| named.contains(id) || strays.contains(id);
         let elsewhere = on_second.iter().filter(|c| !main.contains(&c.id));
         let elsewhere: Vec<WriteId> = elsewhere.map(|c| c.id.write_id).collect();
         let unsettled = elsewhere.iter().filter(|id| !is_settled(id));
-        tally.unsettled = unsettled.clone().count();
+        tally.unsettled.in_use = unsettled.clone().count();
         // as soon as a key names them, the one that serves lacks them
         let may_be_named = |id: &&WriteId| **id > began || under_way.contains(*id);
-        tally.under_way = unsettled.filter(may_be_named).count();
+        tally.unsettled.under_way = unsettled.filter(may_be_named).count();
         let there = |e: &&Expected| second.contains(&e.chunk.id);
         let to_main = expected.iter().filter(missing).filter(there);
         self.copy(round, &other.link, &round.main, to_main, &mut tally)
@@ -158,45 +165,6 @@ impl Store {
         self.copy(round, &round.main, &other.link, to_second, &mut tally)
             .await?;
         Ok(tally)
-    }
-
-    /// Whether the second instance may go for good, and should: of the two the one
-    /// whose time it is.
-    async fn hand_over(&self, round: &mut Round, is_unsettled: bool) -> Result<bool, NodeError> {
-        let patience = self.settings.patience;
-        match self.pool.retirement(round) {
-            None => Ok(false),
-            Some(Goes::Second) if is_unsettled => Ok(false),
-            Some(Goes::Second) => {
-                // what it was given may have died since
-                self.pool.is_there(&round.main, patience).await?;
-                Ok(true)
-            }
-            Some(Goes::Main) => {
-                self.pool.swap(round, patience).await?;
-                self.drain_second(round).await?;
-                Ok(true)
-            }
-        }
-    }
-
-    /// Copies all that only the second instance has: also what no key names yet.
-    async fn drain_second(&self, round: &Round) -> Result<(), NodeError> {
-        let patience = self.settings.patience;
-        let second = round.second.as_ref().ok_or(NodeError::Interrupted)?;
-        // sealed: nothing is added to it any more
-        let on_second = self.pool.list_on(&second.link, patience).await?;
-        let on_main = ids(&self.pool.list_on(&round.main, patience).await?);
-        for chunk in on_second.iter().filter(|c| !on_main.contains(&c.id)) {
-            let bytes = chunk.layout.accounted_bytes();
-            self.backup_rate.take(bytes).await;
-            let _room = round.node.reserve(bytes).ok_or(NodeError::Interrupted)?;
-            let copy = self
-                .pool
-                .copy_chunk(&second.link, &round.main, chunk, patience);
-            copy.await.map_err(|_| NodeError::Interrupted)?;
-        }
-        Ok(())
     }
 
     /// Copies chunks in this order, as fast as backups may.
@@ -240,10 +208,11 @@ impl Store {
                 Some(Err(CopyError::Interrupted)) => return Err(NodeError::Interrupted),
                 Some(Err(CopyError::Full)) if to_main => {
                     // others may have room for it
-                    tally.left_out += 1;
+                    tally.unsettled.left_out += 1;
                     self.note_lost(round, &[expected]).await;
                 }
                 Some(Err(CopyError::Full)) => {
+                    tally.unsettled.not_backed_up += 1;
                     tracing::info!(node = %round.node.id, "no room for all of the backup");
                     return Ok(());
                 }
@@ -256,8 +225,84 @@ impl Store {
         Ok(())
     }
 
+    /// Has the instance that serves free those of the write ids that are garbage, or
+    /// whose chunks should be elsewhere, and waits until it has: what is copied to it
+    /// needs the room. How many.
+    pub(super) async fn discard_from(
+        &self,
+        round: &Round,
+        suspects: HashSet<WriteId>,
+    ) -> Result<usize, NodeError> {
+        let node = &round.node;
+        let strays = self.strays_among(round, suspects).await;
+        strays.garbage.iter().for_each(|id| node.discard(*id));
+        let mut count = strays.garbage.len();
+        if !strays.moved.is_empty() {
+            let index = self.index();
+            // a repair that brings one back pins it, under this lock, before it
+            // sends: then this is told before that
+            let moved = strays.moved.iter();
+            let moved = moved.filter(|e| !index.has_changed() && index.is_elsewhere(node.id, e));
+            moved.for_each(|e| {
+                node.discard(e.write_id);
+                count += 1;
+            });
+        }
+        if count > 0 {
+            self.pool.purge_main(round, self.settings.patience).await?;
+        }
+        Ok(count)
+    }
+
+    /// Those of the write ids, all of them begun some time ago, of which the node need
+    /// not hold anything.
+    pub(super) async fn strays_among(
+        &self,
+        round: &Round,
+        mut suspects: HashSet<WriteId>,
+    ) -> Strays {
+        let garbage = self.garbage_among(suspects.clone()).await;
+        let mut all: HashSet<WriteId> = garbage.iter().copied().collect();
+        suspects.retain(|id| !all.contains(id));
+        let moved = self.elsewhere_among(round.node.id, suspects).await;
+        all.extend(moved.iter().map(|e| e.write_id));
+        Strays {
+            garbage,
+            moved,
+            all,
+        }
+    }
+
+    /// Those of the write ids that are named, but have no chunk that should be on this
+    /// node, and that nobody reads or repairs.
+    async fn elsewhere_among(&self, node: NodeId, suspects: HashSet<WriteId>) -> Vec<Elsewhere> {
+        let (mut found, mut cursor) = (Vec::new(), Some(StockCursor::default()));
+        while let Some(at) = cursor
+            && !suspects.is_empty()
+        {
+            cursor = self
+                .index()
+                .elsewhere(node, at, STOCK_BATCH, &suspects, &mut found);
+            if cursor.is_some() {
+                tokio::task::yield_now().await;
+            }
+        }
+        if found.is_empty() {
+            return found;
+        }
+        let under_way = self.under_way.lock().clone();
+        let index = self.index();
+        if index.has_changed() {
+            // the journal, which cannot be written, may say that they are here
+            return Vec::new();
+        }
+        // a repair may have brought one back since it was found
+        found.retain(|e| !under_way.contains(&e.write_id) && index.is_elsewhere(node, e));
+        found
+    }
+
     /// What a node should hold, the lately used first.
-    async fn expected_on(&self, node: NodeId) -> Vec<Expected> {
+    pub(super) async fn expected_on(&self, node: NodeId) -> Vec<Expected> {
         let (mut expected, mut cursor) = (Vec::new(), Some(StockCursor::default()));
         while let Some(at) = cursor {
             cursor = self
@@ -301,7 +346,7 @@ impl Store {
 
     /// Chunks that neither instance has are made anew, unless there may be yet
     /// another that has them: the next round finds it, or gives it up.
-    async fn note_lost(&self, round: &Round, lost: &[Expected]) {
+    pub(super) async fn note_lost(&self, round: &Round, lost: &[Expected]) {
         let second = round.second.as_ref().map(|s| s.instance);
         if lost.is_empty() || round.node.sought_instances(second) > 0 {
             return;
@@ -334,6 +379,6 @@ impl Store {
     }
 }
 
-fn ids(chunks: &[ChunkDescriptor]) -> HashSet<ChunkId> {
+pub(super) fn ids(chunks: &[ChunkDescriptor]) -> HashSet<ChunkId> {
     chunks.iter().map(|c| c.id).collect()
 }

@@ -1,11 +1,21 @@
 //! The two instances of a node change places, and one of them goes for good.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use scatterhoard_wire::{InstanceId, InvocationId, WriteId};
 
-use super::{Inner, Link, Node, Second, age};
+use super::{Inner, Link, Node, Reservation, Second, age};
 use crate::pool::retire::Ages;
+
+/// The two instances of a node have changed places.
+pub(in crate::pool) struct Swapped {
+    /// The link that serves now.
+    pub(in crate::pool) main: Arc<Link>,
+    /// Who served before.
+    pub(in crate::pool) second: Second,
+    /// Set aside for what only that one has.
+    pub(in crate::pool) room: Reservation,
+}
 
 impl Node {
     /// How old its two instances are, if both say so.
@@ -20,13 +30,18 @@ impl Node {
 
     /// Who answers at the end of the second link serves from now on, and who
     /// served on this one is the second. `None`: one of the links has ended.
-    pub(in crate::pool) fn swap(&self, main: &Link, floor: WriteId) -> Option<(Arc<Link>, Second)> {
+    pub(in crate::pool) fn swap(self: &Arc<Self>, main: &Link, floor: WriteId) -> Option<Swapped> {
         let mut inner = self.inner.lock();
         let is_linked = inner.is_linked(main.invocation());
         let swapped = is_linked.then(|| inner.swap(floor)).flatten();
         drop(inner);
         self.changed.notify_waiters();
-        swapped
+        let (main, second, bytes) = swapped?;
+        let room = Reservation {
+            node: self.clone(),
+            bytes: AtomicU64::new(bytes),
+        };
+        Some(Swapped { main, second, room })
     }
 
     /// The second instance, of this invocation, was told to end its process.
@@ -49,7 +64,7 @@ impl Node {
 }
 
 impl Inner {
-    fn swap(&mut self, floor: WriteId) -> Option<(Arc<Link>, Second)> {
+    fn swap(&mut self, floor: WriteId) -> Option<(Arc<Link>, Second, u64)> {
         let is_open = |link: &Arc<Link>| !link.is_closed();
         let link = self.link.clone().filter(is_open)?;
         let second = self.second.clone().filter(|s| is_open(&s.link))?;
@@ -60,7 +75,7 @@ impl Inner {
         let birth_unix_ms = std::mem::replace(&mut self.birth_unix_ms, second.birth_unix_ms);
         self.other_birth_unix_ms = birth_unix_ms;
         self.instances.meet(second.instance);
-        self.account.report(second.held);
+        let room = self.account.succeed(second.held);
         self.garbage.begin_link(Some(second.link.invocation()));
         self.link = Some(second.link.clone());
         self.tell_garbage(&second.link, floor);
@@ -71,6 +86,6 @@ impl Inner {
             held,
         };
         self.second = Some(other.clone());
-        Some((second.link, other))
+        Some((second.link, other, room))
     }
 }

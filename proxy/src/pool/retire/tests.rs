@@ -62,6 +62,64 @@ fn a_node_that_gets_no_other_instance_keeps_the_one_it_has_and_stops_others_for_
     );
 }
 
+#[test]
+fn what_was_given_up_is_tried_again_later_and_later() {
+    let now = Instant::now();
+    let mut pool = Retirements::new(Settings::At(64 * AGE), 10);
+    let at =
+        |pool: &Retirements, node, now| pool.choose(NodeId(node), ages(1_000_000, 1), None, now);
+    let mut last = now;
+    for pause in [1, 2, 4, 8, 16, 16, 16] {
+        pool.gives_up(NODE, last);
+        let next = last + pause * AGE;
+        assert_eq!(at(&pool, 0, next - AGE / 2), None, "{pause}");
+        assert_eq!(at(&pool, 0, next), Some(Goes::Main), "{pause}");
+        assert_eq!(at(&pool, 1, last), Some(Goes::Main), "others go");
+        last = next;
+    }
+    // one that succeeds makes that good
+    pool.goes(NODE, last);
+    pool.is_whole(NODE);
+    let next = last + 16 * AGE;
+    pool.gives_up(NODE, next);
+    assert_eq!(at(&pool, 0, next + AGE), Some(Goes::Main));
+}
+
+#[test]
+fn nobody_goes_whose_chunks_find_no_room_or_are_in_use() {
+    let nothing = Unsettled::default();
+    let left_out = Unsettled {
+        left_out: 1,
+        ..nothing
+    };
+    let not_backed_up = Unsettled {
+        not_backed_up: 1,
+        ..nothing
+    };
+    let in_use = Unsettled {
+        in_use: 1,
+        ..nothing
+    };
+    let under_way = Unsettled {
+        under_way: 1,
+        ..in_use
+    };
+    let (no_room, in_use_too) = (Some(Obstacle::NoRoom), Some(Obstacle::InUse));
+    for (left, main, second) in [
+        (nothing, None, None),
+        (left_out, no_room, no_room),
+        // it would find no room when the two have changed places, either
+        (not_backed_up, no_room, None),
+        (in_use, None, in_use_too),
+        (under_way, in_use_too, in_use_too),
+    ] {
+        let obstacles = (left.obstacle(Goes::Main), left.obstacle(Goes::Second));
+        assert_eq!(obstacles, (main, second), "{left:?}");
+    }
+    assert!(in_use.is_merged() && not_backed_up.is_merged());
+    assert!(!left_out.is_merged() && !under_way.is_merged());
+}
+
 /// Rounds of nodes whose instances nobody takes: how old the older of each pair
 /// is, in the end.
 fn play(nodes: u16, seconds: u64, fill_s: u64) -> Vec<(Duration, Duration)> {

@@ -1,0 +1,264 @@
+//! Hand-overs in their difficult cases: nodes that are full, and chunks that were
+//! moved.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::SocketAddr,
+    num::NonZeroU64,
+    rc::Rc,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use scatterhoard_node::{clock, random};
+use scatterhoard_proxy::{
+    apply::{self, Outcome, ValueReply},
+    clients::{Client, Silence},
+    config::{Config, Options},
+    keyspace::{KeyRef, Object},
+    pool::retire,
+    resp::reply::{Protocol, Reply},
+    value::Value,
+};
+use scatterhoard_sim::{
+    history::History,
+    network::Weather,
+    platform::{Platform, Routing, Settings},
+    proxy::Proxy,
+};
+use scatterhoard_wire::{Epoch, NodeId, WriteId};
+use tokio::{task::LocalSet, time::sleep};
+use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
+
+const NODES: usize = 6;
+const S: Duration = Duration::from_secs(1);
+const BEGINS: Duration = Duration::from_secs(1_600_000_000);
+/// Leaves 1 MiB for chunks.
+const MEMORY_MB: u64 = 33;
+
+struct World {
+    platform: Rc<Platform>,
+    proxy: Proxy,
+}
+
+/// Runs something in virtual time, on a platform on which nothing goes wrong.
+fn simulated<T>(retire: retire::Settings, work: impl AsyncFnOnce(World) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    random::simulate(Some(1));
+    let result = LocalSet::new().block_on(&runtime, async {
+        clock::simulate(Some(BEGINS));
+        work(World::start(retire).await).await
+    });
+    drop(runtime);
+    clock::simulate(None);
+    random::simulate(None);
+    result
+}
+
+impl World {
+    async fn start(retire: retire::Settings) -> Self {
+        let options = Options {
+            nodes: Some(NODES as u16),
+            data_parity: Some("2+1".into()),
+            ..Options::default()
+        };
+        let mut config = Config::from_options(options).unwrap();
+        config.geometry.cell_bytes = 4096;
+        config.geometry.bytes_per_chunk = 1024;
+        config.geometry.whole_up_to_bytes = 700;
+        config.hot_bytes = 0;
+        config.pack_up_to_bytes = 0;
+        config.backup.interval = 5 * S;
+        // little more than what is written: much changes during a round
+        config.backup_bytes_per_s = NonZeroU64::new(3_000_000);
+        config.retire = retire;
+        let millis = Duration::from_millis;
+        let settings = Settings {
+            memory_mb: MEMORY_MB,
+            routing: Routing::LatestFirst,
+            restless: 0.0,
+            latency: millis(5),
+            cold_start: millis(100),
+            timeout: 60 * S,
+            idle_timeout: 3_600 * S,
+            concurrency: 4,
+            weather: Weather {
+                latency: millis(1),
+                jitter: millis(1),
+                loss: 0.0,
+            },
+        };
+        let platform = Platform::new(settings, Rc::new(History::new(false)));
+        let proxy = Proxy::start(&config, &platform, None, &mut Epoch(0), 10_000).await;
+        let proxy = proxy.unwrap().unwrap();
+        Self { platform, proxy }
+    }
+
+    async fn end(self) {
+        self.proxy.kill(&self.platform, None, false);
+        self.proxy.bury().await;
+    }
+
+    async fn ask(&self, words: &[&[u8]]) -> Outcome {
+        let context = self.proxy.context.clone();
+        let mut client = Client {
+            db: 0,
+            protocol: Protocol::Resp2,
+            silence: Silence::None,
+            uploads: Vec::new(),
+            entry: context.clients.enter(SocketAddr::from(([127, 0, 0, 1], 1))),
+        };
+        let word = |word: &&[u8]| Value::from_segments(vec![Bytes::copy_from_slice(word)]);
+        apply::carry_out(&context, &mut client, words.iter().map(word).collect()).await
+    }
+
+    async fn set(&self, key: &str, value: &[u8]) {
+        let outcome = self.ask(&[b"SET", key.as_bytes(), value]).await;
+        assert!(
+            !matches!(outcome, Outcome::Reply(Reply::Error(_))),
+            "SET {key} failed"
+        );
+    }
+
+    async fn get(&self, key: &str) -> Option<Vec<u8>> {
+        match self.ask(&[b"GET", key.as_bytes()]).await {
+            Outcome::Value(ValueReply::Stream { first, mut rest }) => {
+                let mut value: Vec<u8> = first.concat();
+                while let Some(cells) = rest.next_cells().await.unwrap() {
+                    cells.iter().for_each(|cell| value.extend_from_slice(cell));
+                }
+                Some(value)
+            }
+            Outcome::Reply(Reply::Bulk(value))
+            | Outcome::Value(ValueReply::Whole(Reply::Bulk(value))) => {
+                Some(value.segments().concat())
+            }
+            Outcome::Reply(Reply::Null) | Outcome::Value(ValueReply::Whole(Reply::Null)) => None,
+            _ => panic!("GET {key} failed"),
+        }
+    }
+
+    fn object(&self, key: &str) -> Object {
+        let key = key.as_bytes();
+        let mut index = self.proxy.store().index();
+        let found = index.peek(KeyRef { db: 0, key }, clock::unix_ms());
+        (*found.unwrap().object).clone()
+    }
+
+    /// Which instances of a node have something of a write.
+    fn holders(&self, node: NodeId, id: WriteId) -> BTreeSet<String> {
+        let of_node = |name: &String| name.split('/').next().unwrap().parse() == Ok(node.0);
+        let holds = |ids: &Vec<scatterhoard_wire::ChunkId>| ids.iter().any(|c| c.write_id == id);
+        let all = self.platform.holdings().into_iter();
+        let those = all.filter(|(name, ids)| of_node(name) && holds(ids));
+        those.map(|(name, _)| name).collect()
+    }
+
+    fn instances(&self) -> BTreeSet<String> {
+        self.platform.holdings().into_keys().collect()
+    }
+}
+
+async fn until(what: &str, limit: Duration, is_so: impl Fn() -> bool) {
+    let end = tokio::time::Instant::now() + limit;
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < end, "not so: {what}");
+        sleep(S).await;
+    }
+}
+
+/// As after a repair that found the node away: the index names another one, and only
+/// the instance that serves is told.
+#[test]
+fn what_a_repair_moved_does_not_stay_on_the_standby() {
+    simulated(retire::Settings::Never, async |world| {
+        let value = vec![7; 20_000];
+        world.set("key", &value).await;
+        let object = world.object("key");
+        let (id, nodes) = (object.write_id, object.nodes().collect::<Vec<_>>());
+        let both = |nodes: &[NodeId]| nodes.iter().all(|n| world.holders(*n, id).len() == 2);
+        until("all on two instances", 60 * S, || both(&nodes)).await;
+        let from = object.node(0).unwrap();
+        let to = (0..).map(NodeId).find(|n| !nodes.contains(n)).unwrap();
+        let store = world.proxy.store();
+        let key = KeyRef { db: 0, key: b"key" };
+        assert!(store.index().chunk_moved(key, id, 0, to));
+        store.pool().node(from).unwrap().discard(id);
+        until("it is brought where it should be", 60 * S, || both(&[to])).await;
+        until("nothing stays where it was", 60 * S, || {
+            world.holders(from, id).is_empty()
+        })
+        .await;
+        assert!(both(&[nodes[1], nodes[2], to]));
+        assert_eq!(world.get("key").await, Some(value));
+        world.end().await;
+    });
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Nodes are full, what comes takes the room of what goes: old instances find
+/// successors all the same, at once.
+#[test]
+fn full_nodes_hand_over_too() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let logging = subscriber.with_max_level(LevelFilter::INFO).set_default();
+    simulated(retire::Settings::At(60 * S), async |world| {
+        let (mut stored, mut first) = (BTreeMap::new(), BTreeSet::new());
+        let end = tokio::time::Instant::now() + 900 * S;
+        for turn in 0.. {
+            let key = format!("key:{}", turn % 400);
+            let value = vec![turn as u8; 10_000 + 1_000 * (turn % 50)];
+            world.set(&key, &value).await;
+            stored.insert(key, value);
+            let (key, value) = stored.iter().nth(turn * 7 % stored.len()).unwrap();
+            // what was evicted is not there
+            let read = world.get(key).await;
+            assert!(read.is_none() || read.as_ref() == Some(value), "{key}");
+            sleep(Duration::from_millis(20)).await;
+            if turn == 1_000 {
+                first = world.instances();
+                assert_eq!(first.len(), 2 * NODES, "{first:?}");
+            }
+            if turn > 1_000 && first.is_disjoint(&world.instances()) {
+                break;
+            }
+            let left: Vec<_> = world.instances().intersection(&first).cloned().collect();
+            assert!(tokio::time::Instant::now() < end, "they stay: {left:?}");
+        }
+        world.end().await;
+    });
+    drop(logging);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let retired = log.matches("instance has retired").count();
+    assert!(retired >= 2 * NODES, "{log}");
+    for broken in ["hand-over given up", "no hand-over"] {
+        assert!(!log.contains(broken), "{log}");
+    }
+}
