@@ -1,7 +1,7 @@
 //! The clients: each writes keys of its own, reads those of all, and has every byte
 //! judged.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use rand::Rng;
@@ -9,14 +9,11 @@ use scatterhoard_judge::model::{Content, Ending, Verdict};
 use scatterhoard_node::random;
 use scatterhoard_proxy::{
     apply::{self, Context, Outcome, ValueReply},
-    clients::Client,
-    pubsub::{Limits, Mailbox},
     resp::Reply,
     store::{Body, Broken},
     value::Value,
 };
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::{proxy::Proxy, world::World};
 
@@ -210,14 +207,7 @@ async fn ask(
     uploads: Vec<scatterhoard_proxy::clients::Upload>,
 ) -> Answer {
     let context = proxy.context.clone();
-    let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-    let mailbox = Arc::new(Mailbox::new(Limits::default(), CancellationToken::new()));
-    let mut client = Client::new(
-        context.clients.enter(peer),
-        context.config.acl.anybody(),
-        &context.hub,
-        &mailbox,
-    );
+    let mut client = proxy.client();
     client.uploads = uploads;
     let work = async {
         let outcome = apply::carry_out(&context, &mut client, request).await;

@@ -5,10 +5,12 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use scatterhoard_proxy::{
     apply::Context,
     assembly,
+    clients::Client,
     config::Config,
     epoch,
     journal::{Journal, memory::MemoryDisk},
     pool::{Links, platform},
+    pubsub::{Limits, Mailbox},
     store::Store,
 };
 use scatterhoard_wire::Epoch;
@@ -71,6 +73,15 @@ impl Proxy {
             drain,
             keeper,
         }))
+    }
+
+    /// A connection.
+    pub fn client(&self) -> Client {
+        let context = &self.context;
+        let mailbox = Arc::new(Mailbox::new(Limits::default(), CancellationToken::new()));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let user = context.config.acl.anybody();
+        Client::new(context.clients.enter(peer), user, &context.hub, &mailbox)
     }
 
     /// The store inside.

@@ -9,7 +9,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::SocketAddr,
     num::NonZeroU64,
     rc::Rc,
     sync::{Arc, Mutex},
@@ -20,11 +19,10 @@ use bytes::Bytes;
 use scatterhoard_node::{clock, random};
 use scatterhoard_proxy::{
     apply::{self, Outcome, ValueReply},
-    clients::{Client, Silence},
     config::{Config, Options},
     keyspace::{KeyRef, Object},
     pool::retire,
-    resp::reply::{Protocol, Reply},
+    resp::reply::Reply,
     value::Value,
 };
 use scatterhoard_sim::{
@@ -112,13 +110,7 @@ impl World {
 
     async fn ask(&self, words: &[&[u8]]) -> Outcome {
         let context = self.proxy.context.clone();
-        let mut client = Client {
-            db: 0,
-            protocol: Protocol::Resp2,
-            silence: Silence::None,
-            uploads: Vec::new(),
-            entry: context.clients.enter(SocketAddr::from(([127, 0, 0, 1], 1))),
-        };
+        let mut client = self.proxy.client();
         let word = |word: &&[u8]| Value::from_segments(vec![Bytes::copy_from_slice(word)]);
         apply::carry_out(&context, &mut client, words.iter().map(word).collect()).await
     }
@@ -132,7 +124,13 @@ impl World {
     }
 
     async fn get(&self, key: &str) -> Option<Vec<u8>> {
-        match self.ask(&[b"GET", key.as_bytes()]).await {
+        let outcome = match self.ask(&[b"GET", key.as_bytes()]).await {
+            Outcome::Lookup(lookup) => {
+                Outcome::Value(apply::ready(self.proxy.store(), lookup).await)
+            }
+            other => other,
+        };
+        match outcome {
             Outcome::Value(ValueReply::Stream { first, mut rest }) => {
                 let mut value: Vec<u8> = first.concat();
                 while let Some(cells) = rest.next_cells().await.unwrap() {
