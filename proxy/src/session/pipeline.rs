@@ -38,7 +38,14 @@ impl Session {
         request: Vec<Value>,
     ) -> Result<Vec<SmallWrite>, Vec<Value>> {
         let store = &self.context.store;
-        let together = store.settings().ack == Ack::Quorum && store.refusal().is_none();
+        // what others may write is found out request by request
+        let may_write = self
+            .client
+            .user
+            .as_ref()
+            .is_some_and(|u| u.is_unrestricted());
+        let together =
+            may_write && store.settings().ack == Ack::Quorum && store.refusal().is_none();
         if self.input.is_empty() || !together || self.client.queue.is_some() {
             return Err(request);
         }
