@@ -49,8 +49,12 @@ pub(super) async fn apply(
                 let owned = Bytes::copy_from_slice(k);
                 context.store.watch(key(client.db, &owned))
             };
-            let watches: Vec<_> = keys.iter().map(watch).collect();
-            client.watches.extend(watches);
+            for k in &keys {
+                let is_watched = |w: &Watch| w.is_of(client.db, k);
+                if !client.watches.iter().any(is_watched) {
+                    client.watches.push(watch(k));
+                }
+            }
             Reply::OK.into()
         }
         TransactionCommand::Unwatch => {

@@ -127,7 +127,7 @@ impl Keys {
     /// What is done with key number `number`, from 0.
     pub fn access_of(&self, number: usize) -> &'static [&'static str] {
         match number {
-            1 if !self.second_access.is_empty() => self.second_access,
+            1.. if !self.second_access.is_empty() => self.second_access,
             _ => self.access,
         }
     }

@@ -6,7 +6,7 @@
 use std::hash::BuildHasher;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use scatterhoard_node::random::HashMap;
+use scatterhoard_node::random::{HashMap, HashSet};
 
 use super::Undecodable;
 
@@ -128,7 +128,12 @@ impl Hash {
     /// Removes fields; how many there were.
     pub fn remove(&mut self, fields: &[Bytes]) -> usize {
         let before = self.fields.len();
-        self.fields.retain(|(f, _)| !fields.contains(f));
+        if fields.len() <= LOOK_UP_IN_ORDER {
+            self.fields.retain(|(f, _)| !fields.contains(f));
+        } else {
+            let gone: HashSet<&Bytes> = fields.iter().collect();
+            self.fields.retain(|(f, _)| !gone.contains(f));
+        }
         before - self.fields.len()
     }
 
@@ -138,8 +143,9 @@ impl Hash {
     /// whatever else comes and goes.
     pub fn scan(&self, cursor: u64, count: usize) -> (Vec<&(Bytes, Bytes)>, u64) {
         let state = foldhash::quality::FixedState::default();
-        // never 0, which is the beginning and the end
-        let place = |pair: &(Bytes, Bytes)| state.hash_one(&pair.0) | 1;
+        // never 0, which is the beginning and the end; few enough bits for clients
+        // that take cursors for floating point numbers
+        let place = |pair: &(Bytes, Bytes)| (state.hash_one(&pair.0) >> 12) | 1;
         let mut rest: Vec<(u64, &(Bytes, Bytes))> = self
             .fields
             .iter()

@@ -86,6 +86,11 @@ impl Watches {
 }
 
 impl Watch {
+    /// Whether it is of this key.
+    pub fn is_of(&self, db: u8, key: &[u8]) -> bool {
+        self.key.db == db && self.key.bytes == key
+    }
+
     /// Whether the key means something else than when it was watched, or did so
     /// meanwhile. Not while the index is locked.
     pub fn has_changed(&self) -> bool {
