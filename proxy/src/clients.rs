@@ -13,13 +13,14 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::OwnedSemaphorePermit;
+use scatterhoard_node::random::HashMap;
 
 use crate::{
     acl::User,
     pubsub::{Hub, Mailbox, Subscriptions},
     resp::Protocol,
-    store::{Watch, WriteError, Written},
+    room::Room,
+    store::{Key, Watch, WriteError, Written},
     value::Value,
 };
 
@@ -91,7 +92,7 @@ pub struct Client {
     /// What it subscribes to.
     pub subscriptions: Subscriptions,
     /// What EXEC depends on.
-    pub watches: Vec<Watch>,
+    pub watches: HashMap<Key, Watch>,
     /// Who it is; nobody as long as it has not said a password.
     pub user: Option<Arc<User>>,
     /// Its entry among the connections.
@@ -99,14 +100,13 @@ pub struct Client {
 }
 
 /// Requests that wait for EXEC.
-#[derive(Default)]
 pub struct Queue {
     /// In order.
     pub requests: Vec<Vec<Value>>,
     /// Something could not be queued: EXEC is to refuse.
     pub has_failed: bool,
     /// Room for them, among what all clients have queued.
-    pub room: Vec<OwnedSemaphorePermit>,
+    pub room: Room,
 }
 
 impl Client {
@@ -125,7 +125,7 @@ impl Client {
             uploads: Vec::new(),
             subscriptions: Subscriptions::new(hub.clone(), entry.id(), mailbox.clone()),
             queue: None,
-            watches: Vec::new(),
+            watches: HashMap::default(),
             entry,
         }
     }

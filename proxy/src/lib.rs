@@ -27,6 +27,7 @@ pub mod local_pool;
 pub mod pool;
 pub mod pubsub;
 pub mod resp;
+pub mod room;
 pub mod serve;
 pub mod session;
 pub mod slow_log;

@@ -227,11 +227,14 @@ async fn ask(
 
 async fn answer(context: &Context, outcome: Outcome) -> Answer {
     let value = match outcome {
-        Outcome::Reply(reply) | Outcome::Close(reply) => ValueReply::Whole(reply),
+        Outcome::Reply(reply) | Outcome::Close(reply) | Outcome::Part(reply, _) => {
+            ValueReply::Whole(reply)
+        }
         Outcome::Value(value) => value,
         Outcome::Lookup(lookup) => apply::ready(&context.store, lookup).await,
+        Outcome::Range(pinned, bytes) => apply::range(&context.store, pinned, bytes).await,
         // not asked for here
-        Outcome::Values(_) | Outcome::Pushes(_) | Outcome::Publish(_) | Outcome::Several(_) => {
+        Outcome::Values(_) | Outcome::Pushes(_) | Outcome::Publish(_) | Outcome::Several(..) => {
             return Answer::Broken;
         }
     };

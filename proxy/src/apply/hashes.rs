@@ -47,20 +47,24 @@ pub(super) async fn apply(scope: Scope<'_>, command: HashCommand) -> Outcome {
         };
         return update(scope, key, Kind::Hash, u64::MAX, change).await;
     }
-    let hash = match whole(scope, key, Kind::Hash, u64::MAX).await {
-        Ok(old) => decode(&old),
+    let old = match whole(scope, key, Kind::Hash, u64::MAX).await {
+        Ok(old) => old,
         Err(reply) => return reply.into(),
     };
-    match hash {
-        Ok(hash) => read(&hash, action).into(),
+    let reply = match decode(&old) {
+        Ok(hash) => read(&hash, action),
         Err(error) => error.into(),
+    };
+    match old {
+        Old::Whole(_, Some(room)) => Outcome::Part(reply, room),
+        _ => reply.into(),
     }
 }
 
 fn decode(old: &Old) -> Result<Hash, CommandError> {
     match old {
         Old::None => Ok(Hash::default()),
-        Old::Whole(bytes) => Ok(Hash::decode(bytes.clone())?),
+        Old::Whole(bytes, _) => Ok(Hash::decode(bytes.clone())?),
         Old::TooLong => Err(CommandError::StructureTooLong),
     }
 }

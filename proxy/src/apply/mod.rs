@@ -2,6 +2,7 @@
 //! `command`. Errors become replies here and nowhere else.
 
 mod acl;
+mod attempts;
 mod bits;
 mod connection;
 mod hashes;
@@ -30,7 +31,7 @@ use std::{
 };
 
 pub use scripts::Scripting;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     clients::{Client, Clients},
@@ -39,6 +40,7 @@ use crate::{
     config::Config,
     pubsub::Hub,
     resp::{Protocol, Reply},
+    room::{Room, Rooms},
     slow_log::{SlowLog, Suspect},
     store::{Key, Lookup, ObjectReader, Pinned, ReadError, Store, View, WriteError},
     value::Value,
@@ -58,8 +60,12 @@ pub struct Context {
     pub scripting: Scripting,
     /// Who subscribes to what.
     pub hub: Arc<Hub>,
-    /// Room for what clients have queued since MULTI, in bytes.
-    pub queues: Arc<Semaphore>,
+    /// Room for what clients have queued since MULTI.
+    pub queues: Rooms,
+    /// Room for replies that wait for EXEC's others.
+    pub replies: Rooms,
+    /// Room for values that are in memory as a whole though they are large, in KiB.
+    pub wholes: Arc<Semaphore>,
     /// Turns for tables of LCS.
     pub tables: Semaphore,
     /// Commands that took long.
@@ -79,7 +85,9 @@ impl Context {
             stats: Stats::default(),
             scripting: Scripting::new(config.script_limit),
             hub: Arc::default(),
-            queues: Arc::new(Semaphore::new(QUEUES_BYTES)),
+            queues: Rooms::new(QUEUES_BYTES, QUEUE_BYTES),
+            replies: Rooms::new(REPLIES_BYTES, REPLIES_BYTES as u64),
+            wholes: Arc::new(Semaphore::new(WHOLES_KIB as usize)),
             tables: Semaphore::new(1),
             slow_log: SlowLog::new(config.slow_log),
             started: Instant::now(),
@@ -117,7 +125,13 @@ impl<'a> Scope<'a> {
 }
 
 /// Room for what all clients have queued since MULTI, in bytes.
-pub const QUEUES_BYTES: usize = 256 << 20;
+const QUEUES_BYTES: usize = 256 << 20;
+/// The same for one of them.
+const QUEUE_BYTES: u64 = 64 << 20;
+/// Room for values that are in memory as a whole though they are large.
+const WHOLES_KIB: u32 = 256 << 10;
+/// Room for replies of transactions, in bytes.
+const REPLIES_BYTES: usize = 256 << 20;
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -160,8 +174,12 @@ impl Stats {
 pub enum Outcome {
     /// This.
     Reply(Reply),
+    /// This, part of a large value; and the room that it takes until it is sent.
+    Part(Reply, Arc<OwnedSemaphorePermit>),
     /// A value, to be read.
     Lookup(Lookup),
+    /// Bytes of a value on nodes, to be read.
+    Range(Pinned, Range<u64>),
     /// A value, streamed.
     Value(ValueReply),
     /// As many values as there are items, as an array.
@@ -170,8 +188,8 @@ pub enum Outcome {
     Pushes(Vec<Reply>),
     /// How many get this message of a transaction, which goes out with its commit.
     Publish(usize),
-    /// What each of several commands came to, as an array.
-    Several(Vec<Outcome>),
+    /// What each of several commands came to, as an array; and the room it takes.
+    Several(Vec<Outcome>, Room),
     /// This, and then the end of the connection.
     Close(Reply),
 }
@@ -242,8 +260,12 @@ impl From<WriteError> for Reply {
 pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Value>) -> Outcome {
     let subscribed = client.protocol == Protocol::Resp2 && client.subscriptions.any();
     let is_queued = client.queue.is_some() && !command::is_transactional(&request);
-    let journal = context.store.journal();
-    let journal = journal.filter(|_| command::writes(&request));
+    let is_exec = command::is_exec(&request);
+    let writes = match &client.queue {
+        Some(queue) if is_exec => queue.requests.iter().any(|r| command::writes(r)),
+        _ => command::writes(&request),
+    };
+    let journal = context.store.journal().filter(|_| writes);
     let refused = || journal.and_then(|j| j.failure()).map(journal_failed);
     let spec = CommandSpec::of(&request);
     let permission = spec.and_then(|spec| {
@@ -251,7 +273,10 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         Ok(spec)
     });
     if is_queued {
-        return multi::queue(client, context, permission, request, refused());
+        return multi::queue(client, permission, request, refused());
+    }
+    if writes {
+        context.store.gate().pass().await;
     }
     if subscribed
         && !command::is_for_subscribers(&request)
@@ -260,15 +285,11 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         return CommandError::Subscribed(spec.name.to_owned()).into();
     }
     if let Err(error) = permission {
-        multi::misunderstood(client, &error);
-        return error.into();
+        return multi::refused(client, is_exec, error.into()).into();
     }
     let outcome = match (Command::parse(request), refused()) {
-        (Err(error), _) => {
-            multi::misunderstood(client, &error);
-            error.into()
-        }
-        (_, Some(refusal)) => refusal,
+        (Err(error), _) => multi::refused(client, is_exec, error.into()).into(),
+        (_, Some(refusal)) => multi::refused(client, is_exec, refusal).into(),
         (Ok(Command::Transaction(command)), None) => multi::apply(context, client, command).await,
         (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,
     };
@@ -276,7 +297,7 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         return outcome;
     };
     journal.settled().await;
-    refused().unwrap_or(outcome)
+    refused().map_or(outcome, Outcome::Reply)
 }
 
 /// Whether the body of a request that begins like this should be taken in; not if
@@ -287,9 +308,9 @@ pub fn may_send(context: &Context, client: &Client, args_so_far: &[Value]) -> bo
 }
 
 /// What a write is answered when the journal takes nothing.
-fn journal_failed(why: String) -> Outcome {
+fn journal_failed(why: String) -> Reply {
     let text = format!("MISCONF the journal cannot be written ({why}); writes are refused");
-    Reply::Error(text.into()).into()
+    Reply::Error(text.into())
 }
 
 async fn apply(
@@ -399,6 +420,9 @@ async fn begin(store: &Arc<Store>, reader: ObjectReader) -> Result<ValueReply, R
         }
     }
 }
+
+/// Makes bytes of a value ready to be sent. Of one that is lost there are none.
+pub use ranges::range;
 
 fn forget_if_lost(store: &Arc<Store>, pinned: &Pinned, error: &ReadError) {
     if let ReadError::Lost { .. } = error {

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::{Outcome, Scope, forget_if_lost, key, pieces};
+use super::{Outcome, Scope, attempts::Attempts, forget_if_lost, key, pieces};
 use crate::{
     clock,
     command::CommandError,
@@ -12,9 +12,6 @@ use crate::{
     store::{Broken, BrokenSource, Key, Looked, Lookup, ReadError, Transaction, Uncommitted, View},
     strings::bits::Operation,
 };
-
-/// After so many tries others are too fast.
-const TRIES: usize = 100;
 
 /// What is read from some keys and written to another, all at one moment.
 enum Move<'a> {
@@ -39,8 +36,8 @@ impl<'a> Move<'a> {
     fn keys(&self) -> Vec<&'a Key> {
         match *self {
             Self::Rename { from, to, .. } => vec![from, to],
-            Self::Copy { to, .. } => vec![to],
-            Self::Combine { to, .. } => vec![to],
+            Self::Copy { from, to, .. } => vec![from, to],
+            Self::Combine { to, from, .. } => from.iter().chain([to]).collect(),
         }
     }
 
@@ -70,20 +67,20 @@ impl<'a> Move<'a> {
         }
         let store = scope.store();
         let _turns = store.edit_turns(self.keys().into_iter()).await;
-        for _ in 0..TRIES {
+        let mut attempts = Attempts::new(store);
+        loop {
+            if let Err(refusal) = attempts.next().await {
+                return refusal.into();
+            }
             let transaction = Transaction::default();
             let view = View::within(store, &transaction);
             let outcome = self.carry_out(Scope { view, ..scope }).await;
-            match transaction.commit(store, &[]).await {
-                Ok(_) => return outcome,
+            match transaction.commit(store, [].iter(), drop).await {
+                Ok(()) => return outcome,
                 Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
-                Err(Uncommitted::Conflict(_) | Uncommitted::Watched) => {
-                    tokio::task::yield_now().await;
-                }
+                Err(Uncommitted::Conflict(_) | Uncommitted::Watched) => {}
             }
         }
-        let text = "UNAVAILABLE others write to these keys all the time; try again";
-        Reply::Error(text.into()).into()
     }
 }
 

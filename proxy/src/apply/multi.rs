@@ -1,17 +1,17 @@
 //! MULTI, EXEC and their relatives. Commands are carried out on a transaction
 //! over the index, and again if something that they read has changed meanwhile.
 
-use std::time::Instant;
+use std::{collections::hash_map::Entry, time::Instant};
 
 use bytes::Bytes;
-use tokio::sync::TryAcquireError;
+use scatterhoard_node::random::HashMap;
 
-use super::{Context, Outcome, apply as apply_one, key};
+use super::{Context, Outcome, apply as apply_one, attempts::Attempts, key};
 use crate::{
     clients::{Client, Queue},
-    command::{Command, CommandError, CommandSpec, TransactionCommand, table::flags},
+    command::{Command, CommandError, CommandSpec, TransactionCommand},
     resp::Reply,
-    store::{Announcement, Key, Transaction, Uncommitted, View, Watch},
+    store::{Announcement, Key, Lookup, Transaction, Uncommitted, View, Watch},
     value::Value,
 };
 
@@ -19,8 +19,10 @@ use crate::{
 const REQUEST_BYTES: u64 = 64;
 /// The same of an argument.
 const ARGUMENT_BYTES: u64 = 48;
-/// After so many tries others are too fast.
-const TRIES: usize = 100;
+/// What an outcome takes besides its bytes.
+const OUTCOME_BYTES: u64 = 64;
+/// One client watches no more keys.
+const MAX_WATCHED: usize = 1 << 16;
 
 pub(super) async fn apply(
     context: &Context,
@@ -30,7 +32,11 @@ pub(super) async fn apply(
     match command {
         TransactionCommand::Multi if client.queue.is_some() => CommandError::NestedMulti.into(),
         TransactionCommand::Multi => {
-            client.queue = Some(Queue::default());
+            client.queue = Some(Queue {
+                requests: Vec::new(),
+                has_failed: false,
+                room: context.queues.none(),
+            });
             Reply::OK.into()
         }
         TransactionCommand::Discard if client.queue.is_none() => {
@@ -44,15 +50,16 @@ pub(super) async fn apply(
             CommandError::WatchInMulti.into()
         }
         TransactionCommand::Watch { keys } => {
-            let watch = |k: &Bytes| {
-                // copied: it outlives the request
-                let owned = Bytes::copy_from_slice(k);
-                context.store.watch(key(client.db, &owned))
-            };
             for k in &keys {
-                let is_watched = |w: &Watch| w.is_of(client.db, k);
-                if !client.watches.iter().any(is_watched) {
-                    client.watches.push(watch(k));
+                let watched = client.watches.len();
+                // copied: it outlives the request
+                let owned = key(client.db, &Bytes::copy_from_slice(k));
+                if let Entry::Vacant(entry) = client.watches.entry(owned) {
+                    if watched >= MAX_WATCHED {
+                        return CommandError::TooManyWatched.into();
+                    }
+                    let watch = context.store.watch(entry.key().clone());
+                    entry.insert(watch);
                 }
             }
             Reply::OK.into()
@@ -67,7 +74,7 @@ pub(super) async fn apply(
                 let watches = std::mem::take(&mut client.watches);
                 let outcome = if queue.has_failed {
                     CommandError::ExecAbort.into()
-                } else if watches.iter().any(|watch| watch.has_changed()) {
+                } else if watches.values().any(Watch::has_changed) {
                     Reply::NullArray.into()
                 } else {
                     exec(context, client, queue.requests, &watches).await
@@ -86,49 +93,59 @@ fn discard(client: &mut Client) {
     client.uploads.clear();
 }
 
-/// A request that was to be carried out at once was not understood: EXEC is to
-/// refuse, or has.
-pub(super) fn misunderstood(client: &mut Client, error: &CommandError) {
-    if *error == CommandError::ExecArity {
-        discard(client);
-    }
+/// A request that was to be carried out at once is not: EXEC is to refuse then, or has
+/// if it is the one. What the client is told.
+pub(super) fn refused(client: &mut Client, is_exec: bool, refusal: Reply) -> Reply {
     if let Some(queue) = &mut client.queue {
         queue.has_failed = true;
+    }
+    if !is_exec {
+        return refusal;
+    }
+    discard(client);
+    match refusal {
+        Reply::Error(why) if !why.starts_with("EXECABORT") => {
+            let why = why.strip_prefix("ERR ").unwrap_or(&why);
+            Reply::Error(format!("EXECABORT Transaction discarded because of: {why}").into())
+        }
+        other => other,
     }
 }
 
 /// Keeps a request until EXEC.
 pub(super) fn queue(
     client: &mut Client,
-    context: &Context,
     permission: Result<&'static CommandSpec, CommandError>,
     request: Vec<Value>,
-    refusal: Option<Outcome>,
+    refusal: Option<Reply>,
 ) -> Outcome {
     let Some(queue) = &mut client.queue else {
         return CommandError::WithoutMulti("EXEC").into();
     };
+    let not_there = |value: &Value| match value {
+        Value::Uploaded { number, .. } => match client.uploads.get(*number) {
+            Some(Some(Err(error))) => Some(Reply::from(error.clone())),
+            _ => None,
+        },
+        _ => None,
+    };
     let refusal = match permission {
         Err(error) => Some(error.into()),
-        Ok(_) => refusal,
+        Ok(_) => refusal.or_else(|| request.iter().find_map(not_there)),
     };
     if let Some(refusal) = refusal {
         queue.has_failed = true;
-        return refusal;
+        return refusal.into();
     }
     let size = |value: &Value| match value {
         Value::Uploaded { .. } => ARGUMENT_BYTES,
         value => value.len() + ARGUMENT_BYTES,
     };
     let bytes = REQUEST_BYTES + request.iter().map(size).sum::<u64>();
-    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-    match context.queues.clone().try_acquire_many_owned(bytes) {
-        Ok(room) => queue.room.push(room),
-        Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
-            queue.has_failed = true;
-            let text = "OOM too much is queued by MULTI on this server";
-            return Reply::Error(text.into()).into();
-        }
+    if !queue.room.take(bytes) {
+        queue.has_failed = true;
+        let text = "OOM too much is queued by MULTI, by this client or by all of them";
+        return Reply::Error(text.into()).into();
     }
     // copied: arguments are slices of the buffer that they were read with
     let keep = |value: Value| match value {
@@ -143,15 +160,20 @@ async fn exec(
     context: &Context,
     client: &mut Client,
     requests: Vec<Vec<Value>>,
-    watches: &[Watch],
+    watches: &HashMap<Key, Watch>,
 ) -> Outcome {
     let (db, store) = (client.db, &context.store);
-    let keys = written_keys(db, &requests);
+    let keys = changed_keys(db, &requests);
     // the others that read, change and write them wait; so few tries are in vain
     let _turns = store.edit_turns(keys.iter()).await;
-    for _ in 0..TRIES {
+    let mut attempts = Attempts::new(store);
+    loop {
         client.db = db;
+        if let Err(refusal) = attempts.next().await {
+            return refusal.into();
+        }
         let transaction = Transaction::default();
+        let mut room = context.replies.none();
         let mut outcomes = Vec::with_capacity(requests.len());
         let mut times = Vec::with_capacity(requests.len());
         for request in &requests {
@@ -161,12 +183,27 @@ async fn exec(
                 Ok(command) => apply_one(context, view, client, command).await,
                 Err(error) => error.into(),
             };
+            let outcome = match outcome {
+                // copied: small parts would keep the whole
+                Outcome::Part(reply, _) => reply.detached().into(),
+                other => other,
+            };
+            if let Some(refusal) = transaction.refusal() {
+                client.db = db;
+                return Reply::Error(refusal.into()).into();
+            }
+            if !room.take(bytes_of(&outcome)) {
+                client.db = db;
+                let text = "OOM the replies of this transaction take too much memory";
+                return Reply::Error(text.into()).into();
+            }
             outcomes.push(outcome);
             times.push(began.elapsed());
         }
         let began = Instant::now();
-        match transaction.commit(store, watches).await {
-            Ok(messages) => {
+        let announce = |messages| send(context, messages);
+        match transaction.commit(store, watches.values(), announce).await {
+            Ok(receivers) => {
                 // values go to nodes at the end, for the last command as it seems
                 if let Some(last) = times.last_mut() {
                     *last += began.elapsed();
@@ -176,7 +213,9 @@ async fn exec(
                         context.took(client, context.slow_log.suspect(request), took);
                     }
                 }
-                return Outcome::Several(announce(context, messages, outcomes));
+                let outcomes = outcomes.into_iter();
+                let outcomes = outcomes.map(|outcome| published(outcome, &receivers));
+                return Outcome::Several(outcomes.collect(), room);
             }
             Err(Uncommitted::Watched) => {
                 client.db = db;
@@ -188,12 +227,19 @@ async fn exec(
             }
             Err(Uncommitted::Conflict(uploads)) => give_back(client, uploads),
         }
-        drop(outcomes);
-        tokio::task::yield_now().await;
     }
-    client.db = db;
-    let text = "UNAVAILABLE others write to the keys of this transaction all the time; try again";
-    Reply::Error(text.into()).into()
+}
+
+/// What an outcome takes in memory until it is sent.
+fn bytes_of(outcome: &Outcome) -> u64 {
+    OUTCOME_BYTES
+        + match outcome {
+            Outcome::Reply(reply) | Outcome::Close(reply) => reply.bytes(),
+            Outcome::Lookup(Lookup::Here(value)) => value.len(),
+            Outcome::Values(lookups) => lookups.iter().map(Lookup::bytes_here).sum(),
+            Outcome::Pushes(replies) => replies.iter().map(Reply::bytes).sum(),
+            _ => 0,
+        }
 }
 
 /// Sends messages; to how many, each.
@@ -206,19 +252,12 @@ pub(super) fn send(context: &Context, messages: Vec<Announcement>) -> Vec<usize>
     messages.into_iter().map(send).collect()
 }
 
-/// Sends messages; the commands that published them get their numbers.
-fn announce(
-    context: &Context,
-    messages: Vec<Announcement>,
-    mut outcomes: Vec<Outcome>,
-) -> Vec<Outcome> {
-    let receivers = send(context, messages);
-    for outcome in &mut outcomes {
-        if let Outcome::Publish(number) = outcome {
-            *number = receivers.get(*number).copied().unwrap_or(0);
-        }
+/// A command that published a message gets its number of receivers.
+fn published(outcome: Outcome, receivers: &[usize]) -> Outcome {
+    match outcome {
+        Outcome::Publish(number) => Outcome::Publish(receivers.get(number).copied().unwrap_or(0)),
+        other => other,
     }
-    outcomes
 }
 
 /// What came in while it was queued is used again.
@@ -231,11 +270,12 @@ fn give_back(client: &mut Client, uploads: Vec<crate::store::Written>) {
     }
 }
 
-/// Keys that these requests may change; of the database in which they begin.
-fn written_keys(db: u8, requests: &[Vec<Value>]) -> Vec<Key> {
+/// Keys whose values these requests may read and change; of the database in which they
+/// begin.
+fn changed_keys(db: u8, requests: &[Vec<Value>]) -> Vec<Key> {
     let keys = |request: &Vec<Value>| {
         let spec = CommandSpec::of(request).ok();
-        let spec = spec.filter(|spec| spec.is(flags::WRITE));
+        let spec = spec.filter(|spec| spec.changes());
         let places = spec.map(|spec| spec.keys.places(request));
         let places = places.into_iter().flatten();
         let key = |i: usize| request.get(i).cloned().map(Value::into_contiguous);

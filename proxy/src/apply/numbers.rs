@@ -24,7 +24,7 @@ pub(super) async fn add(scope: Scope<'_>, k: &Bytes, increment: i64) -> Outcome 
     let change = |old: &Old| {
         let old = match old {
             Old::None => 0,
-            Old::Whole(digits) => parse_i64(digits).ok_or(CommandError::NotAnInteger)?,
+            Old::Whole(digits, _) => parse_i64(digits).ok_or(CommandError::NotAnInteger)?,
             Old::TooLong => return Err(CommandError::NotAnInteger),
         };
         let sum = old.checked_add(increment).ok_or(CommandError::Overflow)?;
@@ -42,7 +42,7 @@ pub(super) async fn add_float(
     let change = |old: &Old| {
         let old = match old {
             Old::None => b"0",
-            Old::Whole(digits) => &digits[..],
+            Old::Whole(digits, _) => &digits[..],
             Old::TooLong => return Err(CommandError::NotAFloat),
         };
         let old = Extended::parse(old).ok_or(CommandError::NotAFloat)?;

@@ -1,7 +1,7 @@
 //! GETRANGE, SETRANGE and APPEND. The first touches only the cells that it
 //! needs; the others write the value anew, in bounded memory.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use super::{Outcome, Scope, ValueReply, key, stream};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     },
     keyspace::{Condition, Kind, NewExpiry},
     resp::Reply,
-    store::{Broken, Key, Lookup, Patch, ReadError},
+    store::{Broken, Key, Lookup, Patch, Pinned, ReadError, Store},
     value::Value,
 };
 
@@ -56,14 +56,19 @@ pub(super) async fn get_range(scope: Scope<'_>, lookup: Lookup, start: i64, end:
             if bytes.is_empty() {
                 return Reply::Bulk(Value::Empty).into();
             }
-            return Outcome::Value(match stream(store, pinned, bytes).await {
-                Ok(value) => value,
-                Err(error) => ValueReply::Whole(nothing_or(error)),
-            });
+            return Outcome::Range(pinned, bytes);
         }
     };
     let bytes = bytes_of(start, end, value.len());
     Reply::Bulk(value.slice(bytes)).into()
+}
+
+/// Makes these bytes of a value ready to be sent.
+pub async fn range(store: &Arc<Store>, pinned: Pinned, bytes: Range<u64>) -> ValueReply {
+    match stream(store, pinned, bytes).await {
+        Ok(value) => value,
+        Err(error) => ValueReply::Whole(nothing_or(error)),
+    }
 }
 
 /// Of a value that is lost there are no bytes.

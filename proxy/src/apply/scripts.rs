@@ -18,14 +18,17 @@ use scatterhoard_script::{
 };
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::{Context, Outcome, Scope, ValueReply, acl, apply as apply_one, key, ready};
+use super::{
+    Context, Outcome, Scope, ValueReply, acl, apply as apply_one, attempts::Attempts, key, range,
+    ready,
+};
 use crate::{
     clients::Client,
     command::{
         Command, CommandError, CommandSpec, ScriptCommand, describe, scripts::Eval, table::flags,
     },
     resp::Reply,
-    store::{Key, Transaction, Uncommitted, View},
+    store::{Key, Lookup, Transaction, Uncommitted, View},
     value::Value,
 };
 
@@ -33,9 +36,8 @@ use crate::{
 const KEPT_BYTES: usize = 64 << 20;
 /// Scripts that run at once; more wait.
 const AT_ONCE: usize = 16;
-/// After so many tries others are too fast.
-const TRIES: usize = 100;
-/// Longest value that a command gives to a script, in bytes.
+/// Longest value that a command gives to a script, or all of one MGET together, in
+/// bytes.
 const MAX_VALUE_BYTES: u64 = 32 << 20;
 
 /// What all scripts share.
@@ -157,65 +159,67 @@ fn script_of(scripting: &Scripting, eval: &Eval) -> Result<Arc<Script>, Reply> {
 }
 
 async fn run(scope: Scope<'_>, client: &mut Client, eval: Eval) -> Outcome {
-    let scripting = &scope.context.scripting;
-    let script = match script_of(scripting, &eval) {
-        Ok(script) => script,
-        Err(reply) => return reply.into(),
-    };
-    if scope.view.transaction().is_some() {
-        return match attempt(scope, client, &script, &eval) {
-            Ok(reply) | Err(reply) => reply.into(),
+    if let Some(transaction) = scope.view.transaction() {
+        return match attempt(scope, client, &eval).await {
+            Ok(reply) => reply.into(),
+            Err(reply) => {
+                // nothing of what it is part of may stay
+                if let Reply::Error(text) = &reply {
+                    transaction.refuse(text.clone().into_owned());
+                }
+                reply.into()
+            }
         };
     }
-    // never closed
-    let _room = scripting.room.acquire().await;
     let store = scope.store();
     let keys: Vec<Key> = eval.keys.iter().map(|k| key(scope.db, k)).collect();
     let _turns = store.edit_turns(keys.iter()).await;
-    for _ in 0..TRIES {
+    let mut attempts = Attempts::new(store);
+    loop {
+        if let Err(refusal) = attempts.next().await {
+            return refusal.into();
+        }
         let transaction = Transaction::default();
         let within = Scope {
             view: View::within(store, &transaction),
             ..scope
         };
-        let reply = match attempt(within, client, &script, &eval) {
+        let reply = match attempt(within, client, &eval).await {
             Ok(reply) => reply,
             // nothing of it stays
             Err(reply) => return reply.into(),
         };
-        match transaction.commit(store, &[]).await {
-            Ok(messages) => {
-                super::multi::send(scope.context, messages);
-                return reply.into();
-            }
+        let announce = |messages| super::multi::send(scope.context, messages);
+        match transaction.commit(store, [].iter(), announce).await {
+            Ok(_) => return reply.into(),
             Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
-            Err(Uncommitted::Conflict(_) | Uncommitted::Watched) => {
-                tokio::task::yield_now().await;
-            }
+            Err(Uncommitted::Conflict(_) | Uncommitted::Watched) => {}
         }
     }
-    let text = "UNAVAILABLE others write to the keys of this script all the time; try again";
-    Reply::Error(text.into()).into()
 }
 
-/// Runs the script once; an error if nothing of it may stay.
-fn attempt(
-    scope: Scope<'_>,
-    client: &mut Client,
-    script: &Script,
-    eval: &Eval,
-) -> Result<Reply, Reply> {
+/// Runs the script once, when there is room; an error if nothing of it may stay.
+async fn attempt(scope: Scope<'_>, client: &mut Client, eval: &Eval) -> Result<Reply, Reply> {
     let scripting = &scope.context.scripting;
+    // never closed; whoever has room waits for nobody who wants it
+    let _room = scripting.room.acquire().await;
+    let script = match script_of(scripting, eval) {
+        Ok(script) => script,
+        // as any command that fails
+        Err(reply) => return Ok(reply),
+    };
     let (running, db, began) = (Running::new(scripting), client.db, Instant::now());
     let mut commands = Commands {
         scope,
         client,
         handle: Handle::current(),
+        until: began + scripting.limit,
+        refusal: None,
     };
     // others of this worker go on elsewhere
     let reply = tokio::task::block_in_place(|| {
         let run = Run {
-            script,
+            script: &script,
             keys: &eval.keys,
             argv: &eval.argv,
             read_only: eval.read_only,
@@ -223,7 +227,11 @@ fn attempt(
         };
         scripting.engine.run(run, &mut commands)
     });
+    let refusal = commands.refusal.take();
     client.db = db;
+    if let Some(text) = refusal {
+        return Err(Reply::Error(text.into()));
+    }
     let ended = running.stop.is_killed() || began.elapsed() >= scripting.limit;
     match (ended, said(reply)) {
         (true, reply @ Reply::Error(_)) => Err(reply),
@@ -236,6 +244,9 @@ struct Commands<'a, 'c> {
     scope: Scope<'a>,
     client: &'c mut Client,
     handle: Handle,
+    until: Instant,
+    /// Why nothing of the script may stay, whatever it makes of it.
+    refusal: Option<String>,
 }
 
 fn refused(text: &str) -> Said {
@@ -282,9 +293,18 @@ impl Caller for Commands<'_, '_> {
             let outcome = apply_one(context, self.scope.view, self.client, command).await;
             reply_of(context, outcome).await
         };
-        match self.handle.block_on(outcome) {
-            Ok(reply) => given(reply),
-            Err(text) => refused(&text),
+        let until = tokio::time::Instant::from_std(self.until);
+        let outcome = self.handle.block_on(async {
+            // what takes longer than the script may is given up
+            tokio::time::timeout_at(until, outcome).await
+        });
+        if let Some(refusal) = self.scope.view.transaction().and_then(|t| t.refusal()) {
+            self.refusal = Some(refusal);
+        }
+        match outcome {
+            Ok(Ok(reply)) => given(reply),
+            Ok(Err(text)) => refused(&text),
+            Err(_) => refused("ERR the script took too long"),
         }
     }
 
@@ -307,10 +327,17 @@ impl Caller for Commands<'_, '_> {
 /// What a command came to, in memory.
 async fn reply_of(context: &Context, outcome: Outcome) -> Result<Reply, String> {
     let value = match outcome {
-        Outcome::Reply(reply) | Outcome::Close(reply) => return Ok(reply),
+        Outcome::Reply(reply) | Outcome::Close(reply) | Outcome::Part(reply, _) => {
+            return Ok(reply);
+        }
         Outcome::Lookup(lookup) => ready(&context.store, lookup).await,
         Outcome::Value(value) => value,
+        Outcome::Range(pinned, bytes) => range(&context.store, pinned, bytes).await,
         Outcome::Values(lookups) => {
+            let bytes = lookups.iter().map(Lookup::len).sum();
+            if bytes > MAX_VALUE_BYTES {
+                return Err(too_long(bytes));
+            }
             let mut replies = Vec::with_capacity(lookups.len());
             for lookup in lookups {
                 let value = ready(&context.store, lookup).await;
@@ -324,7 +351,7 @@ async fn reply_of(context: &Context, outcome: Outcome) -> Result<Reply, String> 
         }
         // not before the commit
         Outcome::Publish(_) => return Ok(Reply::Integer(0)),
-        Outcome::Pushes(_) | Outcome::Several(_) => {
+        Outcome::Pushes(_) | Outcome::Several(..) => {
             return Err("ERR This Redis command is not allowed from script".into());
         }
     };
@@ -337,10 +364,7 @@ async fn whole(value: ValueReply) -> Result<Reply, String> {
         ValueReply::Stream { first, rest } => (first, rest),
     };
     if rest.len_bytes() > MAX_VALUE_BYTES {
-        let bytes = rest.len_bytes();
-        return Err(format!(
-            "ERR a value of {bytes} bytes is too long for scripts"
-        ));
+        return Err(too_long(rest.len_bytes()));
     }
     let mut segments = first;
     loop {
@@ -350,6 +374,10 @@ async fn whole(value: ValueReply) -> Result<Reply, String> {
             Err(error) => return Err(format!("UNAVAILABLE {error}; try again")),
         }
     }
+}
+
+fn too_long(bytes: u64) -> String {
+    format!("ERR a value of {bytes} bytes is too long for scripts")
 }
 
 /// A command's reply, as scripts get it.

@@ -98,9 +98,9 @@ async fn get_del(scope: Scope<'_>, key: Key) -> Outcome {
             Ok(None) => return Reply::Null.into(),
             Err(error) => return error.into(),
         };
-        let value = ready(scope.store(), looked.lookup).await;
-        if !is_value(&value) || scope.view.remove_if(&key, looked.write_id) {
-            return Outcome::Value(value);
+        let (value, is_there) = confirmed(scope, looked.lookup).await;
+        if !is_there || scope.view.remove_if(&key, looked.write_id) {
+            return value;
         }
         tokio::task::yield_now().await;
     }
@@ -118,15 +118,31 @@ async fn get_ex(scope: Scope<'_>, key: Key, expiry: Result<Expiry, CommandError>
             Ok(expiry) => *expiry,
             Err(error) => return error.clone().into(),
         };
-        let value = ready(scope.store(), looked.lookup).await;
-        if expiry == Expiry::Keep || !is_value(&value) {
-            return Outcome::Value(value);
+        let (value, is_there) = confirmed(scope, looked.lookup).await;
+        if expiry == Expiry::Keep || !is_there {
+            return value;
         }
         let at = expiry.deadline(clock::unix_ms(), None);
         if scope.view.expire_if(&key, looked.write_id, at) {
-            return Outcome::Value(value);
+            return value;
         }
         tokio::task::yield_now().await;
+    }
+}
+
+/// A value ready to be sent, and whether it could be had. In a transaction it is not
+/// kept open: the others must not wait for memory that it has.
+async fn confirmed(scope: Scope<'_>, lookup: Lookup) -> (Outcome, bool) {
+    let again = match &lookup {
+        Lookup::There(pinned) if scope.view.transaction().is_some() => {
+            Some(scope.store().again(pinned))
+        }
+        _ => None,
+    };
+    let value = ready(scope.store(), lookup).await;
+    match (is_value(&value), again) {
+        (true, Some(pinned)) => (Outcome::Lookup(Lookup::There(pinned)), true),
+        (is_there, _) => (Outcome::Value(value), is_there),
     }
 }
 

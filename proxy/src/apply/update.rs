@@ -1,9 +1,12 @@
 //! Values that are changed as a whole: read, changed in memory, written anew under
 //! another write id, and named if the key still means what was read.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
-use super::{Outcome, Scope, forget_if_lost};
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Outcome, Scope, WHOLES_KIB, forget_if_lost, pieces};
 use crate::{
     command::CommandError,
     keyspace::{Condition, Kind, NewExpiry},
@@ -17,8 +20,8 @@ use crate::{
 pub(super) enum Old {
     /// No such key.
     None,
-    /// These bytes.
-    Whole(Bytes),
+    /// These bytes, and the room that they take, if they are many.
+    Whole(Bytes, Option<Arc<OwnedSemaphorePermit>>),
     /// More bytes than are read for this.
     TooLong,
 }
@@ -122,14 +125,15 @@ async fn old(
     if looked.lookup.len() > max_bytes {
         return Ok(Old::TooLong);
     }
+    let room = room(scope, &looked.lookup).await;
     match looked.lookup {
         Lookup::Missing => Ok(Old::None),
-        Lookup::Here(value) => Ok(Old::Whole(value.into_contiguous())),
+        Lookup::Here(value) => Ok(Old::Whole(value.into_contiguous(), room)),
         Lookup::There(pinned) => {
             let store = scope.store();
             let (again, key) = (store.again(&pinned), pinned.key().clone());
             match store.read_whole(pinned).await {
-                Ok(value) => Ok(Old::Whole(value.into_contiguous())),
+                Ok(value) => Ok(Old::Whole(value.into_contiguous(), room)),
                 Err(error @ ReadError::Lost { .. }) => {
                     forget_if_lost(store, &again, &error);
                     let now = scope.view.look_up_named(key).map(|l| l.write_id);
@@ -144,4 +148,18 @@ async fn old(
             }
         }
     }
+}
+
+/// Room for a value that the hot tier would not keep, when there is some. Whoever has
+/// it waits for no other such room.
+async fn room(scope: Scope<'_>, lookup: &Lookup) -> Option<Arc<OwnedSemaphorePermit>> {
+    let pinned = pieces::pin_of(lookup)?;
+    if scope.store().is_small(pinned.object()) {
+        return None;
+    }
+    let kib = pinned.object().size_bytes().div_ceil(1024);
+    let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(WHOLES_KIB);
+    let wholes = scope.context.wholes.clone();
+    // never closed
+    wholes.acquire_many_owned(kib).await.ok().map(Arc::new)
 }

@@ -127,6 +127,9 @@ pub enum CommandError {
     /// EXEC or DISCARD without MULTI.
     #[error("ERR {0} without MULTI")]
     WithoutMulti(&'static str),
+    /// WATCH of more keys than a client may watch.
+    #[error("ERR too many keys are watched by this client")]
+    TooManyWatched,
     /// WATCH after MULTI.
     #[error("ERR WATCH inside MULTI is not allowed")]
     WatchInMulti,

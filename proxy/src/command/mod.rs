@@ -69,6 +69,12 @@ pub fn is_transactional(request: &[Value]) -> bool {
     spec.is_some_and(|spec| AT_ONCE.contains(&spec.name))
 }
 
+/// Whether this is EXEC.
+pub fn is_exec(request: &[Value]) -> bool {
+    let spec = request.first().and_then(table::named);
+    spec.is_some_and(|spec| spec.name == "exec")
+}
+
 /// Whether a subscriber that speaks RESP2 may ask for this.
 pub fn is_for_subscribers(request: &[Value]) -> bool {
     let spec = request.first().and_then(table::named);

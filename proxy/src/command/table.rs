@@ -255,6 +255,13 @@ impl CommandSpec {
         self
     }
 
+    /// Whether it makes a key's value from what it was.
+    pub fn changes(&self) -> bool {
+        let reads = self.keys.access.first() == Some(&"RW");
+        // SET may read, but at the moment at which it writes
+        reads && self.name != "set"
+    }
+
     pub(super) const fn second_key(mut self, access: &'static [&'static str]) -> Self {
         self.keys.second_access = access;
         self

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use scatterhoard_wire::WriteId;
 
-use super::{KeyRef, Keyspace, Object, Slot, StockCursor};
+use super::{KeyRef, Keyspace, Object, StockCursor};
 
 /// Names of what has changed.
 #[derive(Default)]
@@ -25,9 +25,9 @@ impl Changes {
         }
     }
 
-    pub(super) fn removed(&mut self, slot: Slot) {
+    pub(super) fn removed(&mut self, db: u8, key: Box<[u8]>) {
         if self.is_kept {
-            self.removed.push((slot.db, slot.key));
+            self.removed.push((db, key));
         }
     }
 

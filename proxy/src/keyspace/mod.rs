@@ -13,6 +13,7 @@ pub mod inventory;
 mod names;
 mod object;
 mod recency;
+mod rename;
 mod segments;
 mod stock;
 mod walk;
@@ -30,6 +31,7 @@ pub use eviction::EvictionPolicy;
 pub use names::Names;
 pub use object::{Kind, Object, Place};
 use recency::{Links, Recency};
+pub use rename::Rename;
 pub use segments::Member;
 use segments::Segments;
 pub use stock::{Elsewhere, Expected, StockCursor};
@@ -233,6 +235,11 @@ impl Keyspace {
         self.changes.slot(i);
         self.slots[i as usize] = Some(slot);
         self.recency.push(&mut self.slots, i);
+        self.enter(i, key);
+    }
+
+    /// Has a key be found in this slot, in which it is.
+    fn enter(&mut self, i: u32, key: KeyRef<'_>) {
         let (slots, hasher) = (&self.slots, &self.hasher);
         let hash_of = |&i: &u32| {
             let key = slots[i as usize].as_ref().map(|s| (s.db, &s.key[..]));
@@ -267,13 +274,6 @@ impl Keyspace {
     }
 
     fn remove_slot(&mut self, i: u32) -> Option<Arc<Object>> {
-        let (object, _) = self.take_slot(i)?;
-        self.release(object.clone());
-        Some(object)
-    }
-
-    /// Removes a slot; what it named, and its expiry, 0 for none.
-    fn take_slot(&mut self, i: u32) -> Option<(Arc<Object>, u64)> {
         let slot = self.slots.get_mut(i as usize)?.take();
         // put back for the unlinking, which goes through the neighbours
         self.slots[i as usize] = slot;
@@ -287,43 +287,16 @@ impl Keyspace {
         self.expiries.remove(&(slot.expires_unix_ms, i));
         self.counts[usize::from(slot.db)] -= 1;
         self.bytes -= slot.object.size_bytes();
-        let taken = (slot.object.clone(), slot.expires_unix_ms);
-        self.changes.removed(slot);
-        Some(taken)
+        let object = slot.object.clone();
+        self.changes.removed(slot.db, slot.key);
+        self.release(object.clone());
+        Some(object)
     }
 
     /// Removes a key; what it named.
     pub fn remove(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Arc<Object>> {
         let i = self.live(key, now_ms)?;
         self.remove_slot(i)
-    }
-
-    /// Takes what a key names out of the index, to be committed under another.
-    pub fn take(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<Arc<Object>> {
-        let i = self.live(key, now_ms)?;
-        self.take_slot(i).map(|(object, _)| object)
-    }
-
-    /// Has `to` mean what `from` means, expiry included, and removes `from`; false if
-    /// there is no such key.
-    pub fn rename(&mut self, from: KeyRef<'_>, to: KeyRef<'_>, now_ms: u64) -> bool {
-        let Some(i) = self.live(from, now_ms) else {
-            return false;
-        };
-        if from == to {
-            return true;
-        }
-        let Some((object, expires_unix_ms)) = self.take_slot(i) else {
-            return false;
-        };
-        match self.live(to, now_ms) {
-            Some(i) => self.replace(i, object),
-            None => self.insert(to, object),
-        }
-        if let Some(i) = self.find(to) {
-            self.expire_slot(i, expires_unix_ms);
-        }
-        true
     }
 
     /// Removes a key if it still names this write.

@@ -406,3 +406,54 @@ fn what_a_repair_moved_is_not_wanted_where_it_was_unless_it_comes_back() {
     put(&mut k, &name, 40);
     assert!(!k.is_elsewhere(node, &found[0]), "written anew");
 }
+
+#[test]
+fn renamed_keys_keep_their_slots_so_that_walks_meet_them() {
+    let mut k = Keyspace::default();
+    for (n, key) in [b"a", b"b", b"c"].into_iter().enumerate() {
+        put(&mut k, key, n as u64 + 1);
+    }
+    let seen = |k: &mut Keyspace, cursor| {
+        let mut met = HashSet::new();
+        let next = k.sources(cursor, 1, |_, object| {
+            met.insert(object.write_id.counter);
+        });
+        (met, next)
+    };
+    // a walk is behind the first slot; what lies there must not have been moved there
+    let (first, cursor) = seen(&mut k, StockCursor::default());
+    assert_eq!(first, HashSet::from([1]));
+    let rename = |from, to| Rename {
+        from: at(from),
+        to: at(to),
+        expiry: None,
+    };
+    let exchange = [rename(b"a", b"c"), rename(b"c", b"a")];
+    assert_eq!(k.rename_all(&exchange, 0), 2);
+    assert_eq!(k.rename_all(&[rename(b"x", b"b")], 0), 0);
+    assert!(freed(&mut k).is_empty());
+    let named =
+        |k: &mut Keyspace, key: &[u8]| k.peek(at(key), 0).map(|f| f.object.write_id.counter);
+    assert_eq!(
+        [named(&mut k, b"a"), named(&mut k, b"c")],
+        [Some(3), Some(1)]
+    );
+    let (second, cursor) = seen(&mut k, cursor.unwrap());
+    let (third, end) = seen(&mut k, cursor.unwrap());
+    assert_eq!([second, third], [HashSet::from([2]), HashSet::from([3])]);
+    assert_eq!(end, None);
+    // onto one that is there: that one goes, and its slot is vacant
+    assert!(k.rename(at(b"a"), at(b"b"), 0));
+    assert_eq!(freed(&mut k), [2]);
+    assert_eq!((named(&mut k, b"a"), named(&mut k, b"b")), (None, Some(3)));
+    assert_eq!(k.len(0), 2);
+    let expiring = Rename {
+        from: at(b"b"),
+        to: KeyRef { db: 1, key: b"b" },
+        expiry: Some(Some(50)),
+    };
+    assert_eq!(k.rename_all(&[expiring], 0), 1);
+    assert_eq!((k.len(0), k.len(1)), (1, 1));
+    assert_eq!(k.expire(50, 9), 1);
+    assert_eq!(k.len(1), 0);
+}

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use redis_protocol::{resp2, resp3};
 
 use super::OutBuffer;
@@ -64,6 +65,45 @@ pub enum Reply {
 impl Reply {
     /// `OK`.
     pub const OK: Self = Self::Simple(Cow::Borrowed("OK"));
+
+    /// The same in memory of its own.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        let all = |items: Vec<Self>| items.into_iter().map(Self::detached).collect();
+        let pairs = |pairs: Vec<(Self, Self)>| {
+            let pairs = pairs.into_iter();
+            pairs.map(|(k, v)| (k.detached(), v.detached())).collect()
+        };
+        match self {
+            Self::Bulk(value) => {
+                let bytes = value.into_contiguous();
+                Self::Bulk(Bytes::copy_from_slice(&bytes).into())
+            }
+            Self::Array(items) => Self::Array(all(items)),
+            Self::Set(items) => Self::Set(all(items)),
+            Self::Push(items) => Self::Push(all(items)),
+            Self::Map(items) => Self::Map(pairs(items)),
+            Self::Pairs(items) => Self::Pairs(pairs(items)),
+            other => other,
+        }
+    }
+
+    /// What it takes in memory, about.
+    pub fn bytes(&self) -> u64 {
+        let all = |items: &[Self]| items.iter().map(Self::bytes).sum::<u64>();
+        let pairs = |pairs: &[(Self, Self)]| pairs.iter().map(|(k, v)| k.bytes() + v.bytes()).sum();
+        let inside: u64 = match self {
+            Self::Bulk(value) => value.len(),
+            Self::Array(items) | Self::Set(items) | Self::Push(items) => all(items),
+            Self::Map(items) | Self::Pairs(items) => pairs(items),
+            Self::Simple(text)
+            | Self::Error(text)
+            | Self::BigNumber(text)
+            | Self::Verbatim(text) => text.len() as u64,
+            _ => 0,
+        };
+        size_of::<Self>() as u64 + inside
+    }
 
     /// Appends the encoded reply to `out`. Large segments of values go in
     /// without a copy.

@@ -122,14 +122,17 @@ impl Session {
             metered: self.admitted.is_empty(),
         };
         let store = &self.context.store;
-        let early = self.client.queue.as_ref().map(|_| store.early());
-        let upload = match store.write_from(len, incoming).await {
-            Ok(mut written) => {
-                early.into_iter().for_each(|early| written.set_early(early));
-                Ok(written)
-            }
-            Err(Broken::Write(error)) => Err(error),
-            Err(Broken::Body(error)) => return Err(error),
+        let early = self.client.queue.as_ref().map(|_| store.early(len));
+        let upload = match early.transpose() {
+            Err(error) => Err(error),
+            Ok(early) => match store.write_from(len, incoming).await {
+                Ok(mut written) => {
+                    early.into_iter().for_each(|early| written.set_early(early));
+                    Ok(written)
+                }
+                Err(Broken::Write(error)) => Err(error),
+                Err(Broken::Body(error)) => return Err(error),
+            },
         };
         self.waste(rest_bytes).await?;
         let number = self.client.uploads.len();

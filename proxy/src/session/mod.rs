@@ -217,13 +217,16 @@ impl Session {
         let outcome = apply::carry_out(&context, &mut self.client, request).await;
         let outcome = match outcome {
             Outcome::Lookup(lookup) => Outcome::Value(apply::ready(&context.store, lookup).await),
+            Outcome::Range(pinned, bytes) => {
+                Outcome::Value(apply::range(&context.store, pinned, bytes).await)
+            }
             other => other,
         };
         context.took(&self.client, suspect, began.elapsed());
         if self.is_silent(before) {
             return Ok(matches!(outcome, Outcome::Close(_)));
         }
-        if let Outcome::Several(outcomes) = outcome {
+        if let Outcome::Several(outcomes, _room) = outcome {
             reply::array_header(outcomes.len(), &mut self.output);
             for outcome in outcomes {
                 self.put_outcome(outcome).await?;
@@ -237,12 +240,21 @@ impl Session {
     async fn put_outcome(&mut self, outcome: Outcome) -> Result<bool, SessionError> {
         match outcome {
             Outcome::Reply(reply) => self.put(reply),
+            Outcome::Part(reply, room) => {
+                self.put(reply);
+                self.flush().await?;
+                drop(room);
+            }
             Outcome::Close(reply) => {
                 self.put(reply);
                 return Ok(true);
             }
             Outcome::Lookup(lookup) => {
                 let value = apply::ready(&self.context.store, lookup).await;
+                self.put_value(value).await?;
+            }
+            Outcome::Range(pinned, bytes) => {
+                let value = apply::range(&self.context.store, pinned, bytes).await;
                 self.put_value(value).await?;
             }
             Outcome::Value(value) => self.put_value(value).await?,
@@ -252,7 +264,7 @@ impl Session {
                 self.put(Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)));
             }
             // they are not nested
-            Outcome::Several(_) => self.put(Reply::NullArray),
+            Outcome::Several(..) => self.put(Reply::NullArray),
         }
         if self.output.pending_bytes() >= FLUSH_BYTES {
             self.flush().await?;

@@ -18,6 +18,7 @@ mod commit;
 mod copies;
 mod cut;
 mod edit;
+mod gate;
 mod gather;
 mod handover;
 mod hot;
@@ -44,7 +45,7 @@ use std::{
     num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -71,6 +72,7 @@ pub use behind::DirtyWrite;
 pub use body::Body;
 pub use combine::BrokenSource;
 pub use edit::Patch;
+pub use gate::{Closed, Gate};
 use hot::HotTier;
 pub use index::IndexGuard;
 pub use inventory::Recover;
@@ -131,7 +133,7 @@ pub struct Settings {
 }
 
 /// Keys that share a turn wait for each other in vain, now and then.
-const EDIT_TURNS: usize = 64;
+const EDIT_TURNS: usize = 4096;
 
 fn turn_of(key: &Key) -> usize {
     foldhash::quality::FixedState::default().hash_one(key) as usize % EDIT_TURNS
@@ -151,12 +153,13 @@ pub struct Store {
     last_write: AtomicU64,
     /// Writes below it were begun before the last flush of everything.
     flushed: Mutex<WriteId>,
-    /// Values on nodes for transactions that are yet to be carried out.
-    early: AtomicUsize,
+    /// Bytes of values on nodes for transactions that are yet to be carried out.
+    early: AtomicU64,
     /// Writes that no key names yet, but whose chunks are no garbage.
     under_way: Mutex<HashSet<WriteId>>,
     /// Edits of the same key take turns, by the key's hash.
     edit_turns: Vec<tokio::sync::Mutex<()>>,
+    gate: Gate,
     /// Large values that are edited.
     edits: tokio::sync::Semaphore,
     /// Objects that are read back for the backing store.
@@ -239,6 +242,14 @@ impl Lookup {
             Self::Missing => 0,
             Self::Here(value) => value.len(),
             Self::There(pinned) => pinned.object.size_bytes(),
+        }
+    }
+
+    /// Those of its bytes that are in memory.
+    pub fn bytes_here(&self) -> u64 {
+        match self {
+            Self::Here(value) => value.len(),
+            Self::Missing | Self::There(_) => 0,
         }
     }
 
@@ -339,11 +350,12 @@ impl Store {
             epoch,
             last_write: AtomicU64::new(0),
             flushed: Mutex::new(WriteId { epoch, counter: 0 }),
-            early: AtomicUsize::new(0),
+            early: AtomicU64::new(0),
             under_way: Mutex::default(),
             edit_turns: (0..EDIT_TURNS)
                 .map(|_| tokio::sync::Mutex::default())
                 .collect(),
+            gate: Gate::default(),
             edits: tokio::sync::Semaphore::new(edit::EDITS_AT_ONCE),
             uploads: tokio::sync::Semaphore::new(backed::UPLOADS_AT_ONCE),
             evicting: tokio::sync::Mutex::default(),
@@ -393,6 +405,11 @@ impl Store {
     /// How it is set up.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Where writes wait for a transaction that cannot get through.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Waits for the key's turn to be edited; held until dropped.

@@ -25,11 +25,17 @@ pub(super) struct Staged {
     pub(super) names: BTreeMap<(u8, Bytes), Stage>,
     pub(super) flushed: BTreeSet<u8>,
     /// Keys that were changed before their database was flushed.
-    pub(super) touched: Vec<(u8, Bytes)>,
-    /// Values that were written, and overwritten, by the transaction itself.
+    pub(super) touched: BTreeSet<(u8, Bytes)>,
+    /// Values that came in before, and were overwritten by the transaction itself.
     pub(super) retired: Vec<Written>,
+    /// The same of values that it wrote itself: to be dropped as soon as the index is
+    /// not locked.
+    garbage: Vec<Written>,
     held_bytes: u64,
     pub(super) messages: Vec<Announcement>,
+    pub(super) message_bytes: usize,
+    /// Why it must not be committed.
+    pub(super) refusal: Option<String>,
 }
 
 /// One key, as the transaction sees it.
@@ -120,18 +126,43 @@ impl Staged {
         let name = (key.db, Bytes::copy_from_slice(key.key));
         let stage = self.names.entry(name).or_insert_with(fresh);
         if let Some(Change::Named(named)) = stage.change.replace(change) {
-            self.retired.extend(named.from.into_written());
+            self.retire(named);
         }
     }
 
-    /// What was written, whether or not it was overwritten since.
-    pub(super) fn into_written(self) -> Vec<Written> {
+    /// What a key meant is overwritten.
+    fn retire(&mut self, named: Named) {
+        if let Source::Written(written) = named.from {
+            self.retire_written(written);
+        }
+    }
+
+    fn retire_written(&mut self, written: Written) {
+        if let Some(value) = written.held_value() {
+            self.held_bytes = self.held_bytes.saturating_sub(value.len());
+        }
+        match written.upload {
+            Some(_) => self.retired.push(written),
+            None => self.garbage.push(written),
+        }
+    }
+
+    /// What is to be dropped as soon as the index is not locked.
+    pub(super) fn take_garbage(&mut self) -> Vec<Written> {
+        std::mem::take(&mut self.garbage)
+    }
+
+    /// What came in before, whether or not it was overwritten since.
+    pub(super) fn into_uploads(self) -> Vec<Written> {
         let written = |stage: Stage| match stage.change {
             Some(Change::Named(named)) => named.from.into_written(),
             _ => None,
         };
         let staged = self.names.into_values().filter_map(written);
-        staged.chain(self.retired).collect()
+        staged
+            .chain(self.retired)
+            .filter(|written| written.upload.is_some())
+            .collect()
     }
 }
 
@@ -194,7 +225,7 @@ impl Overlay<'_> {
             Condition::Names(id) => present.as_ref().map(|f| f.object.write_id) == id,
         };
         if !allowed {
-            self.staged.retired.push(written);
+            self.staged.retire_written(written);
             return false;
         }
         let expires_unix_ms = match expiry {
@@ -202,7 +233,7 @@ impl Overlay<'_> {
             NewExpiry::Set(at) => at,
         };
         if expires_unix_ms.is_some_and(|at| at <= now_ms) {
-            self.staged.retired.push(written);
+            self.staged.retire_written(written);
             self.staged.change(key, Change::Removed);
             return true;
         }
@@ -217,17 +248,21 @@ impl Overlay<'_> {
 
     pub(super) fn flush(&mut self, db: Option<u8>) {
         let flushed = |of: u8| db.is_none_or(|db| db == of);
-        let staged = std::mem::take(&mut self.staged.names);
-        let (gone, kept) = staged.into_iter().partition(|((of, _), _)| flushed(*of));
-        self.staged.names = kept;
-        let gone: BTreeMap<(u8, Bytes), Stage> = gone;
-        for (name, stage) in gone {
-            let Some(change) = stage.change else {
+        let mut gone = Vec::new();
+        for (name, stage) in &mut self.staged.names {
+            if !flushed(name.0) {
                 continue;
-            };
-            self.staged.touched.push(name);
+            }
+            // what it looked at must hold nevertheless
+            stage.found = None;
+            if let Some(change) = stage.change.take() {
+                self.staged.touched.insert(name.clone());
+                gone.push(change);
+            }
+        }
+        for change in gone {
             if let Change::Named(named) = change {
-                self.staged.retired.extend(named.from.into_written());
+                self.staged.retire(named);
             }
         }
         let all = (0..DATABASES as u8).filter(|of| flushed(*of));

@@ -14,20 +14,26 @@ use scatterhoard_wire::WriteId;
 
 use super::{
     Key, Store, Watch,
-    overlay::{Change, Named, Source, Staged, seen},
+    overlay::{Change, Named, Overlay, Source, Staged, seen},
     pack::{Nameless, groups},
     write::WriteError,
     written::Written,
 };
 use crate::{
     clock,
-    keyspace::{Condition, KeyRef, Keyspace, NewExpiry},
+    keyspace::{Condition, KeyRef, Keyspace, NewExpiry, Rename},
     pool::link::Pace,
     value::Value,
 };
 
 /// Values that do not share segments, on their way to nodes at once.
 const AT_ONCE: usize = 32;
+
+/// Messages that one transaction publishes, in bytes; and what one takes besides its own.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+const MESSAGE_BYTES: usize = 100;
+/// Keys that one transaction touches.
+const MAX_KEYS: usize = 1 << 20;
 
 /// Commands on their way to be one.
 #[derive(Default)]
@@ -59,17 +65,60 @@ pub struct Announcement {
 impl Transaction {
     /// Has a message go out with the commit; its number.
     pub fn publishes(&self, channel: Bytes, payload: Bytes, to_shard: bool) -> usize {
-        let messages = &mut self.staged().messages;
-        messages.push(Announcement {
+        let staged = &mut *self.staged();
+        staged.message_bytes += MESSAGE_BYTES + channel.len() + payload.len();
+        if staged.message_bytes > MAX_MESSAGE_BYTES {
+            let text = "OOM one transaction publishes too much";
+            staged.refusal.get_or_insert_with(|| text.to_owned());
+            // none of them will go out
+            staged.messages.clear();
+        }
+        staged.messages.push(Announcement {
             channel,
             payload,
             to_shard,
         });
-        messages.len() - 1
+        staged.messages.len() - 1
     }
 
-    pub(super) fn staged(&self) -> parking_lot::MutexGuard<'_, Staged> {
+    /// Has it refused: nothing of it may stay.
+    pub fn refuse(&self, why: String) {
+        self.staged().refusal.get_or_insert(why);
+    }
+
+    /// Why it must not be committed, if it must not.
+    pub fn refusal(&self) -> Option<String> {
+        let staged = self.staged();
+        if staged.names.len() > MAX_KEYS {
+            return Some("OOM one transaction touches too many keys".into());
+        }
+        staged.refusal.clone()
+    }
+
+    fn staged(&self) -> parking_lot::MutexGuard<'_, Staged> {
         self.staged.lock()
+    }
+
+    /// A key was changed, though it means what it did.
+    pub(super) fn touches(&self, key: &Key) {
+        let name = (key.db, key.bytes.clone());
+        self.staged().touched.insert(name);
+    }
+
+    /// Works on the index as the transaction sees it.
+    pub(super) fn over<R>(&self, store: &Store, work: impl FnOnce(&mut Overlay<'_>) -> R) -> R {
+        let mut staged = self.staged();
+        let mut index = store.index();
+        let result = work(&mut Overlay {
+            index: &mut index,
+            staged: &mut staged,
+        });
+        store.free(&mut index);
+        drop(index);
+        let garbage = staged.take_garbage();
+        drop(staged);
+        drop(garbage);
+        result
     }
 
     /// Makes a value ready to be committed by the transaction.
@@ -88,38 +137,72 @@ impl Transaction {
     }
 
     /// Has everything happen at once, or nothing; not if one of the watched keys has
-    /// changed. The messages that go out now.
-    pub async fn commit(
+    /// changed. `announce` sends its messages, before anybody can see what changed, and
+    /// must not look at the index.
+    pub async fn commit<'w, R>(
         self,
         store: &Arc<Store>,
-        watches: &[Watch],
-    ) -> Result<Vec<Announcement>, Uncommitted> {
+        watches: impl Iterator<Item = &'w Watch> + Clone,
+        announce: impl FnOnce(Vec<Announcement>) -> R,
+    ) -> Result<R, Uncommitted> {
         let mut staged = self.staged.into_inner();
+        // looked at first: nothing is written in vain
+        let verdict = store.verdict(&mut store.index(), &staged, watches.clone());
+        if let Some(why) = verdict {
+            return Err(why.of(staged));
+        }
         if let Err(error) = store.place_held(&mut staged).await {
             return Err(Uncommitted::Write(error));
         }
-        let now = clock::unix_ms();
         let mut index = store.index();
-        let has_changed = |watch: &Watch| watch.has_changed_in(&mut index, now);
-        let watched = watches.iter().any(has_changed);
-        if watched || !store.still_holds(&mut index, &staged, now) {
-            store.free(&mut index);
+        let verdict = store.verdict(&mut index, &staged, watches);
+        if let Some(why) = verdict {
             drop(index);
-            if watched {
-                return Err(Uncommitted::Watched);
-            }
-            let mut written = staged.into_written();
-            written.retain(|w| w.upload.is_some());
-            return Err(Uncommitted::Conflict(written));
+            return Err(why.of(staged));
         }
         let messages = std::mem::take(&mut staged.messages);
-        store.commit_staged(&mut index, staged, now);
+        store.commit_staged(&mut index, staged, clock::unix_ms());
+        let announced = announce(messages);
         store.free(&mut index);
-        Ok(messages)
+        Ok(announced)
+    }
+}
+
+/// Why a transaction cannot be committed.
+enum Hindrance {
+    Watched,
+    Changed,
+}
+
+impl Hindrance {
+    /// Not while the index is locked.
+    fn of(self, staged: Staged) -> Uncommitted {
+        match self {
+            Self::Watched => Uncommitted::Watched,
+            Self::Changed => Uncommitted::Conflict(staged.into_uploads()),
+        }
     }
 }
 
 impl Store {
+    /// Why this cannot be committed, if it cannot.
+    fn verdict<'w>(
+        &self,
+        index: &mut Keyspace,
+        staged: &Staged,
+        mut watches: impl Iterator<Item = &'w Watch>,
+    ) -> Option<Hindrance> {
+        let now = clock::unix_ms();
+        let watched = watches.any(|watch| watch.has_changed_in(index, now));
+        let holds = watched || self.still_holds(index, staged, now);
+        self.free(index);
+        match (watched, holds) {
+            (true, _) => Some(Hindrance::Watched),
+            (false, false) => Some(Hindrance::Changed),
+            (false, true) => None,
+        }
+    }
+
     /// Puts values on nodes that were held in memory, small ones together.
     async fn place_held(self: &Arc<Self>, staged: &mut Staged) -> Result<(), WriteError> {
         let mut held: Vec<&mut Written> = staged
@@ -197,20 +280,26 @@ impl Store {
     /// Whether all is as it was when the transaction looked, and what it moves can
     /// be moved.
     fn still_holds(&self, index: &mut Keyspace, staged: &Staged, now: u64) -> bool {
+        let flushed = *self.flushed.lock();
         staged.names.iter().all(|((db, key), stage)| {
             let found = |index: &mut Keyspace| index.peek(KeyRef { db: *db, key }, now);
             let unchanged = stage
                 .seen
                 .is_none_or(|expected| seen(found(index).as_ref()) == expected);
-            let moves = match &stage.change {
+            let hinders = match &stage.change {
                 Some(Change::Named(Named {
                     object,
                     from: Source::Key(from),
                     ..
                 })) => *from != (*db, key.clone()) && self.is_dirty(object.write_id),
+                // FLUSHALL counts it as written before
+                Some(Change::Named(Named {
+                    from: Source::Written(written),
+                    ..
+                })) => written.is_before(flushed),
                 _ => false,
             };
-            unchanged && !moves
+            unchanged && !hinders
         })
     }
 
@@ -229,16 +318,6 @@ impl Store {
         for db in &staged.flushed {
             index.flush(Some(*db));
         }
-        let flushed = *self.flushed.lock();
-        let names = staged.names.values();
-        let written = names.filter_map(|stage| match &stage.change {
-            Some(Change::Named(named)) => named.from.written(),
-            _ => None,
-        });
-        // one of them begun before FLUSHALL: all of them were written before it
-        let torn = written
-            .into_iter()
-            .any(|written| written.is_before(flushed));
         let (mut moved, mut changed) = (Vec::new(), Vec::new());
         for ((db, bytes), stage) in staged.names {
             let key = Key { db, bytes };
@@ -253,14 +332,18 @@ impl Store {
                     if from == key {
                         index.set_expiry(key.as_ref(), expires_unix_ms, now);
                     } else {
-                        // as it is now: it may have been repaired meanwhile
-                        let object = index.take(from.as_ref(), now);
-                        moved.push((key, object, expires_unix_ms));
+                        moved.push((from, key, expires_unix_ms));
                     }
                 }
                 Some(change) => changed.push((key, change)),
             }
         }
+        let renames = moved.iter().map(|(from, to, expires_unix_ms)| Rename {
+            from: from.as_ref(),
+            to: to.as_ref(),
+            expiry: Some(*expires_unix_ms),
+        });
+        index.rename_all(&renames.collect::<Vec<_>>(), now);
         for (key, change) in changed {
             let Change::Named(named) = change else {
                 index.remove(key.as_ref(), now);
@@ -270,18 +353,8 @@ impl Store {
                 continue;
             };
             let (object, cargo) = written.into_parts();
-            if torn {
-                index.discard(object);
-                continue;
-            }
             let expiry = NewExpiry::Set(named.expires_unix_ms);
             self.commit_one(index, &key, object, cargo, Condition::Always, expiry, now);
-        }
-        for (key, object, expires_unix_ms) in moved {
-            if let Some(object) = object {
-                let expiry = NewExpiry::Set(expires_unix_ms);
-                index.commit(key.as_ref(), object, Condition::Always, expiry, now);
-            }
         }
         for written in staged.retired {
             let (object, _) = written.into_parts();

@@ -6,15 +6,12 @@ use std::sync::Arc;
 use scatterhoard_wire::WriteId;
 
 use super::{
-    Broken, CommitOutcome, Key, Looked, Lookup, Pinned, ReadError, Store,
-    overlay::{Overlay, Staged},
-    transaction::Transaction,
-    write::WriteError,
-    written::Written,
+    Broken, CommitOutcome, Key, Looked, Lookup, Pinned, ReadError, Store, overlay::Overlay,
+    transaction::Transaction, write::WriteError, written::Written,
 };
 use crate::{
     clock,
-    keyspace::{Condition, Keyspace, Names, NewExpiry},
+    keyspace::{Condition, Names, NewExpiry},
     value::Value,
 };
 
@@ -49,15 +46,11 @@ impl<'a> View<'a> {
 
     /// Looks at names and changes them, at one moment.
     pub fn names<R>(&self, work: impl FnOnce(&mut dyn Names) -> R) -> R {
-        let mut staged = self.transaction.map(Transaction::staged);
+        if let Some(transaction) = self.transaction {
+            return transaction.over(self.store, |overlay| work(overlay));
+        }
         let mut index = self.store.index();
-        let result = match &mut staged {
-            None => work(&mut *index),
-            Some(staged) => work(&mut Overlay {
-                index: &mut index,
-                staged,
-            }),
-        };
+        let result = work(&mut *index);
         self.store.free(&mut index);
         result
     }
@@ -70,42 +63,38 @@ impl<'a> View<'a> {
 
     /// The same, with what the index says of it.
     pub fn look_up_named(&self, key: Key) -> Option<Looked> {
-        let Some(transaction) = self.transaction else {
-            return self.store.look_up_named(key);
-        };
-        let mut staged = transaction.staged();
-        let mut index = self.store.index();
-        self.look_up_within(&mut index, &mut staged, key)
+        match self.transaction {
+            None => self.store.look_up_named(key),
+            Some(transaction) => {
+                transaction.over(self.store, |overlay| self.look_up_within(overlay, key))
+            }
+        }
     }
 
     /// The same for several keys, at one moment.
     pub fn look_up_all(&self, keys: Vec<Key>) -> Vec<Option<Looked>> {
-        let mut staged = self.transaction.map(Transaction::staged);
+        if let Some(transaction) = self.transaction {
+            return transaction.over(self.store, |overlay| {
+                let look_up = |key| self.look_up_within(overlay, key);
+                keys.into_iter().map(look_up).collect()
+            });
+        }
         let mut index = self.store.index();
-        let mut look_up = |key| match &mut staged {
-            None => self.store.look_up_in(&mut index, key),
-            Some(staged) => self.look_up_within(&mut index, staged, key),
-        };
-        keys.into_iter().map(&mut look_up).collect()
+        let look_up = |key| self.store.look_up_in(&mut index, key);
+        keys.into_iter().map(look_up).collect()
     }
 
-    fn look_up_within(
-        &self,
-        index: &mut Keyspace,
-        staged: &mut Staged,
-        key: Key,
-    ) -> Option<Looked> {
+    fn look_up_within(&self, overlay: &mut Overlay<'_>, key: Key) -> Option<Looked> {
         let now = clock::unix_ms();
-        let found = Overlay { index, staged }.get(key.as_ref(), now);
-        self.store.free(index);
-        let found = found?;
+        let found = overlay.get(key.as_ref(), now)?;
         let looked = Looked::of(&found);
-        let lookup = match staged.value_of(&key) {
+        let lookup = match overlay.staged.value_of(&key) {
             Some(value) => Lookup::Here(value),
             None => {
                 // as it is now: it may have come to nodes since the first look, or
                 // been repaired
-                let key = staged.origin_of(key);
+                let key = overlay.staged.origin_of(key);
+                let index = &mut *overlay.index;
                 let present = index.peek(key.as_ref(), now).map(|found| found.object);
                 let present = present.filter(|o| o.write_id == found.object.write_id);
                 self.store.pin(index, key, present.unwrap_or(found.object))
@@ -153,15 +142,10 @@ impl<'a> View<'a> {
             true => self.look_up(key.clone()),
             false => Lookup::Missing,
         };
-        let mut staged = transaction.staged();
-        let mut index = self.store.index();
-        let mut overlay = Overlay {
-            index: &mut index,
-            staged: &mut staged,
-        };
         let now = clock::unix_ms();
-        let done = overlay.commit(key.as_ref(), written, condition, expiry, now);
-        self.store.free(&mut index);
+        let done = transaction.over(self.store, |overlay| {
+            overlay.commit(key.as_ref(), written, condition, expiry, now)
+        });
         CommitOutcome { done, previous }
     }
 
@@ -208,26 +192,17 @@ impl<'a> View<'a> {
 
     /// Removes every key of a database, or of all of them.
     pub fn flush(&self, db: Option<u8>) {
-        let Some(transaction) = self.transaction else {
-            return self.store.flush(db);
-        };
-        let mut staged = transaction.staged();
-        let mut index = self.store.index();
-        let mut overlay = Overlay {
-            index: &mut index,
-            staged: &mut staged,
-        };
-        overlay.flush(db);
+        match self.transaction {
+            None => self.store.flush(db),
+            Some(transaction) => transaction.over(self.store, |overlay| overlay.flush(db)),
+        }
     }
 
     /// A key was changed, though it means what it did: who watches it is told.
     pub fn touch(&self, key: &Key) {
         match self.transaction {
             None => self.store.watches.touch(key),
-            Some(transaction) => {
-                let name = (key.db, key.bytes.clone());
-                transaction.staged().touched.push(name);
-            }
+            Some(transaction) => transaction.touches(key),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, atomic::Ordering};
 use bytes::Bytes;
 use scatterhoard_wire::{Layout, NodeId, WriteId};
 
-use super::{Store, behind::Ticket};
+use super::{Store, behind::Ticket, write::WriteError};
 use crate::{
     keyspace::{Kind, Object},
     value::Value,
@@ -38,19 +38,35 @@ pub(super) enum Cargo {
 
 /// Somebody queues values for a transaction, which will be written when it is carried
 /// out, though they are on nodes before: FLUSHALL must leave them alone meanwhile.
-pub struct Early(Arc<Store>);
+pub struct Early {
+    store: Arc<Store>,
+    bytes: u64,
+}
 
 impl Drop for Early {
     fn drop(&mut self) {
-        self.0.early.fetch_sub(1, Ordering::SeqCst);
+        self.store.early.fetch_sub(self.bytes, Ordering::SeqCst);
     }
 }
 
+/// Nothing can be evicted in favour of what no key names yet, so that it must not
+/// become too much: one part in so many of all there is room for.
+const EARLY_SHARE: u64 = 4;
+
 impl Store {
-    /// To be called before the value is written, and kept in it: see [`Early`].
-    pub fn early(self: &Arc<Self>) -> Early {
-        self.early.fetch_add(1, Ordering::SeqCst);
-        Early(self.clone())
+    /// To be called before a value of so many bytes is written, and kept in it: see
+    /// [`Early`].
+    pub fn early(self: &Arc<Self>, bytes: u64) -> Result<Early, WriteError> {
+        let views = self.pool.nodes().iter().filter_map(|node| node.view().held);
+        let budget: u64 = views.map(|held| held.budget_bytes).sum();
+        // given back by its drop
+        let others = self.early.fetch_add(bytes, Ordering::SeqCst);
+        let store = self.clone();
+        let early = Early { store, bytes };
+        match others.saturating_add(bytes) > budget / EARLY_SHARE {
+            true => Err(WriteError::Full),
+            false => Ok(early),
+        }
     }
 }
 

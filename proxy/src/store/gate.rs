@@ -1,0 +1,71 @@
+//! Where writes wait while a transaction is carried out that others have
+//! overtaken several times.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{RwLock, RwLockWriteGuard};
+
+/// Open nearly always.
+#[derive(Default)]
+pub struct Gate {
+    /// Who has closed it, or is about to. Looked at with every write, mostly alone.
+    closing: AtomicUsize,
+    lock: RwLock<()>,
+}
+
+/// The gate is closed until this is dropped.
+pub struct Closed<'a> {
+    /// Before the gate's own lock is given back: who comes then need not look at it.
+    _count: Count<'a>,
+    _lock: RwLockWriteGuard<'a, ()>,
+}
+
+struct Count<'a>(&'a AtomicUsize);
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Gate {
+    /// Returns when the gate is open. Who has passed it may write at any time then.
+    pub async fn pass(&self) {
+        if self.closing.load(Ordering::Relaxed) > 0 {
+            drop(self.lock.read().await);
+        }
+    }
+
+    /// Closes the gate, when nobody else does.
+    pub async fn close(&self) -> Closed<'_> {
+        self.closing.fetch_add(1, Ordering::Relaxed);
+        let count = Count(&self.closing);
+        Closed {
+            _lock: self.lock.write().await,
+            _count: count,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_while_it_is_closed_waits() {
+        let gate = Gate::default();
+        gate.pass().now_or_never().unwrap();
+        let closed = gate.close().await;
+        let mut pass = std::pin::pin!(gate.pass());
+        assert!(pass.as_mut().now_or_never().is_none());
+        let mut second = Box::pin(gate.close());
+        assert!(second.as_mut().now_or_never().is_none());
+        drop(closed);
+        pass.await;
+        // one that gives up closes nothing
+        drop(second);
+        gate.pass().now_or_never().unwrap();
+    }
+}
