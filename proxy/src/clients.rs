@@ -95,6 +95,8 @@ pub struct Client {
     pub watches: HashMap<Key, Watch>,
     /// Who it is; nobody as long as it has not said a password.
     pub user: Option<Arc<User>>,
+    /// Whether it came by TLS.
+    pub by_tls: bool,
     /// Its entry among the connections.
     pub entry: Entry,
 }
@@ -126,6 +128,7 @@ impl Client {
             subscriptions: Subscriptions::new(hub.clone(), entry.id(), mailbox.clone()),
             queue: None,
             watches: HashMap::default(),
+            by_tls: false,
             entry,
         }
     }

@@ -16,6 +16,7 @@ pub mod backing;
 pub mod client_tls;
 pub mod clients;
 pub mod clock;
+pub mod cluster;
 pub mod codec;
 pub mod command;
 pub mod config;

@@ -39,6 +39,9 @@ pub(super) fn apply(context: &Context, client: &mut Client, command: ConnectionC
             client.user = context.config.acl.anybody();
             Reply::Simple("RESET".into())
         }
+        ConnectionCommand::Select { db } if db != 0 && context.config.cluster.is_some() => {
+            CommandError::NotInCluster("SELECT").into()
+        }
         ConnectionCommand::Select { db } => match u8::try_from(db) {
             Ok(db) if usize::from(db) < DATABASES => {
                 client.db = db;
@@ -109,7 +112,7 @@ fn hello_reply(context: &Context, client: &mut Client, hello: Hello) -> Reply {
         (field("version"), field(super::info::REDIS_VERSION)),
         (field("proto"), Reply::Integer(proto)),
         (field("id"), Reply::Integer(client.entry.id().cast_signed())),
-        (field("mode"), field("standalone")),
+        (field("mode"), field(super::info::mode(context))),
         (field("role"), field("master")),
         (field("modules"), Reply::Array(Vec::new())),
     ])

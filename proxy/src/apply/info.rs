@@ -9,6 +9,14 @@ use crate::{keyspace::DATABASES, pool::lifecycle::Phase};
 /// The version of Redis whose behaviour we follow; clients look at it.
 pub(super) const REDIS_VERSION: &str = "7.0.15";
 
+/// How Redis would call the way it runs.
+pub(super) fn mode(context: &Context) -> &'static str {
+    match context.config.cluster {
+        Some(_) => "cluster",
+        None => "standalone",
+    }
+}
+
 type Section = (&'static str, fn(&Context, &mut String) -> std::fmt::Result);
 
 const SECTIONS: &[Section] = &[
@@ -54,7 +62,7 @@ fn server(context: &Context, out: &mut String) -> std::fmt::Result {
     let uptime = context.started.elapsed().as_secs();
     fields!(out,
         "redis_version" => REDIS_VERSION,
-        "redis_mode" => "standalone",
+        "redis_mode" => mode(context),
         "scatterhoard_version" => env!("CARGO_PKG_VERSION"),
         "os" => std::env::consts::OS,
         "arch_bits" => usize::BITS,
@@ -147,8 +155,8 @@ fn pool(context: &Context, out: &mut String) -> std::fmt::Result {
     )
 }
 
-fn cluster(_: &Context, out: &mut String) -> std::fmt::Result {
-    fields!(out, "cluster_enabled" => 0)
+fn cluster(context: &Context, out: &mut String) -> std::fmt::Result {
+    fields!(out, "cluster_enabled" => u8::from(context.config.cluster.is_some()))
 }
 
 fn keyspace(context: &Context, out: &mut String) -> std::fmt::Result {

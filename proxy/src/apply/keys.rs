@@ -4,7 +4,7 @@ use super::{Outcome, Scope, key, moves};
 use crate::{
     clock,
     command::{
-        KeyCommand, glob,
+        CommandError, KeyCommand, glob,
         keys::{Scan, TtlQuery},
     },
     keyspace::{Found, Names, Object},
@@ -24,6 +24,11 @@ pub(super) async fn apply(scope: Scope<'_>, command: KeyCommand) -> Outcome {
             to,
             if_absent,
         } => moves::rename(scope, &from, &to, if_absent).await,
+        KeyCommand::Copy { db: Some(db), .. }
+            if db != 0 && scope.context.config.cluster.is_some() =>
+        {
+            CommandError::NotInCluster("Copying to another database").into()
+        }
         KeyCommand::Copy {
             from,
             to,

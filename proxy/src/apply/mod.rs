@@ -4,6 +4,7 @@
 mod acl;
 mod attempts;
 mod bits;
+mod cluster;
 mod connection;
 mod hashes;
 mod info;
@@ -270,6 +271,7 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     let spec = CommandSpec::of(&request);
     let permission = spec.and_then(|spec| {
         acl::check(context, client, spec, &request)?;
+        cluster::check(context, client, spec, &request)?;
         Ok(spec)
     });
     if is_queued {
@@ -304,7 +306,16 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
 /// the client may not have it carried out anyway.
 pub fn may_send(context: &Context, client: &Client, args_so_far: &[Value]) -> bool {
     let spec = CommandSpec::begun(args_so_far);
-    spec.is_none_or(|spec| acl::check(context, client, spec, args_so_far).is_ok())
+    spec.is_none_or(|spec| {
+        acl::check(context, client, spec, args_so_far).is_ok()
+            && cluster::check(context, client, spec, args_so_far).is_ok()
+    })
+}
+
+/// Whether a request is for this proxy of the cluster.
+pub fn is_here(context: &Context, client: &Client, request: &[Value]) -> bool {
+    let spec = CommandSpec::of(request);
+    spec.is_ok_and(|spec| cluster::check(context, client, spec, request).is_ok())
 }
 
 /// What a write is answered when the journal takes nothing.
@@ -334,6 +345,7 @@ async fn apply(
         Command::Script(command) => scripts::apply(scope, client, command).await,
         Command::PubSub(command) => pubsub::apply(scope, client, command),
         Command::Acl(command) => acl::apply(context, client, command),
+        Command::Cluster(command) => cluster::apply(scope, client, command).await,
         Command::Server(command) => server::apply(scope, command),
         // EXEC has forgotten them already
         Command::Transaction(TransactionCommand::Unwatch) => Reply::OK.into(),

@@ -19,8 +19,8 @@ use scatterhoard_script::{
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
-    Context, Outcome, Scope, ValueReply, acl, apply as apply_one, attempts::Attempts, key, range,
-    ready,
+    Context, Outcome, Scope, ValueReply, acl, apply as apply_one, attempts::Attempts, cluster, key,
+    range, ready,
 };
 use crate::{
     clients::Client,
@@ -277,6 +277,9 @@ impl Caller for Commands<'_, '_> {
             return refused(
                 "ERR The user executing the script can't run this command or subcommand",
             );
+        }
+        if cluster::check(context, self.client, spec, &request).is_err() {
+            return refused("ERR Script attempted to access a non local key in a cluster node");
         }
         if spec.is(flags::WRITE)
             && let Some(why) = context.store.refusal()

@@ -156,7 +156,9 @@ pub(crate) fn categories(spec: &CommandSpec) -> impl Iterator<Item = &'static st
         Group::Transactions => "@transaction",
         Group::PubSub if spec.flags & flags::PUBSUB != 0 => "@pubsub",
         Group::PubSub => "",
-        Group::Generic | Group::Connection | Group::Server | Group::Scripting => "",
+        Group::Generic | Group::Connection | Group::Cluster | Group::Server | Group::Scripting => {
+            ""
+        }
     };
     let has = |name| spec.acl.contains(&name) || group == name;
     let admin = spec.is(flags::ADMIN);
@@ -254,6 +256,7 @@ fn docs(spec: &'static CommandSpec) -> (Reply, Reply) {
         Group::Hash => "hash",
         Group::Bitmap => "bitmap",
         Group::Connection => "connection",
+        Group::Cluster => "cluster",
         Group::Server => "server",
         Group::Transactions => "transactions",
         Group::PubSub => "pubsub",

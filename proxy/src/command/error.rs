@@ -232,6 +232,23 @@ pub enum CommandError {
     /// COPY onto itself.
     #[error("ERR source and destination objects are the same")]
     SameObject,
+    /// The keys are in several slots.
+    #[error("CROSSSLOT Keys in request don't hash to the same slot")]
+    CrossSlot,
+    /// Another proxy owns the slot.
+    #[error("MOVED {slot} {to}")]
+    Moved {
+        /// The slot.
+        slot: u16,
+        /// The address of its owner.
+        to: String,
+    },
+    /// CLUSTER of a proxy on its own.
+    #[error("ERR This instance has cluster support disabled")]
+    NoCluster,
+    /// SELECT, or COPY to another database, where there is but one.
+    #[error("ERR {0} is not allowed in cluster mode")]
+    NotInCluster(&'static str),
     /// The user may not use the command.
     #[error("NOPERM this user has no permissions to run the '{0}' command")]
     NoCommandPermission(&'static str),

@@ -9,6 +9,7 @@
 pub mod acl;
 pub mod args;
 pub mod bits;
+pub mod cluster;
 pub mod connection;
 pub mod describe;
 pub mod error;
@@ -34,6 +35,7 @@ use crate::value::Value;
 
 pub use acl::AclCommand;
 pub use bits::BitCommand;
+pub use cluster::ClusterCommand;
 pub use connection::ConnectionCommand;
 pub use error::CommandError;
 pub use expiry::{ExpireCondition, Expiry, TtlQuery};
@@ -98,6 +100,8 @@ pub enum Command {
     Connection(ConnectionCommand),
     /// About users.
     Acl(AclCommand),
+    /// About the proxies that share the slots.
+    Cluster(ClusterCommand),
     /// About the server as a whole.
     Server(ServerCommand),
     /// About keys, whatever they hold.

@@ -8,8 +8,8 @@ use std::{collections::HashMap, sync::LazyLock};
 
 use super::args::{Args, excerpt};
 use super::{
-    Command, CommandError, acl, bits, connection, hashes, inspect, keys, pubsub, scripts, server,
-    strings, transactions,
+    Command, CommandError, acl, bits, cluster, connection, hashes, inspect, keys, pubsub, scripts,
+    server, strings, transactions,
 };
 use crate::value::Value;
 
@@ -86,6 +86,8 @@ pub enum Group {
     Bitmap,
     /// The connection.
     Connection,
+    /// The proxies that share the slots.
+    Cluster,
     /// The server.
     Server,
     /// Several commands as one.
@@ -385,6 +387,7 @@ pub fn commands() -> &'static [&'static CommandSpec] {
         let families = [
             acl::COMMANDS,
             bits::COMMANDS,
+            cluster::COMMANDS,
             connection::COMMANDS,
             hashes::COMMANDS,
             inspect::COMMANDS,

@@ -18,6 +18,7 @@ use scatterhoard_wire::{
 use crate::{
     acl::Acl,
     backing, client_tls,
+    cluster::Topology,
     codec::Backend,
     journal::Fsync,
     keyspace::EvictionPolicy,
@@ -146,6 +147,8 @@ pub struct Config {
     pub eviction: EvictionPolicy,
     /// Longest value that a client may send, in bytes.
     pub proto_max_bulk_bytes: u64,
+    /// The proxies that share the slots, if it is not alone.
+    pub cluster: Option<Arc<Topology>>,
     /// Connections at a time.
     pub max_clients: usize,
     /// TLS for clients, if there is to be any.
@@ -269,6 +272,7 @@ impl Config {
         let advertised = options.link_advertise.map(|address| address.ip());
         let link_tls = options.link_tls.unwrap_or_default();
         let acl = Arc::new(acl(&options)?);
+        let cluster = cluster(&options, listen)?;
         let tls = tls(&options)?;
         Ok(Self {
             listen,
@@ -324,6 +328,7 @@ impl Config {
             script_limit: millis(options.script_timeout_ms.unwrap_or(5000).max(1)),
             acl,
             tls,
+            cluster,
             structure_max_bytes: u64::from(options.structure_max_mb.unwrap_or(8).clamp(1, 256))
                 << 20,
             pubsub_limits: crate::pubsub::Limits::default(),
@@ -402,6 +407,19 @@ fn acl(options: &Options) -> Result<Acl, ConfigError> {
         Some(file) => Acl::read(password, file)
             .map_err(|error| bad("acl_file", format!("{}: {error}", file.display()))),
     }
+}
+
+fn cluster(options: &Options, listen: SocketAddr) -> Result<Option<Arc<Topology>>, ConfigError> {
+    let Some(members) = &options.cluster else {
+        return match options.cluster_self {
+            Some(_) => Err(bad("cluster_self", "says which member of `cluster` it is")),
+            None => Ok(None),
+        };
+    };
+    let me = options.cluster_self.clone();
+    let me = me.unwrap_or_else(|| listen.to_string());
+    let topology = Topology::parse(members, &me).map_err(|error| bad("cluster", error))?;
+    Ok(Some(Arc::new(topology)))
 }
 
 /// A link on which nothing is asked for longer looks like one whose node is mute.

@@ -238,6 +238,13 @@ options! {
     /// Longest value that a client may send, in MB [default: 512]
     #[arg(long, env = "SCATTERHOARD_PROTO_MAX_BULK_MB", value_name = "M")]
     proto_max_bulk_mb: u32,
+    /// The proxies of a Redis Cluster, each as `HOST:PORT FIRST-LAST...` with its slots (with TLS
+    /// `HOST:PORT/TLS-PORT`), the same for all of them: this one among them owns its slots only
+    #[arg(long, env = "SCATTERHOARD_CLUSTER", value_name = "MEMBERS", value_delimiter = ',')]
+    cluster: Vec<String>,
+    /// Which of them this one is [default: the address on which it listens]
+    #[arg(long, env = "SCATTERHOARD_CLUSTER_SELF", value_name = "HOST:PORT")]
+    cluster_self: String,
     /// Most clients at a time [default: 10000]
     #[arg(long, env = "SCATTERHOARD_MAX_CLIENTS", value_name = "N")]
     max_clients: usize,

@@ -97,7 +97,9 @@ impl Session {
         let entry = context.clients.enter(peer);
         let end = CancellationToken::new();
         let mailbox = Arc::new(Mailbox::new(context.config.pubsub_limits, end.clone()));
-        let client = Client::new(entry, context.config.acl.anybody(), &context.hub, &mailbox);
+        let anybody = context.config.acl.anybody();
+        let mut client = Client::new(entry, anybody, &context.hub, &mailbox);
+        client.by_tls = matches!(stream, ClientStream::Tls(_));
         Self {
             stream,
             context,

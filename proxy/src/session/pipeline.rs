@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::{Session, SessionError};
 use crate::{
-    command,
+    apply, command,
     resp::{ProtocolError, Step},
     store::Ack,
     value::Value,
@@ -95,7 +95,10 @@ impl Session {
         let longest = self.context.store.settings().hot_value_bytes;
         let is_small = |i: &usize| {
             let value = &request[*i];
-            matches!(value, Value::One(_)) && value.len() <= longest
+            matches!(value, Value::One(_))
+                && value.len() <= longest
+                && (self.context.config.cluster.is_none()
+                    || apply::is_here(&self.context, &self.client, request))
         };
         command::stores_one(request).filter(is_small)
     }

@@ -14,6 +14,7 @@
     reason = "plain threads and clients that block: nothing here runs on an executor"
 )]
 
+mod cluster;
 mod contents;
 mod fakes;
 mod generator;
