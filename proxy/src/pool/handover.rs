@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     NodeError, Pool,
     link::{Answer, Link},
-    node::{Node, Reservation, Second, Swapped},
+    node::{Node, Second, Succession, Swapped},
     retire::{Goes, Obstacle},
     rounds::Round,
 };
@@ -56,7 +56,7 @@ impl Pool {
         &self,
         round: &mut Round,
         patience: Duration,
-    ) -> Result<Reservation, NodeError> {
+    ) -> Result<Succession, NodeError> {
         let second = round.second.as_ref().ok_or(NodeError::Interrupted)?;
         // behind the deletes that nobody waited for: confirmations are counted
         // for the one that serves

@@ -8,7 +8,7 @@ use super::{Store, standby::ids};
 use crate::{
     keyspace::Expected,
     pool::{
-        node::Reservation,
+        node::Succession,
         retire::{Goes, Obstacle, Unsettled},
         rounds::{CopyError, Round},
     },
@@ -98,7 +98,7 @@ impl Store {
 
     /// Copies all that only the second instance has and that may be needed: also what
     /// no key names yet. `room` was set aside for that.
-    async fn drain_second(&self, round: &Round, room: &Reservation) -> Result<(), Obstacle> {
+    async fn drain_second(&self, round: &Round, room: &Succession) -> Result<(), Obstacle> {
         let patience = self.settings.patience;
         let second = round.second.as_ref().ok_or(Obstacle::Interrupted)?;
         let began = self.newest_write_id();
@@ -143,7 +143,8 @@ impl Store {
                 Err(error) => {
                     // one that is not sound is no loss
                     left_out += usize::from(matches!(error, CopyError::Full));
-                    let lost: Vec<Expected> = expected.into_iter().collect();
+                    let mut lost: Vec<Expected> = expected.into_iter().collect();
+                    lost.retain(|e| self.drop_half(round, &round.main, e));
                     self.note_lost(round, &lost).await;
                 }
             }
@@ -158,7 +159,7 @@ impl Store {
     async fn bring(
         &self,
         round: &Round,
-        room: &Reservation,
+        room: &Succession,
         chunk: &ChunkDescriptor,
     ) -> Result<(), CopyError> {
         let second = round.second.as_ref().ok_or(CopyError::Interrupted)?;
