@@ -4,6 +4,8 @@
 use scatterhoard_node::random::{HashMap, HashSet};
 use scatterhoard_wire::{ChunkDescriptor, ChunkId, WriteId};
 
+use tokio::time::Instant;
+
 use super::{Store, standby::ids};
 use crate::{
     keyspace::Expected,
@@ -69,7 +71,7 @@ impl Store {
             return HandOver::None;
         };
         if let Some(obstacle) = unsettled.obstacle(goes) {
-            self.pool.gives_up(round, obstacle);
+            self.pool.gives_up(round, unsettled.is_merged(), obstacle);
             return HandOver::None;
         }
         let result = match goes {
@@ -84,7 +86,8 @@ impl Store {
         match result {
             Ok(()) => HandOver::Done,
             Err(obstacle) => {
-                self.pool.gives_up(round, obstacle);
+                let is_whole = goes == Goes::Second;
+                self.pool.gives_up(round, is_whole, obstacle);
                 HandOver::BrokenOff
             }
         }
@@ -137,6 +140,11 @@ impl Store {
         self.discard_from(round, suspects(&on_main)).await?;
         let mut left_out = 0;
         for (chunk, expected) in bring {
+            if expected.is_some_and(|e| self.is_gone(&e)) {
+                // evicted meanwhile: others get the room
+                drop(room.part(chunk.layout.accounted_bytes()));
+                continue;
+            }
             match self.bring(round, room, chunk).await {
                 Ok(()) => {}
                 Err(CopyError::Interrupted) => return Err(Obstacle::Interrupted),
@@ -155,7 +163,15 @@ impl Store {
         }
     }
 
-    /// Copies a chunk from the second instance to the one that serves.
+    /// Whether no key names it any more, and nobody reads it.
+    fn is_gone(&self, expected: &Expected) -> bool {
+        let index = self.index();
+        index.key_of(expected).is_none() && !index.is_held(expected.chunk.id.write_id)
+    }
+
+    /// Copies a chunk from the second instance to the one that serves. That waits for
+    /// no others, which wait for it instead: until all is there, reads do without it,
+    /// and writes without the room.
     async fn bring(
         &self,
         round: &Round,
@@ -164,7 +180,7 @@ impl Store {
     ) -> Result<(), CopyError> {
         let second = round.second.as_ref().ok_or(CopyError::Interrupted)?;
         let bytes = chunk.layout.accounted_bytes();
-        self.backup_rate.take(bytes).await;
+        let _ = self.backup_rate.begin(bytes, Instant::now());
         let _room = room
             .part(bytes)
             .or_else(|| round.node.reserve(bytes))
