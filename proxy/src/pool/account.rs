@@ -9,6 +9,9 @@ use scatterhoard_wire::message::Held;
 pub struct Account {
     held: Option<Held>,
     reserved_bytes: u64,
+    /// What was released since another instance took over, as long as nobody knows
+    /// which of the two has it.
+    kept_bytes: Option<u64>,
 }
 
 impl Account {
@@ -38,15 +41,20 @@ impl Account {
     /// The chunk was stored (and is part of what the node holds) or given up.
     pub fn release(&mut self, bytes: u64) {
         debug_assert!(bytes <= self.reserved_bytes);
-        self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
+        match &mut self.kept_bytes {
+            Some(kept) => *kept += bytes,
+            None => self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes),
+        }
     }
 
     /// Another instance takes the place of the one that served, and is given what
     /// only that one has. So much of its room is set aside for that, before others
-    /// take it: at most all there is.
+    /// take it: at most all there is. What is under way may yet be stored on the
+    /// former one, so no room is given back until [`Self::succeeded`].
     pub fn succeed(&mut self, held: Held) -> u64 {
         let before = self.held.map_or(0, |held| held.bytes);
         self.held = Some(held);
+        self.kept_bytes.get_or_insert(0);
         let lacks = before.saturating_sub(held.bytes);
         let room = lacks.min(self.free_bytes());
         self.reserved_bytes += room;
@@ -58,6 +66,12 @@ impl Account {
     /// gets any until there is.
     pub fn owe(&mut self, bytes: u64) {
         self.reserved_bytes += bytes;
+    }
+
+    /// What the successor lacks is known, and owed, or will not be brought.
+    pub fn succeeded(&mut self) {
+        let kept = self.kept_bytes.take().unwrap_or(0);
+        self.release(kept);
     }
 
     /// What the node holds; `None` before the first contact.
@@ -121,6 +135,7 @@ mod tests {
         assert_eq!((account.succeed(smaller), account.free_bytes()), (10, 0));
         // what it is to be given takes the room that is made for it
         account.owe(25);
+        account.succeeded();
         account.report(Held {
             budget_bytes: 80,
             ..held(50)
@@ -128,5 +143,32 @@ mod tests {
         assert_eq!(account.free_bytes(), 0);
         account.release(10);
         assert_eq!(account.free_bytes(), 5);
+    }
+
+    #[test]
+    fn what_the_former_instance_stored_last_has_room_on_its_successor() {
+        let held = |bytes| Held {
+            bytes,
+            budget_bytes: 100,
+            chunks: 1,
+        };
+        let mut account = Account::default();
+        account.report(held(60));
+        // a chunk is on its way when the two change places
+        assert!(account.reserve(30));
+        let room = account.succeed(held(50));
+        assert_eq!((room, account.free_bytes()), (10, 10));
+        // the former one has stored it: its successor lacks it, and has said nothing
+        account.release(30);
+        assert_eq!(account.free_bytes(), 10);
+        account.owe(30);
+        account.succeeded();
+        assert_eq!(account.free_bytes(), 10);
+        // brought, bit by bit
+        account.report(held(80));
+        account.release(30);
+        account.report(held(90));
+        account.release(10);
+        assert_eq!(account.free_bytes(), 10);
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     NodeError, Pool,
     link::{Answer, Link},
-    node::{Node, Reservation, Second, Swapped},
+    node::{Node, Second, Succession, Swapped},
     retire::{Goes, Obstacle},
     rounds::Round,
 };
@@ -27,7 +27,8 @@ impl From<NodeError> for Obstacle {
 }
 
 impl Pool {
-    /// Who should go at the end of this round. `is_merged`: the instance that serves
+    /// Who should go at the end of this round: that begins, until the instance is told
+    /// to go, or it is given up. `is_merged`: the instance that serves
     /// has all that the other one has.
     pub fn retirement(&self, round: &Round, is_merged: bool) -> Option<Goes> {
         round.second.as_ref()?;
@@ -36,15 +37,19 @@ impl Pool {
         }
         let ages = round.node.ages()?;
         let wearing = self.warmth.lock().wearing_age();
-        let retirements = self.retirements.lock();
-        retirements.choose(round.node.id, ages, wearing, Instant::now())
+        let mut retirements = self.retirements.lock();
+        let (node, now) = (round.node.id, Instant::now());
+        let goes = retirements.choose(node, ages, wearing, now)?;
+        retirements.begins(node, now);
+        Some(goes)
     }
 
-    /// Nobody goes at the end of this round, though it is time.
-    pub fn gives_up(&self, round: &Round, why: Obstacle) {
+    /// Nobody goes at the end of this round, though it is time. `is_whole`: the one that
+    /// serves lacks nothing that the other one has.
+    pub fn gives_up(&self, round: &Round, is_whole: bool, why: Obstacle) {
         self.retirements
             .lock()
-            .gives_up(round.node.id, Instant::now());
+            .gives_up(round.node.id, is_whole, Instant::now());
         metrics::counter!("scatterhoard_handovers_given_up_total", "why" => why.name())
             .increment(1);
         tracing::info!(node = %round.node.id, %why, "hand-over given up until later");
@@ -56,7 +61,7 @@ impl Pool {
         &self,
         round: &mut Round,
         patience: Duration,
-    ) -> Result<Reservation, NodeError> {
+    ) -> Result<Succession, NodeError> {
         let second = round.second.as_ref().ok_or(NodeError::Interrupted)?;
         // behind the deletes that nobody waited for: confirmations are counted
         // for the one that serves

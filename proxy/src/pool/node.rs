@@ -37,6 +37,7 @@ use super::{
 };
 pub use beside::Second;
 pub(super) use beside::SecondAccess;
+pub use handover::Succession;
 pub(super) use handover::Swapped;
 
 /// One function of the pool.
@@ -508,25 +509,6 @@ impl Reservation {
     /// The node.
     pub fn node(&self) -> &Arc<Node> {
         &self.node
-    }
-
-    /// Makes it as large as what this node is owed, whether or not there is room.
-    pub fn owe(&self, bytes: u64) {
-        let mut inner = self.node.inner.lock();
-        let more = bytes.saturating_sub(self.bytes.load(Ordering::Relaxed));
-        inner.account.owe(more);
-        self.bytes.fetch_add(more, Ordering::Relaxed);
-    }
-
-    /// A part of it, as a reservation of its own; `None` if there is less.
-    pub fn part(&self, bytes: u64) -> Option<Self> {
-        let rest = |all: u64| all.checked_sub(bytes);
-        let order = Ordering::Relaxed;
-        self.bytes.fetch_update(order, order, rest).ok()?;
-        Some(Self {
-            node: self.node.clone(),
-            bytes: AtomicU64::new(bytes),
-        })
     }
 
     /// The node has the chunk, and counts it itself now.

@@ -124,8 +124,9 @@ struct Past {
     /// Hand-overs in a row that were given up, and when the latest of them was.
     given_up: u32,
     given_up_at: Option<Instant>,
-    /// No other instance has taken the place of the one that went.
+    /// A hand-over began, and no two instances hold all since.
     is_open: bool,
+    opened: Option<Instant>,
 }
 
 /// Hand-overs of a pool.
@@ -182,11 +183,19 @@ impl Retirements {
         (older >= limit).then_some(goes)
     }
 
-    /// Nodes whose instance went and was not replaced.
+    /// Nodes whose hand-over is under way, or whose instance was not replaced.
     fn open(&self, now: Instant) -> usize {
-        let lately = |last: Instant| now.saturating_duration_since(last) < OPEN_AT_MOST;
-        let open = |past: &&Past| past.is_open && past.last.is_some_and(lately);
+        let lately = |at: Instant| now.saturating_duration_since(at) < OPEN_AT_MOST;
+        let open = |past: &&Past| past.is_open && past.opened.is_some_and(lately);
         self.nodes.iter().filter(open).count()
+    }
+
+    /// The instances of this node begin to hand over: while one has what the other
+    /// lacks, others do not, or a value might be between two of them at once.
+    pub fn begins(&mut self, node: NodeId, now: Instant) {
+        if let Some(past) = self.nodes.get_mut(usize::from(node.0)) {
+            (past.is_open, past.opened) = (true, Some(now));
+        }
     }
 
     /// An instance of this node goes.
@@ -196,15 +205,17 @@ impl Retirements {
             *past = Past {
                 last: Some(now),
                 is_open: true,
+                opened: Some(now),
                 ..Past::default()
             };
         }
     }
 
     /// The instance of this node whose time it was stays: it is tried again, but
-    /// not in each of its rounds.
-    pub fn gives_up(&mut self, node: NodeId, now: Instant) {
+    /// not in each of its rounds. `is_whole`: the two hold as much as before.
+    pub fn gives_up(&mut self, node: NodeId, is_whole: bool, now: Instant) {
         if let Some(past) = self.nodes.get_mut(usize::from(node.0)) {
+            past.is_open &= !is_whole;
             past.given_up = past.given_up.saturating_add(1);
             past.given_up_at = Some(now);
         }

@@ -4,11 +4,13 @@
 use scatterhoard_node::random::{HashMap, HashSet};
 use scatterhoard_wire::{ChunkDescriptor, ChunkId, WriteId};
 
+use tokio::time::Instant;
+
 use super::{Store, standby::ids};
 use crate::{
     keyspace::Expected,
     pool::{
-        node::Reservation,
+        node::Succession,
         retire::{Goes, Obstacle, Unsettled},
         rounds::{CopyError, Round},
     },
@@ -69,7 +71,7 @@ impl Store {
             return HandOver::None;
         };
         if let Some(obstacle) = unsettled.obstacle(goes) {
-            self.pool.gives_up(round, obstacle);
+            self.pool.gives_up(round, unsettled.is_merged(), obstacle);
             return HandOver::None;
         }
         let result = match goes {
@@ -84,7 +86,8 @@ impl Store {
         match result {
             Ok(()) => HandOver::Done,
             Err(obstacle) => {
-                self.pool.gives_up(round, obstacle);
+                let is_whole = goes == Goes::Second;
+                self.pool.gives_up(round, is_whole, obstacle);
                 HandOver::BrokenOff
             }
         }
@@ -98,7 +101,7 @@ impl Store {
 
     /// Copies all that only the second instance has and that may be needed: also what
     /// no key names yet. `room` was set aside for that.
-    async fn drain_second(&self, round: &Round, room: &Reservation) -> Result<(), Obstacle> {
+    async fn drain_second(&self, round: &Round, room: &Succession) -> Result<(), Obstacle> {
         let patience = self.settings.patience;
         let second = round.second.as_ref().ok_or(Obstacle::Interrupted)?;
         let began = self.newest_write_id();
@@ -137,13 +140,19 @@ impl Store {
         self.discard_from(round, suspects(&on_main)).await?;
         let mut left_out = 0;
         for (chunk, expected) in bring {
+            if expected.is_some_and(|e| self.is_gone(&e)) {
+                // evicted meanwhile: others get the room
+                drop(room.part(chunk.layout.accounted_bytes()));
+                continue;
+            }
             match self.bring(round, room, chunk).await {
                 Ok(()) => {}
                 Err(CopyError::Interrupted) => return Err(Obstacle::Interrupted),
                 Err(error) => {
                     // one that is not sound is no loss
                     left_out += usize::from(matches!(error, CopyError::Full));
-                    let lost: Vec<Expected> = expected.into_iter().collect();
+                    let mut lost: Vec<Expected> = expected.into_iter().collect();
+                    lost.retain(|e| self.drop_half(round, &round.main, e));
                     self.note_lost(round, &lost).await;
                 }
             }
@@ -154,16 +163,24 @@ impl Store {
         }
     }
 
-    /// Copies a chunk from the second instance to the one that serves.
+    /// Whether no key names it any more, and nobody reads it.
+    fn is_gone(&self, expected: &Expected) -> bool {
+        let index = self.index();
+        index.key_of(expected).is_none() && !index.is_held(expected.chunk.id.write_id)
+    }
+
+    /// Copies a chunk from the second instance to the one that serves. That waits for
+    /// no others, which wait for it instead: until all is there, reads do without it,
+    /// and writes without the room.
     async fn bring(
         &self,
         round: &Round,
-        room: &Reservation,
+        room: &Succession,
         chunk: &ChunkDescriptor,
     ) -> Result<(), CopyError> {
         let second = round.second.as_ref().ok_or(CopyError::Interrupted)?;
         let bytes = chunk.layout.accounted_bytes();
-        self.backup_rate.take(bytes).await;
+        let _ = self.backup_rate.begin(bytes, Instant::now());
         let _room = room
             .part(bytes)
             .or_else(|| round.node.reserve(bytes))

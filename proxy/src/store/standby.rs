@@ -205,7 +205,10 @@ impl Store {
                     tally.copied += 1;
                     tally.copied_bytes += expected.chunk.layout.accounted_bytes();
                 }
-                Some(Err(CopyError::Interrupted)) => return Err(NodeError::Interrupted),
+                Some(Err(CopyError::Interrupted)) => {
+                    self.drop_half(round, to, &expected);
+                    return Err(NodeError::Interrupted);
+                }
                 Some(Err(CopyError::Full)) if to_main => {
                     // others may have room for it
                     tally.unsettled.left_out += 1;
@@ -217,12 +220,32 @@ impl Store {
                     return Ok(());
                 }
                 Some(Err(CopyError::Unsound)) => {
-                    tracing::warn!(node = %round.node.id, chunk = ?expected.chunk.id, "chunk is not sound");
-                    self.note_lost(round, &[expected]).await;
+                    // what goes meanwhile is freed while it is copied
+                    if self.drop_half(round, to, &expected) {
+                        tracing::warn!(node = %round.node.id, chunk = ?expected.chunk.id, "chunk is not sound");
+                        self.note_lost(round, &[expected]).await;
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Frees what came of a chunk before its copying failed: an instance does not list
+    /// it, so nobody would. The one that serves keeps it while a key names it, for that
+    /// is repaired. Whether one does.
+    pub(super) fn drop_half(&self, round: &Round, to: &Arc<Link>, expected: &Expected) -> bool {
+        let id = expected.chunk.id.write_id;
+        let index = self.index();
+        let is_named = index.key_of(expected).is_some();
+        let is_wanted = is_named || index.is_held(id);
+        drop(index);
+        if !Arc::ptr_eq(to, &round.main) {
+            self.pool.free_on(to, &[id]);
+        } else if !is_wanted {
+            round.node.discard(id);
+        }
+        is_named
     }
 
     /// Has the instance that serves free those of the write ids that are garbage, or

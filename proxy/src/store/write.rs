@@ -20,7 +20,7 @@ use crate::{
     pool::{
         link::Pace,
         node::Reservation,
-        placement::{self, PlacementError},
+        placement::{self, Candidate, PlacementError},
         requests::PutError,
     },
     value::Value,
@@ -371,6 +371,7 @@ impl Store {
     async fn find_room(self: &Arc<Self>, layout: &Layout) -> Result<Vec<Reservation>, WriteError> {
         let (want, need) = (layout.geometry().total(), quorum(layout));
         let bytes = layout.accounted_bytes();
+        let mut barren = Vec::new();
         for _ in 0..ROOM_ATTEMPTS {
             let candidates = self.pool.candidates();
             match placement::place(&candidates, want, need, bytes, &mut self.rng()) {
@@ -386,19 +387,23 @@ impl Store {
                     return Err(WriteError::Nodes(error));
                 }
                 Err(PlacementError::NoRoom { .. }) => {
-                    self.make_room(want, bytes, layout.size_bytes()).await?;
+                    self.make_room(want, bytes, layout.size_bytes(), &mut barren)
+                        .await?;
                 }
             }
         }
         Err(WriteError::Full)
     }
 
-    /// Frees `bytes` on as many nodes as a write needs.
+    /// Frees `bytes` on as many nodes as a write needs. `barren`: nodes on which that
+    /// came to nothing, since another instance has what they should hold: others are
+    /// taken instead, as long as there are enough.
     async fn make_room(
         self: &Arc<Self>,
         want: usize,
         bytes: u64,
         size_bytes: u64,
+        barren: &mut Vec<NodeId>,
     ) -> Result<(), WriteError> {
         let _one_at_a_time = self.evicting.lock().await;
         let budgets = self
@@ -411,8 +416,8 @@ impl Store {
             return Err(WriteError::TooLarge { size_bytes });
         }
         // what is garbage already comes first
-        self.purge(&self.shortfall(want, bytes)).await;
-        let lacking = self.shortfall(want, bytes);
+        self.purge(&self.shortfall(want, bytes, barren)).await;
+        let lacking = self.shortfall(want, bytes, barren);
         if lacking.is_empty() {
             return Ok(());
         }
@@ -446,11 +451,23 @@ impl Store {
         }
         metrics::counter!("scatterhoard_evicted_objects_total").increment(evicted as u64);
         self.purge(&lacking).await;
+        let after = self.pool.candidates();
+        let lacks = |id: NodeId| after.iter().any(|c| c.node == id && c.free_bytes < bytes);
+        barren.extend(lacking.iter().map(|(id, _)| *id).filter(|id| lacks(*id)));
         Ok(())
     }
 
-    fn shortfall(&self, want: usize, bytes: u64) -> Vec<(NodeId, u64)> {
-        placement::shortfall(&self.pool.candidates(), want, bytes)
+    /// What lacks on the nodes that lack the least, none of them barren; if that leaves
+    /// too few, all are tried again.
+    fn shortfall(&self, want: usize, bytes: u64, barren: &mut Vec<NodeId>) -> Vec<(NodeId, u64)> {
+        let all = self.pool.candidates();
+        let fertile = all.iter().filter(|c| !barren.contains(&c.node));
+        let fertile: Vec<Candidate> = fertile.copied().collect();
+        if fertile.iter().filter(|c| c.reachable).count() >= want {
+            return placement::shortfall(&fertile, want, bytes);
+        }
+        barren.clear();
+        placement::shortfall(&all, want, bytes)
     }
 
     async fn purge(self: &Arc<Self>, nodes: &[(NodeId, u64)]) {

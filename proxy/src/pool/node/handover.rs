@@ -1,6 +1,9 @@
 //! The two instances of a node change places, and one of them goes for good.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use scatterhoard_wire::{InstanceId, InvocationId, WriteId};
 
@@ -14,7 +17,40 @@ pub(in crate::pool) struct Swapped {
     /// Who served before.
     pub(in crate::pool) second: Second,
     /// Set aside for what only that one has.
-    pub(in crate::pool) room: Reservation,
+    pub(in crate::pool) room: Succession,
+}
+
+/// Room on the instance that serves, for what only the former one has.
+pub struct Succession(Reservation);
+
+impl Succession {
+    /// All that it lacks is known: makes the room as large as that, whether or not
+    /// there is any. What is under way from now on goes to it.
+    pub fn owe(&self, bytes: u64) {
+        let room = &self.0;
+        let mut inner = room.node.inner.lock();
+        let more = bytes.saturating_sub(room.bytes.load(Ordering::Relaxed));
+        inner.account.owe(more);
+        room.bytes.fetch_add(more, Ordering::Relaxed);
+        inner.account.succeeded();
+    }
+
+    /// A part of it; `None` if there is less.
+    pub fn part(&self, bytes: u64) -> Option<Reservation> {
+        let rest = |all: u64| all.checked_sub(bytes);
+        let order = Ordering::Relaxed;
+        self.0.bytes.fetch_update(order, order, rest).ok()?;
+        Some(Reservation {
+            node: self.0.node.clone(),
+            bytes: AtomicU64::new(bytes),
+        })
+    }
+}
+
+impl Drop for Succession {
+    fn drop(&mut self) {
+        self.0.node.inner.lock().account.succeeded();
+    }
 }
 
 impl Node {
@@ -37,10 +73,10 @@ impl Node {
         drop(inner);
         self.changed.notify_waiters();
         let (main, second, bytes) = swapped?;
-        let room = Reservation {
+        let room = Succession(Reservation {
             node: self.clone(),
             bytes: AtomicU64::new(bytes),
-        };
+        });
         Some(Swapped { main, second, room })
     }
 

@@ -40,6 +40,32 @@ fn what_is_not_known_or_not_wanted_makes_nobody_go() {
 }
 
 #[test]
+fn one_hand_over_waits_for_another_until_both_instances_hold_all() {
+    let now = Instant::now();
+    let mut pool = Retirements::new(Settings::At(AGE), 10);
+    let at = |pool: &Retirements, node, s: u64| {
+        let now = now + Duration::from_secs(s);
+        pool.choose(NodeId(node), ages(100_000, 1), None, now)
+    };
+    pool.begins(NODE, now);
+    assert_eq!((at(&pool, 0, 1), at(&pool, 1, 1)), (None, None));
+    // they have changed places, and it was broken off then
+    pool.gives_up(NODE, false, now);
+    assert_eq!((at(&pool, 0, 100), at(&pool, 1, 100)), (None, None));
+    pool.is_whole(NODE);
+    assert_eq!(at(&pool, 1, 100), Some(Goes::Main));
+    // nothing has changed
+    pool.begins(NODE, now);
+    pool.gives_up(NODE, true, now);
+    assert_eq!(at(&pool, 1, 1), Some(Goes::Main));
+    // nobody says how it came out
+    pool.begins(NODE, now);
+    let after = OPEN_AT_MOST.as_secs();
+    assert_eq!(at(&pool, 1, after - 1), None);
+    assert_eq!(at(&pool, 1, after), Some(Goes::Main));
+}
+
+#[test]
 fn a_node_that_gets_no_other_instance_keeps_the_one_it_has_and_stops_others_for_a_while() {
     let now = Instant::now();
     let mut pool = Retirements::new(Settings::At(AGE), 10);
@@ -70,7 +96,7 @@ fn what_was_given_up_is_tried_again_later_and_later() {
         |pool: &Retirements, node, now| pool.choose(NodeId(node), ages(1_000_000, 1), None, now);
     let mut last = now;
     for pause in [1, 2, 4, 8, 16, 16, 16] {
-        pool.gives_up(NODE, last);
+        pool.gives_up(NODE, true, last);
         let next = last + pause * AGE;
         assert_eq!(at(&pool, 0, next - AGE / 2), None, "{pause}");
         assert_eq!(at(&pool, 0, next), Some(Goes::Main), "{pause}");
@@ -81,7 +107,7 @@ fn what_was_given_up_is_tried_again_later_and_later() {
     pool.goes(NODE, last);
     pool.is_whole(NODE);
     let next = last + 16 * AGE;
-    pool.gives_up(NODE, next);
+    pool.gives_up(NODE, true, next);
     assert_eq!(at(&pool, 0, next + AGE), Some(Goes::Main));
 }
 
