@@ -166,8 +166,8 @@ class Application:
 def asynchronous(scenario):
     """A scenario that is a coroutine."""
     @functools.wraps(scenario)
-    def run(server, note):
-        asyncio.run(scenario(server, note))
+    def run(server, note, *arguments):
+        asyncio.run(scenario(server, note, *arguments))
     return run
 
 

@@ -1,21 +1,13 @@
-"""The Celery application, and its worker: broker in a folder, results in Redis."""
+"""The Celery application, and its worker: the broker is another Redis than the results."""
 
 import os
 import time
 
 from celery import Celery
 
-folder, port = os.environ["CELERY_FOLDER"], os.environ["CELERY_RESULTS_PORT"]
-
-app = Celery("work", broker="filesystem://", backend=f"redis://127.0.0.1:{port}/5")
-app.conf.update(
-    broker_transport_options={
-        "data_folder_in": folder, "data_folder_out": folder, "control_folder": folder,
-        "polling_interval": 0.01,
-    },
-    result_expires=600, task_track_started=True, broker_connection_retry_on_startup=True,
-    redis_socket_timeout=30, worker_hijack_root_logger=False,
-)
+app = Celery("work", broker=os.environ["CELERY_BROKER"], backend=os.environ["CELERY_RESULTS"])
+app.conf.update(result_expires=600, task_track_started=True, redis_socket_timeout=30,
+                broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
 
 
 @app.task

@@ -6,5 +6,11 @@ from both import Both
 
 
 @pytest.fixture
-def both(request, redis_server, applications_pool):
-    return Both(redis_server, applications_pool, request.module.APPLICATION)
+def application(request):
+    """A module about several has a fixture of its own."""
+    return request.module.APPLICATION
+
+
+@pytest.fixture
+def both(redis_server, applications_pool, application):
+    return Both(redis_server, applications_pool, application)
