@@ -145,7 +145,8 @@ class Application:
         self.versions = versions if isinstance(versions, dict) else {
             package: importlib.metadata.version(package) for package in versions
         }
-        self.file = RESULTS / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.jsonl"
+        name = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
+        self.file = RESULTS / f"{name}.jsonl"
         self.begun = False
 
     def passed(self, scenario, answers, commands, differs):
