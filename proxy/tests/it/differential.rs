@@ -62,7 +62,7 @@ impl Redis {
         Some(Self { process, folder })
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("socket")
     }
 

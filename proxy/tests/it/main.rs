@@ -36,6 +36,7 @@ mod differential;
 mod endpoint;
 mod handover;
 mod inspect;
+mod library;
 mod memory;
 mod nodes;
 mod objects;

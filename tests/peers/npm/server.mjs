@@ -1,4 +1,4 @@
-// Starts the real binary on a free loopback port and ends it by its own pid.
+// Starts the real binary, and redis-server, on free loopback ports; ends each by its own pid.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -32,32 +32,44 @@ async function answersPing(port) {
   }
 }
 
-export async function startScatterhoard() {
+export async function startScatterhoard({ hotTierMb = 0 } = {}) {
   const binary = process.env.SCATTERHOARD_BIN;
   if (!binary) throw new Error('SCATTERHOARD_BIN must name the scatterhoard program');
-  const folder = await mkdtemp(path.join(os.tmpdir(), 'scatterhoard-npm-'));
   const [port, admin] = [await freePort(), await freePort()];
-  const child = spawn(binary, [
+  return start('scatterhoard', port, binary, (folder) => [
     'serve', '--listen', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${admin}`,
     '--nodes', '14', '--node-memory-mb', '256', '--data-parity', '10+2',
-    '--hot-tier-mb', '0', '--data-dir', path.join(folder, 'data'),
-  ], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    '--hot-tier-mb', `${hotTierMb}`, '--data-dir', path.join(folder, 'data'),
+  ]);
+}
+
+export async function startRedis() {
+  const port = await freePort();
+  return start('redis-server', port, 'redis-server', () => [
+    '--bind', '127.0.0.1', '--port', `${port}`, '--save', '', '--appendonly', 'no', '--daemonize', 'no',
+  ]);
+}
+
+async function start(name, port, program, argumentsIn) {
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'scatterhoard-npm-'));
+  const child = spawn(program, argumentsIn(folder), { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => { log += data; });
 
   for (const started = Date.now(); !(await answersPing(port)); await sleep(20)) {
     if (child.exitCode !== null || Date.now() - started > START_LIMIT_MS) {
       child.kill('SIGKILL');
-      throw new Error(`scatterhoard does not start:\n${log}`);
+      throw new Error(`${name} does not start:\n${log}`);
     }
   }
   return {
+    name,
     port,
     async stop() {
       child.kill('SIGTERM');
       if (child.exitCode === null) await once(child, 'exit');
       await rm(folder, { recursive: true, force: true });
-      if (child.exitCode !== 0) throw new Error(`scatterhoard ended with ${child.exitCode}:\n${log}`);
+      if (child.exitCode !== 0) throw new Error(`${name} ended with ${child.exitCode}:\n${log}`);
     },
   };
 }

@@ -36,3 +36,11 @@ def either(request):
     with server.client() as client:
         client.flushall()
     return server
+
+
+@pytest.fixture(scope="session")
+def applications_pool():
+    """One pool for all applications, as it would be: with what a proxy keeps in memory, too."""
+    server = Scatterhoard(hot_tier_mb=64)
+    yield server
+    server.stop()
