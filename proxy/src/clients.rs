@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     acl::User,
+    command::CommandError,
     pubsub::{Hub, Mailbox, Subscriptions},
     resp::Protocol,
     store::{Watch, WriteError, Written},
@@ -86,6 +87,8 @@ pub struct Client {
     /// Values of the present request, or of all that are queued, that went to nodes
     /// while they arrived.
     pub uploads: Vec<Upload>,
+    /// Why the present request is refused, if that was found out before its end.
+    pub refusal: Option<CommandError>,
     /// What is queued since MULTI.
     pub queue: Option<Queue>,
     /// What it subscribes to.
@@ -123,6 +126,7 @@ impl Client {
             protocol: Protocol::Resp2,
             silence: Silence::None,
             uploads: Vec::new(),
+            refusal: None,
             subscriptions: Subscriptions::new(hub.clone(), entry.id(), mailbox.clone()),
             queue: None,
             watches: Vec::new(),

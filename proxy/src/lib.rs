@@ -24,6 +24,7 @@ pub mod epoch;
 pub mod journal;
 pub mod keyspace;
 pub mod local_pool;
+pub mod log_rate;
 pub mod pool;
 pub mod pubsub;
 pub mod resp;

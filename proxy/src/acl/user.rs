@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
@@ -66,10 +67,10 @@ pub enum RuleError {
 pub struct Request<'a> {
     /// The command.
     pub spec: &'static CommandSpec,
-    /// Its keys.
-    pub keys: Vec<&'a [u8]>,
+    /// Its keys, and what is done with each, as in Redis's key specifications.
+    pub keys: Vec<(Bytes, &'a [&'a str])>,
     /// Its channels.
-    pub channels: Vec<&'a [u8]>,
+    pub channels: Vec<Bytes>,
     /// Whether these are patterns, which only the same pattern allows.
     pub are_patterns: bool,
 }
@@ -270,8 +271,7 @@ impl User {
             return Err(Denied::Command);
         }
         if let Patterns::These(globs) = &self.keys {
-            for (number, key) in request.keys.iter().enumerate() {
-                let access = request.spec.keys.access_of(number);
+            for (number, (key, access)) in request.keys.iter().enumerate() {
                 let (reads, writes) = needs(access);
                 let fits = |p: &KeyPattern| {
                     (p.reads || !reads)
@@ -286,7 +286,7 @@ impl User {
         if let Patterns::These(globs) = &self.channels {
             for (number, channel) in request.channels.iter().enumerate() {
                 let fits = |g: &String| match request.are_patterns {
-                    true => g.as_bytes() == *channel,
+                    true => g.as_bytes() == channel,
                     false => glob::matches(g.as_bytes(), channel),
                 };
                 if !globs.iter().any(fits) {
@@ -366,12 +366,13 @@ impl std::fmt::Display for User {
 }
 
 /// Whether a key is read, and whether it is changed, by Redis's key specifications.
+/// EXISTS, TYPE and the like do neither: any pattern allows them.
 fn needs(access: &[&str]) -> (bool, bool) {
     let has = |flag| access.contains(&flag);
-    let reads = has("access");
-    let writes = has("insert") || has("update") || has("delete");
-    // EXISTS, TYPE and the like: of either kind
-    (reads || !writes && has("RO"), writes)
+    (
+        has("access"),
+        has("insert") || has("update") || has("delete"),
+    )
 }
 
 fn all_names() -> impl Iterator<Item = (&'static str, &'static CommandSpec)> {
@@ -417,10 +418,16 @@ mod tests {
     }
 
     fn may(user: &User, command: &str, keys: &[&str], channels: &[&str]) -> Result<(), Denied> {
+        let spec = lookup_full(command.as_bytes()).unwrap();
+        let bytes = |name: &&str| Bytes::copy_from_slice(name.as_bytes());
+        let access = |number| spec.keys.access_of(number);
         user.check(&Request {
-            spec: lookup_full(command.as_bytes()).unwrap(),
-            keys: keys.iter().map(|k| k.as_bytes()).collect(),
-            channels: channels.iter().map(|c| c.as_bytes()).collect(),
+            spec,
+            keys: (0..)
+                .zip(keys)
+                .map(|(i, k)| (bytes(k), access(i)))
+                .collect(),
+            channels: channels.iter().map(bytes).collect(),
             are_patterns: command == "psubscribe",
         })
     }

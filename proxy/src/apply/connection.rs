@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Context, Outcome, Stats};
+use super::{Context, Outcome};
 use crate::{
     clients::{Client, Silence},
     command::{
@@ -72,8 +72,8 @@ fn log_in(
             Ok(())
         }
         None => {
-            Stats::count(&context.stats.denied);
-            Err(CommandError::WrongPass)
+            let error = CommandError::WrongPass;
+            Err(super::acl::refuse(context, client, "password", error))
         }
     }
 }

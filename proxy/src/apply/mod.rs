@@ -7,6 +7,7 @@ mod connection;
 mod hashes;
 mod info;
 mod inspect;
+mod intake;
 mod keys;
 mod lcs;
 mod moves;
@@ -29,6 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use intake::{Intake, intake};
 pub use scripts::Scripting;
 use tokio::sync::Semaphore;
 
@@ -245,11 +247,14 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     let journal = context.store.journal();
     let journal = journal.filter(|_| command::writes(&request));
     let refused = || journal.and_then(|j| j.failure()).map(journal_failed);
-    let spec = CommandSpec::of(&request);
-    let permission = spec.and_then(|spec| {
-        acl::check(context, client, spec, &request)?;
-        Ok(spec)
-    });
+    let permission = match client.refusal.take() {
+        // found out when one of its arguments was announced
+        Some(error) => Err(error),
+        None => CommandSpec::of(&request).and_then(|spec| {
+            acl::check(context, client, spec, &request)?;
+            refused_argument(&request).map_or(Ok(spec), Err)
+        }),
+    };
     if is_queued {
         return multi::queue(client, context, permission, request, refused());
     }
@@ -279,11 +284,11 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     refused().unwrap_or(outcome)
 }
 
-/// Whether the body of a request that begins like this should be taken in; not if
-/// the client may not have it carried out anyway.
-pub fn may_send(context: &Context, client: &Client, args_so_far: &[Value]) -> bool {
-    let spec = CommandSpec::begun(args_so_far);
-    spec.is_none_or(|spec| acl::check(context, client, spec, args_so_far).is_ok())
+/// What is wrong with a request of which an argument was not taken in.
+fn refused_argument(request: &[Value]) -> Option<CommandError> {
+    let is_refused = |value: &Value| matches!(value, Value::Refused { .. });
+    let is_refused = request.iter().any(is_refused);
+    is_refused.then(|| Command::parse(request.to_vec()).err())?
 }
 
 /// What a write is answered when the journal takes nothing.

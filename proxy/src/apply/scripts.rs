@@ -24,6 +24,7 @@ use crate::{
     command::{
         Command, CommandError, CommandSpec, ScriptCommand, describe, scripts::Eval, table::flags,
     },
+    log_rate::{self, LogRate},
     resp::Reply,
     store::{Key, Transaction, Uncommitted, View},
     value::Value,
@@ -289,11 +290,15 @@ impl Caller for Commands<'_, '_> {
     }
 
     fn log(&mut self, level: LogLevel, text: &[u8]) {
-        let text = String::from_utf8_lossy(text);
+        static LINES: LogRate = LogRate::new(20);
+        let Some(left_out) = LINES.admits() else {
+            return;
+        };
+        let text = log_rate::printable(text);
         match level {
-            LogLevel::Debug | LogLevel::Verbose => tracing::debug!("script: {text}"),
-            LogLevel::Notice => tracing::info!("script: {text}"),
-            LogLevel::Warning => tracing::warn!("script: {text}"),
+            LogLevel::Debug | LogLevel::Verbose => tracing::debug!(left_out, "script: {text}"),
+            LogLevel::Notice => tracing::info!(left_out, "script: {text}"),
+            LogLevel::Warning => tracing::warn!(left_out, "script: {text}"),
         }
     }
 

@@ -154,9 +154,12 @@ const fn spec(
 /// This family's part of the command table.
 pub(super) static COMMANDS: &[CommandSpec] = &[
     spec("ping", -1, FAST, ping)
+        .long_from(1)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .doc("1.0.0", "Answers PONG, or the given message."),
-    spec("echo", 2, IN_CONNECTION, echo).doc("1.0.0", "Answers the given message."),
+    spec("echo", 2, IN_CONNECTION, echo)
+        .long_from(1)
+        .doc("1.0.0", "Answers the given message."),
     spec("hello", -1, ALWAYS, hello).doc("6.0.0", "Chooses the protocol and describes the server."),
     spec("quit", -1, ALWAYS, quit).doc("1.0.0", "Closes the connection."),
     spec("reset", 1, ALWAYS, reset).doc("6.2.0", "Makes the connection as if new."),

@@ -249,6 +249,15 @@ pub enum CommandError {
     /// EVALSHA: no such script.
     #[error("NOSCRIPT No matching script. Please use EVAL.")]
     NoScript,
+    /// A script longer than those that are run.
+    #[error("ERR script is longer than {} bytes", super::scripts::MAX_TEXT_BYTES)]
+    ScriptTooLong,
+    /// An argument that is too long for what the command does with it.
+    #[error("ERR argument is too long for '{command}' command")]
+    ArgumentTooLong {
+        /// The command.
+        command: &'static str,
+    },
     /// EVAL: more keys than arguments.
     #[error("ERR Number of keys can't be greater than number of args")]
     TooManyKeys,

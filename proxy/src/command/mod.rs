@@ -119,6 +119,13 @@ impl Command {
     /// [`crate::resp::Step::Request`]): copy what outlives the request.
     pub fn parse(request: Vec<Value>) -> Result<Self, CommandError> {
         let spec = CommandSpec::of(&request)?;
-        (spec.parse)(args::Args::new(spec, request))
+        let is_refused = |value: &Value| matches!(value, Value::Refused { .. });
+        let is_refused = request.iter().any(is_refused);
+        let command = (spec.parse)(args::Args::new(spec, request))?;
+        match is_refused {
+            // mostly the parser has said so in Redis's words
+            true => Err(CommandError::ArgumentTooLong { command: spec.name }),
+            false => Ok(command),
+        }
     }
 }

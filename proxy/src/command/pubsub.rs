@@ -96,9 +96,11 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     .keys(-1, 1, NOT_KEY)
     .doc("7.0.0", "Ends subscriptions to channels of a shard."),
     spec("publish", 3, PUBLISH, |args| publish(args, false))
+        .long_from(2)
         .doc("2.0.0", "Sends a message to a channel."),
     spec("spublish", 3, PUBLISH, |args| publish(args, true))
         .keys(1, 1, NOT_KEY)
+        .long_from(2)
         .doc("7.0.0", "Sends a message to a channel of a shard."),
     spec("pubsub", -2, 0, Args::incomplete)
         .subcommands(PUBSUB_COMMANDS)

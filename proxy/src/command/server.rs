@@ -136,6 +136,7 @@ static COMMAND_COMMANDS: &[CommandSpec] = &[
     spec("command|getkeys", -4, QUERY, |mut args| {
         query(CommandQuery::GetKeys(args.values()))
     })
+    .long_from(2)
     .acl(&["@connection"])
     .doc("2.8.13", "Returns the keys of a command."),
     spec("command|help", 2, QUERY, |_| query(CommandQuery::Help))

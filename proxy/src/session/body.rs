@@ -8,6 +8,7 @@ use tokio::{io::AsyncReadExt, time::timeout};
 
 use super::{ClientStream, Session, SessionError};
 use crate::{
+    apply::{self, Intake},
     store::{Body, Broken},
     value::Value,
 };
@@ -95,8 +96,33 @@ impl Session {
         Ok(Value::from_segments(segments))
     }
 
-    /// Reads bytes that nobody takes.
-    pub(super) async fn waste(&mut self, mut rest_bytes: u64) -> Result<Value, SessionError> {
+    /// Takes in a large argument that the parser has come to.
+    pub(super) async fn take_in(&mut self, len: u64) -> Result<(), SessionError> {
+        // replies to what came before must not wait for the body
+        self.flush().await?;
+        let args = self.parser.args_so_far();
+        let argc = args.len() + self.parser.args_missing();
+        let intake = match self.client.refusal {
+            Some(_) => Intake::Refused(None),
+            None => apply::intake(&self.context, &self.client, args, argc, len, self.checked),
+        };
+        self.checked = args.len();
+        let body = match intake {
+            Intake::Stored => self.upload(len).await?,
+            Intake::Kept => self.read_body(len).await?,
+            Intake::Refused(error) => {
+                self.client.refusal = self.client.refusal.take().or(error);
+                let start = self.waste(len).await?;
+                Value::Refused { start, len }
+            }
+        };
+        self.parser.large_done(body);
+        Ok(())
+    }
+
+    /// Reads bytes that nobody takes; returns the first of them.
+    async fn waste(&mut self, mut rest_bytes: u64) -> Result<Bytes, SessionError> {
+        let mut start = Bytes::new();
         let mut waste = Incoming {
             input: &mut self.input,
             stream: &mut self.stream,
@@ -105,9 +131,12 @@ impl Session {
         };
         while *waste.rest_bytes > 0 {
             let piece = WASTE_BYTES.min(usize::try_from(*waste.rest_bytes).unwrap_or(WASTE_BYTES));
-            waste.read(piece, piece).await?;
+            let piece = waste.read(piece, piece).await?;
+            if start.is_empty() {
+                start = Bytes::copy_from_slice(&piece[..piece.len().min(Value::QUOTED_BYTES)]);
+            }
         }
-        Ok(Value::Empty)
+        Ok(start)
     }
 
     /// Sends the next `len` bytes to nodes while they arrive, under a write id

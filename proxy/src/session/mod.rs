@@ -78,6 +78,8 @@ pub struct Session {
     input: BytesMut,
     output: OutBuffer,
     admitted: Admitted,
+    /// Arguments of the present request that have been looked at already.
+    checked: usize,
     /// Messages that it did not ask for.
     mailbox: Arc<Mailbox>,
     /// Somebody wants it gone.
@@ -107,6 +109,7 @@ impl Session {
             input: BytesMut::with_capacity(READ_BYTES),
             output: OutBuffer::new(),
             admitted: Admitted::default(),
+            checked: 0,
             mailbox,
             end,
         }
@@ -126,24 +129,7 @@ impl Session {
                         return self.flush().await;
                     }
                 }
-                Ok(Step::LargeBulk { len }) => {
-                    // replies to what came before must not wait for the body
-                    self.flush().await?;
-                    let keeps = self.context.store.settings().hot_value_bytes;
-                    // what is refused anyway evicts nothing
-                    let stores = command::stores_next(self.parser.args_so_far())
-                        && self.context.store.refusal().is_none();
-                    let body =
-                        if !apply::may_send(&self.context, &self.client, self.parser.args_so_far())
-                        {
-                            self.waste(len).await?
-                        } else if stores && len > keeps {
-                            self.upload(len).await?
-                        } else {
-                            self.read_body(len).await?
-                        };
-                    self.parser.large_done(body);
-                }
+                Ok(Step::LargeBulk { len }) => self.take_in(len).await?,
                 Ok(Step::NeedMore) => {
                     self.deliver().await?;
                     self.flush().await?;
@@ -197,6 +183,7 @@ impl Session {
     async fn answer(&mut self, request: Vec<Value>) -> Result<bool, SessionError> {
         let ends = self.carry_out(request).await?;
         self.admitted = Admitted::default();
+        self.checked = 0;
         if self.client.queue.is_none() {
             // what the command did not take is garbage
             self.client.uploads.clear();
