@@ -168,8 +168,10 @@ pub enum Outcome {
     Value(ValueReply),
     /// As many values as there are items, as an array.
     Values(Vec<Lookup>),
-    /// These, one after the other: a command about subscriptions has several replies.
+    /// These, one after the other: the end of subscriptions has several replies.
     Pushes(Vec<Reply>),
+    /// Likewise, of their beginning: messages come behind these.
+    Subscribed(Vec<Reply>),
     /// How many get this message of a transaction, which goes out with its commit.
     Publish(usize),
     /// What each of several commands came to, as an array.
@@ -189,6 +191,18 @@ pub enum ValueReply {
         /// The rest.
         rest: Box<ObjectReader>,
     },
+}
+
+impl Outcome {
+    /// Whether messages that have come meanwhile may belong to what it confirms,
+    /// so that they have to follow it. Others were sent before it.
+    pub fn begins_subscriptions(&self) -> bool {
+        match self {
+            Self::Subscribed(_) => true,
+            Self::Several(outcomes) => outcomes.iter().any(Self::begins_subscriptions),
+            _ => false,
+        }
+    }
 }
 
 impl From<Reply> for Outcome {

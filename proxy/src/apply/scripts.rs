@@ -329,7 +329,7 @@ async fn reply_of(context: &Context, outcome: Outcome) -> Result<Reply, String> 
         }
         // not before the commit
         Outcome::Publish(_) => return Ok(Reply::Integer(0)),
-        Outcome::Pushes(_) | Outcome::Several(_) => {
+        Outcome::Pushes(_) | Outcome::Subscribed(_) | Outcome::Several(_) => {
             return Err("ERR This Redis command is not allowed from script".into());
         }
     };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::table::{CommandSpec, MAX_KEY_BYTES};
-use super::{Command, CommandError};
+use super::{Command, CommandError, glob};
 use crate::resp::number::parse_i64;
 use crate::value::Value;
 
@@ -106,6 +106,15 @@ impl Args {
             Err(CommandError::Syntax)
         } else {
             Ok(value.into_contiguous())
+        }
+    }
+
+    /// The next one is a glob.
+    pub(super) fn pattern(&mut self) -> Result<Bytes, CommandError> {
+        let pattern = self.token()?;
+        match glob::is_sane(&pattern) {
+            true => Ok(pattern),
+            false => Err(CommandError::PatternTooLong),
         }
     }
 

@@ -249,6 +249,19 @@ pub enum CommandError {
     /// EVALSHA: no such script.
     #[error("NOSCRIPT No matching script. Please use EVAL.")]
     NoScript,
+    /// SUBSCRIBE and its relatives: beyond what one connection may have.
+    #[error(
+        "ERR a client has at most {} subscriptions, and {} bytes of names of them",
+        crate::pubsub::MAX_SUBSCRIPTIONS,
+        crate::pubsub::MAX_NAME_BYTES
+    )]
+    TooManySubscriptions,
+    /// A glob that would take too long.
+    #[error(
+        "ERR pattern with a star is longer than {} bytes",
+        super::glob::MAX_STARRED_BYTES
+    )]
+    PatternTooLong,
     /// A script longer than those that are run.
     #[error("ERR script is longer than {} bytes", super::scripts::MAX_TEXT_BYTES)]
     ScriptTooLong,

@@ -139,7 +139,11 @@ fn command(command: PubSubCommand) -> Result<Command, CommandError> {
 }
 
 fn subscribe(mut args: Args, topic: Topic) -> Result<Command, CommandError> {
-    let names = args.tokens()?;
+    let names = (0..args.len()).map(|_| match topic {
+        Topic::Pattern => args.pattern(),
+        Topic::Channel | Topic::Shard => args.token(),
+    });
+    let names = names.collect::<Result<_, _>>()?;
     command(PubSubCommand::Subscribe { topic, names })
 }
 
@@ -158,10 +162,10 @@ fn publish(mut args: Args, to_shard: bool) -> Result<Command, CommandError> {
 }
 
 fn channels(mut args: Args, topic: Topic) -> Result<Command, CommandError> {
-    let pattern = args.option()?;
-    if args.len() > 0 {
+    if args.len() > 1 {
         return Err(args.wrong_subcommand());
     }
+    let pattern = (args.len() > 0).then(|| args.pattern()).transpose()?;
     command(PubSubCommand::Channels { topic, pattern })
 }
 

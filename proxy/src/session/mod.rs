@@ -30,7 +30,7 @@ use crate::{
     clients::{Client, Silence},
     command,
     pubsub::Mailbox,
-    resp::{Limits, OutBuffer, ProtocolError, Reply, RequestParser, Step, reply},
+    resp::{Limits, OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
     value::Value,
 };
@@ -131,7 +131,7 @@ impl Session {
                 }
                 Ok(Step::LargeBulk { len }) => self.take_in(len).await?,
                 Ok(Step::NeedMore) => {
-                    self.deliver().await?;
+                    self.deliver(self.client.protocol).await?;
                     self.flush().await?;
                     if !self.read_more(&stop).await? {
                         return Ok(());
@@ -166,10 +166,10 @@ impl Session {
     }
 
     /// Queues or sends messages that the client did not ask for.
-    async fn deliver(&mut self) -> Result<(), SessionError> {
+    async fn deliver(&mut self, protocol: Protocol) -> Result<(), SessionError> {
         while self.mailbox.has_any() {
             if let Some(message) = self.mailbox.take() {
-                self.put(apply::pubsub::push(message));
+                apply::pubsub::push(message).encode(protocol, &mut self.output);
             }
             if self.output.pending_bytes() >= FLUSH_BYTES {
                 self.flush().await?;
@@ -195,6 +195,9 @@ impl Session {
         Stats::count(&self.context.stats.commands);
         let context = self.context.clone();
         let before = self.client.silence;
+        // what was sent before the request goes out before its reply
+        let protocol = self.client.protocol;
+        self.deliver(protocol).await?;
         let is_queued = self.client.queue.is_some() && !command::is_transactional(&request);
         let suspect = match is_queued {
             true => None,
@@ -207,6 +210,10 @@ impl Session {
             other => other,
         };
         context.took(&self.client, suspect, began.elapsed());
+        // what has come meanwhile, too: nothing follows the end of subscriptions
+        if !outcome.begins_subscriptions() {
+            self.deliver(protocol).await?;
+        }
         if self.is_silent(before) {
             return Ok(matches!(outcome, Outcome::Close(_)));
         }
@@ -234,7 +241,9 @@ impl Session {
             }
             Outcome::Value(value) => self.put_value(value).await?,
             Outcome::Values(lookups) => self.put_values(lookups).await?,
-            Outcome::Pushes(replies) => replies.into_iter().for_each(|reply| self.put(reply)),
+            Outcome::Pushes(replies) | Outcome::Subscribed(replies) => {
+                replies.into_iter().for_each(|reply| self.put(reply))
+            }
             Outcome::Publish(count) => {
                 self.put(Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)));
             }
