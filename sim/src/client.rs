@@ -231,7 +231,11 @@ async fn answer(context: &Context, outcome: Outcome) -> Answer {
         Outcome::Value(value) => value,
         Outcome::Lookup(lookup) => apply::ready(&context.store, lookup).await,
         // not asked for here
-        Outcome::Values(_) | Outcome::Pushes(_) | Outcome::Publish(_) | Outcome::Several(_) => {
+        Outcome::Values(_)
+        | Outcome::Pushes(_)
+        | Outcome::Subscribed(_)
+        | Outcome::Publish(_)
+        | Outcome::Several(_) => {
             return Answer::Broken;
         }
     };

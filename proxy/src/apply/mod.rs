@@ -35,6 +35,7 @@ pub use scripts::Scripting;
 use tokio::sync::Semaphore;
 
 use crate::{
+    client_limits::ClientLimits,
     clients::{Client, Clients},
     clock,
     command::{self, Command, CommandError, CommandSpec, TransactionCommand},
@@ -54,6 +55,8 @@ pub struct Context {
     pub config: Config,
     /// The connections.
     pub clients: Clients,
+    /// What they may take.
+    pub limits: Arc<ClientLimits>,
     /// Counters that INFO shows.
     pub stats: Stats,
     /// Scripts.
@@ -78,6 +81,7 @@ impl Context {
         Self {
             store,
             clients: Clients::default(),
+            limits: Arc::new(ClientLimits::new(config.client_limits)),
             stats: Stats::default(),
             scripting: Scripting::new(config.script_limit),
             hub: Arc::default(),
@@ -256,6 +260,7 @@ impl From<WriteError> for Reply {
 /// Carries a request out, and returns when the journal is as far as its policy
 /// wants it before an acknowledgement.
 pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Value>) -> Outcome {
+    client.carried_out = false;
     let subscribed = client.protocol == Protocol::Resp2 && client.subscriptions.any();
     let is_queued = client.queue.is_some() && !command::is_transactional(&request);
     let journal = context.store.journal();
@@ -269,6 +274,9 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
             refused_argument(&request).map_or(Ok(spec), Err)
         }),
     };
+    if let Ok(spec) = permission {
+        client.entry.update(|c| c.command = spec.name);
+    }
     if is_queued {
         return multi::queue(client, context, permission, request, refused());
     }
@@ -282,6 +290,7 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         multi::misunderstood(client, &error);
         return error.into();
     }
+    client.carried_out = true;
     let outcome = match (Command::parse(request), refused()) {
         (Err(error), _) => {
             multi::misunderstood(client, &error);

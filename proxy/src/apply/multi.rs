@@ -123,7 +123,10 @@ pub(super) fn queue(
     let bytes = REQUEST_BYTES + request.iter().map(size).sum::<u64>();
     let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
     match context.queues.clone().try_acquire_many_owned(bytes) {
-        Ok(room) => queue.room.push(room),
+        Ok(room) => {
+            queue.bytes += room.num_permits();
+            queue.room.push(room);
+        }
         Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => {
             queue.has_failed = true;
             let text = "OOM too much is queued by MULTI on this server";

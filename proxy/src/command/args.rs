@@ -70,6 +70,13 @@ impl Args {
         CommandError::SubcommandArity { command, name }
     }
 
+    /// The same, with the subcommand as it was sent.
+    pub(super) fn wrong_subcommand_as_sent(&self) -> CommandError {
+        let (command, _) = self.spec.name.split_once('|').unwrap_or_default();
+        let name = excerpt(&self.subcommand, 128);
+        CommandError::SubcommandArity { command, name }
+    }
+
     /// The next one, whatever it is.
     pub(super) fn value(&mut self) -> Result<Value, CommandError> {
         self.rest.next().ok_or_else(|| self.wrong_number())

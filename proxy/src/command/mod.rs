@@ -62,6 +62,22 @@ pub fn writes(request: &[Value]) -> bool {
     })
 }
 
+/// Whether a request waits while CLIENT PAUSE holds writes back: it may change keys,
+/// or what others get. EXEC does what is queued.
+pub fn waits_with_writes(request: &[Value]) -> bool {
+    let spec = request.first().and_then(table::named);
+    spec.is_some_and(|spec| {
+        let name = spec.name;
+        spec.is(table::flags::WRITE) || matches!(name, "eval" | "evalsha" | "publish" | "spublish")
+    })
+}
+
+/// Whether this is EXEC.
+pub fn is_exec(request: &[Value]) -> bool {
+    let spec = request.first().and_then(table::named);
+    spec.is_some_and(|spec| spec.name == "exec")
+}
+
 /// Where a request of a client that has said MULTI is carried out at once.
 pub fn is_transactional(request: &[Value]) -> bool {
     let spec = request.first().and_then(table::named);

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-pub use mailbox::{Limits, Mailbox, Message};
+pub use mailbox::{Limits, Mailbox, Message, SharedLimits};
 
 use crate::command::glob;
 

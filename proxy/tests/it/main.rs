@@ -29,6 +29,7 @@ mod bad_clients;
 mod bad_nodes;
 mod bits;
 mod chaos;
+mod clients;
 mod cut;
 mod differential;
 mod endpoint;
