@@ -1,13 +1,24 @@
 //! What we set on every TCP socket, at both ends of a link and towards clients.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Small frames go out at once.
 pub fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)
+}
+
+/// The peer's system is asked whether it is still there after so much silence, three
+/// times, a third of it apart, as Redis does.
+pub fn keep_alive(stream: &TcpStream, silence: Duration) -> io::Result<()> {
+    let apart = (silence / 3).max(Duration::from_secs(1));
+    let asked = TcpKeepalive::new()
+        .with_time(silence)
+        .with_interval(apart)
+        .with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&asked)
 }
 
 /// A connection on which nothing is paced, if it stays on the loopback.

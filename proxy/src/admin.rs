@@ -1,11 +1,14 @@
 //! The admin port: health, metrics, and the local pool's instances.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Json, Router,
     extract::{Query, State},
-    http::StatusCode,
+    http::{
+        HeaderMap, StatusCode,
+        header::{HOST, ORIGIN},
+    },
     response::IntoResponse,
     routing::{get, post},
 };
@@ -158,10 +161,34 @@ async fn instances(State(admin): State<Admin>) -> axum::response::Response {
     Json(local.instances()).into_response()
 }
 
+/// Browsers send requests to this machine for pages of others; they say so.
+fn is_from_page(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    headers.contains_key(ORIGIN) || !host.is_some_and(names_address)
+}
+
+/// Whether a Host header has an address, or the loopback's name: others may be made
+/// to mean this machine.
+fn names_address(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    name.eq_ignore_ascii_case("localhost") || bare.unwrap_or(name).parse::<IpAddr>().is_ok()
+}
+
 async fn reclaim(
     State(admin): State<Admin>,
+    headers: HeaderMap,
     Query(query): Query<ReclaimQuery>,
 ) -> axum::response::Response {
+    if is_from_page(&headers) {
+        let text = "not for web pages: no Origin, and an address or localhost as Host\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
     let Some(local) = &admin.local else {
         return NOT_LOCAL.into_response();
     };
@@ -174,4 +201,37 @@ async fn reclaim(
         }
     };
     Json(local.reclaim(&order.and_busy())).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_others_are_told_from_people_here() {
+        for host in [
+            "127.0.0.1:9121",
+            "localhost:9121",
+            "LOCALHOST",
+            "[::1]:9121",
+            "10.1.2.3",
+        ] {
+            assert!(names_address(host), "{host}");
+        }
+        for host in [
+            "evil.example:9121",
+            "127.0.0.1.evil.example",
+            "",
+            ":9121",
+            "localhost.evil",
+        ] {
+            assert!(!names_address(host), "{host}");
+        }
+        let mut headers = HeaderMap::new();
+        assert!(is_from_page(&headers));
+        headers.insert(HOST, "127.0.0.1:9121".parse().unwrap());
+        assert!(!is_from_page(&headers));
+        headers.insert(ORIGIN, "http://evil.example".parse().unwrap());
+        assert!(is_from_page(&headers));
+    }
 }

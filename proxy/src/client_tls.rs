@@ -12,13 +12,10 @@ use std::{
 use parking_lot::Mutex;
 use rustls::{
     RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
-use tokio::{
-    net::TcpStream,
-    time::{interval, timeout},
-};
+use tokio::{net::TcpStream, time::interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +47,8 @@ pub struct Settings {
     pub clients: ClientCertificates,
     /// On which those must rest, PEM.
     pub authorities: Option<PathBuf>,
+    /// Those of them that are revoked, PEM.
+    pub revoked: Option<PathBuf>,
 }
 
 /// Files that cannot be used.
@@ -68,8 +67,6 @@ pub enum TlsError {
     Tls(String),
 }
 
-/// A client has so long to shake hands.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -77,19 +74,30 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub struct ClientTls {
     settings: Settings,
     current: Mutex<Arc<ServerConfig>>,
-    /// When the files that are used were written.
-    written: Mutex<Vec<Option<SystemTime>>>,
+    looks: Mutex<Looks>,
+}
+
+/// What tells a file from one that has been written anew.
+type Mark = Option<(SystemTime, u64)>;
+
+/// The files as they were when they were taken, and when they were last looked at.
+struct Looks {
+    taken: Vec<Mark>,
+    last: Vec<Mark>,
 }
 
 impl ClientTls {
     /// Reads the files.
     pub fn new(settings: Settings) -> Result<Self, TlsError> {
-        let written = written(&settings);
+        let marks = marks(&settings);
         let current = load(&settings)?;
         Ok(Self {
             settings,
             current: Mutex::new(Arc::new(current)),
-            written: Mutex::new(written),
+            looks: Mutex::new(Looks {
+                taken: marks.clone(),
+                last: marks,
+            }),
         })
     }
 
@@ -101,10 +109,8 @@ impl ClientTls {
     /// Shakes hands with a client.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<ClientStream> {
         let acceptor = TlsAcceptor::from(self.current.lock().clone());
-        match timeout(HANDSHAKE_LIMIT, acceptor.accept(stream)).await {
-            Ok(stream) => Ok(ClientStream::Tls(Box::new(stream?))),
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        let stream = acceptor.accept(stream).await?;
+        Ok(ClientStream::Tls(Box::new(stream)))
     }
 
     /// Takes new files in place of the old ones, until stopped; connections that
@@ -116,16 +122,23 @@ impl ClientTls {
         }
     }
 
-    /// Takes files that have changed; if they cannot be used, the old ones stay.
+    /// Takes files that have changed, once two looks have found them the same: one
+    /// that is half written may be in order as far as it goes. If they cannot be
+    /// used, the old ones stay.
     pub fn renew(&self) {
-        let now = written(&self.settings);
-        if *self.written.lock() == now {
-            return;
+        let now = marks(&self.settings);
+        {
+            let mut looks = self.looks.lock();
+            let is_settled = looks.last == now;
+            looks.last.clone_from(&now);
+            if looks.taken == now || !is_settled {
+                return;
+            }
         }
         match load(&self.settings) {
             Ok(config) => {
                 *self.current.lock() = Arc::new(config);
-                *self.written.lock() = now;
+                self.looks.lock().taken = now;
                 tracing::info!("new TLS certificate");
             }
             // perhaps only one of them has been written yet
@@ -134,14 +147,18 @@ impl ClientTls {
     }
 }
 
-fn written(settings: &Settings) -> Vec<Option<SystemTime>> {
+fn marks(settings: &Settings) -> Vec<Mark> {
     let files = [
         Some(&settings.certificate),
         Some(&settings.key),
         settings.authorities.as_ref(),
+        settings.revoked.as_ref(),
     ];
-    let written = |path: &PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
-    files.into_iter().flatten().map(written).collect()
+    let mark = |path: &PathBuf| {
+        let data = std::fs::metadata(path).ok()?;
+        Some((data.modified().ok()?, data.len()))
+    };
+    files.into_iter().flatten().map(mark).collect()
 }
 
 fn wrong(path: &Path, why: impl std::fmt::Display) -> TlsError {
@@ -158,6 +175,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         true => Err(wrong(path, "no certificate in it")),
         false => Ok(all),
     }
+}
+
+fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let all = CertificateRevocationListDer::pem_file_iter(path).map_err(|e| wrong(path, e))?;
+    all.collect::<Result<_, _>>().map_err(|e| wrong(path, e))
 }
 
 fn load(settings: &Settings) -> Result<ServerConfig, TlsError> {
@@ -178,7 +200,13 @@ fn load(settings: &Settings) -> Result<ServerConfig, TlsError> {
             for certificate in certificates(path)? {
                 roots.add(certificate).map_err(|e| wrong(path, e))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            let mut verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            if let Some(path) = &settings.revoked {
+                // authorities without a list revoke nothing
+                verifier = verifier
+                    .with_crls(revoked(path)?)
+                    .allow_unknown_revocation_status();
+            }
             let verifier = match clients {
                 ClientCertificates::Optional => verifier.allow_unauthenticated(),
                 ClientCertificates::No | ClientCertificates::Yes => verifier,
@@ -187,7 +215,16 @@ fn load(settings: &Settings) -> Result<ServerConfig, TlsError> {
             builder.with_client_cert_verifier(verifier)
         }
     };
-    builder
+    let mut config = builder
         .with_single_cert(chain, key)
-        .map_err(|e| TlsError::Tls(format!("certificate and key: {e}")))
+        .map_err(|e| TlsError::Tls(format!("certificate and key: {e}")))?;
+    if settings.clients != ClientCertificates::No {
+        // each handshake shows the certificate anew: it may have run out
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
+    Ok(config)
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,6 +45,11 @@ impl Rooms {
 }
 
 impl Room {
+    /// Bytes taken.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
     /// Takes so many bytes more; false, and nothing taken, if they are not there.
     #[must_use]
     pub fn take(&mut self, bytes: u64) -> bool {

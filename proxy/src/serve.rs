@@ -20,6 +20,7 @@ use crate::{
     backing::{self, Backing},
     client_tls::{ClientTls, TlsError},
     config::{Config, Functions},
+    descriptors,
     epoch::{self, DataDir, DataDirError},
     journal::{Journal, JournalError},
     local_pool,
@@ -99,7 +100,22 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
 }
 
 /// Serves until SIGINT or SIGTERM, then drains.
-pub async fn serve(config: Config) -> Result<(), ServeError> {
+pub async fn serve(mut config: Config) -> Result<(), ServeError> {
+    for warning in config.acl.warnings() {
+        tracing::warn!("file of users: {warning}");
+    }
+    let limit = descriptors::raise();
+    let max_clients = descriptors::clients(config.max_clients, limit, config.nodes);
+    if max_clients < config.max_clients {
+        let wanted = config.max_clients;
+        tracing::warn!(
+            max_clients,
+            wanted,
+            open_files = limit,
+            "fewer clients are served: raise the limit of open files (ulimit -n)"
+        );
+        config.max_clients = max_clients;
+    }
     let clients = bind(config.listen, "--listen").await?;
     let mut doors = vec![Door {
         listener: clients,
@@ -334,6 +350,8 @@ impl Server<'_> {
         for tls in doors.iter().filter_map(|door| door.tls.clone()) {
             tasks.spawn(tls.renew_for_ever(stop.clone()));
         }
+        let limits = context.limits.clone();
+        tasks.spawn(limits.keep(context.clients.clone(), stop.clone()));
         if let Some(listener) = admin {
             let local = self.local.map(LocalLambda::handle);
             let admin = Admin::new(context.clone(), self.metrics, local);

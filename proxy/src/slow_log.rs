@@ -192,9 +192,8 @@ fn cut(request: &[Value]) -> Vec<Bytes> {
         // the last one says how many more there are
         _ => MAX_ARGUMENTS - 1,
     };
-    let secret_from = secrets(request);
     let cut_one = |(place, argument): (usize, &Value)| {
-        if place >= secret_from {
+        if is_secret(request, place) {
             return Bytes::from_static(b"(redacted)");
         }
         let more = argument.len().saturating_sub(MAX_ARGUMENT_BYTES);
@@ -216,20 +215,37 @@ fn cut(request: &[Value]) -> Vec<Bytes> {
     arguments.chain(rest).collect()
 }
 
-/// From this argument on they may be secret: AUTH and HELLO bring passwords.
-fn secrets(request: &[Value]) -> usize {
-    let is = |argument: &Value, word: &[u8]| match argument.segments() {
-        [one] => one.eq_ignore_ascii_case(word),
+/// Settings whose values are passwords.
+const SECRET_SETTINGS: [&[u8]; 5] = [
+    b"requirepass",
+    b"masterauth",
+    b"masteruser",
+    b"tls-key-file-pass",
+    b"tls-client-key-file-pass",
+];
+
+/// Whether an argument may be a password, or say something about one: as Redis
+/// redacts them.
+fn is_secret(request: &[Value], place: usize) -> bool {
+    let is = |place: usize, word: &[u8]| match request.get(place).map(Value::segments) {
+        Some([one]) => one.eq_ignore_ascii_case(word),
         _ => false,
     };
-    match request.first() {
-        Some(name) if is(name, b"auth") => 1,
-        Some(name) if is(name, b"hello") => {
-            let auth = request.iter().position(|a| is(a, b"auth"));
-            auth.map_or(usize::MAX, |place| place + 1)
-        }
-        _ => usize::MAX,
+    if is(0, b"auth") {
+        return place >= 1;
     }
+    if is(0, b"hello") {
+        // a name may be called so, too
+        return place >= 3 && (2..place).any(|before| is(before, b"auth"));
+    }
+    if is(0, b"acl") && is(1, b"setuser") {
+        return place >= 2;
+    }
+    let is_value = place >= 3 && place % 2 == 1;
+    is(0, b"config")
+        && is(1, b"set")
+        && is_value
+        && SECRET_SETTINGS.iter().any(|name| is(place - 1, name))
 }
 
 #[cfg(test)]
@@ -278,6 +294,31 @@ mod tests {
         );
         assert_eq!(texts(3)[2], "");
         assert_eq!(entries[0].id, 3);
+    }
+
+    #[test]
+    fn no_password_is_kept() {
+        let log = log(10);
+        enter(&log, &["ACL", "SETUSER", "al", "on", ">pw"]);
+        enter(
+            &log,
+            &["config", "SET", "timeout", "5", "REQUIREPASS", "pw"],
+        );
+        enter(&log, &["HELLO", "3", "SETNAME", "n", "AUTH", "al", "pw"]);
+        let texts: Vec<String> = log
+            .newest(None)
+            .iter()
+            .map(|entry| entry.arguments.join(&b" "[..]))
+            .map(|text| String::from_utf8(text).unwrap())
+            .collect();
+        assert_eq!(
+            texts,
+            [
+                "HELLO 3 SETNAME n AUTH (redacted) (redacted)",
+                "config SET timeout 5 REQUIREPASS (redacted)",
+                "ACL SETUSER (redacted) (redacted) (redacted)",
+            ]
+        );
     }
 
     #[test]

@@ -28,9 +28,20 @@ pub enum Value {
         /// Length in bytes.
         len: u64,
     },
+    /// Not here: refused when it was announced. Its first bytes are kept, to be
+    /// quoted.
+    Refused {
+        /// At most [`Self::QUOTED_BYTES`] of it.
+        start: Bytes,
+        /// Length in bytes as announced.
+        len: u64,
+    },
 }
 
 impl Value {
+    /// What errors quote at most of an argument.
+    pub const QUOTED_BYTES: usize = 128;
+
     /// A value made of the given segments, in order. Empty ones are dropped.
     pub fn from_segments(mut segments: Vec<Bytes>) -> Self {
         segments.retain(|s| !s.is_empty());
@@ -49,7 +60,7 @@ impl Value {
         match self {
             Self::Empty => 0,
             Self::One(b) => b.len() as u64,
-            Self::Many(_, len) | Self::Uploaded { len, .. } => *len,
+            Self::Many(_, len) | Self::Uploaded { len, .. } | Self::Refused { len, .. } => *len,
         }
     }
 
@@ -58,11 +69,12 @@ impl Value {
         self.len() == 0
     }
 
-    /// The segments in order; none for a value that is empty or not here.
+    /// The segments in order; none for a value that is empty or not here, and the
+    /// first bytes of one that was refused.
     pub fn segments(&self) -> &[Bytes] {
         match self {
             Self::Empty | Self::Uploaded { .. } => &[],
-            Self::One(b) => std::slice::from_ref(b),
+            Self::One(b) | Self::Refused { start: b, .. } => std::slice::from_ref(b),
             Self::Many(v, _) => v,
         }
     }
@@ -86,7 +98,7 @@ impl Value {
     pub fn into_contiguous(self) -> Bytes {
         match self {
             Self::Empty | Self::Uploaded { .. } => Bytes::new(),
-            Self::One(b) => b,
+            Self::One(b) | Self::Refused { start: b, .. } => b,
             Self::Many(v, len) => {
                 let mut whole = BytesMut::with_capacity(usize::try_from(len).unwrap_or(0));
                 v.iter().for_each(|s| whole.extend_from_slice(s));

@@ -234,7 +234,11 @@ async fn answer(context: &Context, outcome: Outcome) -> Answer {
         Outcome::Lookup(lookup) => apply::ready(&context.store, lookup).await,
         Outcome::Range(pinned, bytes) => apply::range(&context.store, pinned, bytes).await,
         // not asked for here
-        Outcome::Values(_) | Outcome::Pushes(_) | Outcome::Publish(_) | Outcome::Several(..) => {
+        Outcome::Values(_)
+        | Outcome::Pushes(_)
+        | Outcome::Subscribed(_)
+        | Outcome::Publish(_)
+        | Outcome::Several(..) => {
             return Answer::Broken;
         }
     };

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use scatterhoard_proxy::{
     apply::Context,
     assembly,
-    clients::Client,
+    clients::{Arrival, Client},
     config::Config,
     epoch,
     journal::{Journal, memory::MemoryDisk},
@@ -81,7 +81,13 @@ impl Proxy {
         let mailbox = Arc::new(Mailbox::new(Limits::default(), CancellationToken::new()));
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let user = context.config.acl.anybody();
-        Client::new(context.clients.enter(peer), user, &context.hub, &mailbox)
+        let arrival = Arrival {
+            peer,
+            local: peer,
+            descriptor: -1,
+            end: CancellationToken::new(),
+        };
+        Client::new(context.clients.enter(arrival), user, &context.hub, &mailbox)
     }
 
     /// The store inside.

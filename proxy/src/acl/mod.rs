@@ -1,16 +1,18 @@
 //! Who may do what: users from the configuration, by rules as in Redis's ACL files.
 //! They do not change while the proxy runs.
 
+mod elsewhere;
 mod user;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-pub use user::{Denied, Request, RuleError, User};
+pub use user::{Applied, Denied, Request, RuleError, User};
 
 /// All users.
 #[derive(Clone, Debug)]
 pub struct Acl {
     users: BTreeMap<String, Arc<User>>,
+    warnings: Vec<String>,
 }
 
 /// Users that cannot be.
@@ -56,6 +58,7 @@ impl Acl {
         let default = Arc::new(User::default_with(password));
         Self {
             users: BTreeMap::from([("default".into(), default)]),
+            warnings: Vec::new(),
         }
     }
 
@@ -86,7 +89,11 @@ impl Acl {
                     line: number,
                     error,
                 };
-                user.apply(rule).map_err(wrong)?;
+                if user.apply(rule).map_err(wrong)? == Applied::Ignored {
+                    acl.warnings.push(format!(
+                        "line {number}: rule '{rule}' names a command that is not there"
+                    ));
+                }
             }
             named.push(name.to_owned());
             acl.users.insert(name.to_owned(), Arc::new(user));
@@ -123,6 +130,11 @@ impl Acl {
     /// Whether AUTH with a password alone makes sense.
     pub fn default_has_password(&self) -> bool {
         self.anybody().is_none()
+    }
+
+    /// What is odd about the file, but no error.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// All of them, by name.

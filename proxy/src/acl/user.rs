@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
+
+use super::elsewhere::ELSEWHERE;
 
 use crate::command::{
     CommandSpec,
     describe::{CATEGORIES, categories},
     glob,
-    table::{commands, lookup_full},
+    table::{commands, lookup, lookup_full},
 };
 
 /// SHA-256 of a password.
@@ -56,9 +59,45 @@ pub enum RuleError {
     /// No such command or category.
     #[error("rule '{0}' names no command or category that is known")]
     NoCommand(String),
+    /// Keys after all of them.
+    #[error(
+        "Adding a pattern after the * pattern (or the 'allkeys' flag) is not valid and does not have any effect. Try 'resetkeys' to start with an empty list of patterns"
+    )]
+    AfterAllKeys,
+    /// Channels after all of them.
+    #[error(
+        "Adding a pattern after the * pattern (or the 'allchannels' flag) is not valid and does not have any effect. Try 'resetchannels' to start with an empty list of channels"
+    )]
+    AfterAllChannels,
     /// `#` without 64 hexadecimal digits.
     #[error("a password hash has 64 hexadecimal digits in lower case")]
     Hash,
+}
+
+/// What became of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It holds.
+    Understood,
+    /// It names a command that is not there: nobody could use it anyway.
+    Ignored,
+}
+
+/// Commands of Redis 7.0 that are not here, which files of users may name.
+fn is_of_no_use(rule: &str) -> bool {
+    let (allows, name) = match (rule.strip_prefix('+'), rule.strip_prefix('-')) {
+        (Some(name), _) => (true, name),
+        (None, Some(name)) => (false, name),
+        (None, None) => return false,
+    };
+    let is_name = !name.is_empty() && !name.starts_with('@');
+    let name = name.to_ascii_lowercase();
+    let command = name.split('|').next().unwrap_or_default();
+    is_name
+        && lookup_full(name.as_bytes()).is_none()
+        && (!allows
+            || ELSEWHERE.binary_search(&command).is_ok()
+            || lookup(command.as_bytes()).is_some_and(|spec| !spec.subcommands.is_empty()))
 }
 
 /// What a user asks for, as far as it matters here.
@@ -66,10 +105,10 @@ pub enum RuleError {
 pub struct Request<'a> {
     /// The command.
     pub spec: &'static CommandSpec,
-    /// Its keys.
-    pub keys: Vec<&'a [u8]>,
+    /// Its keys, and what is done with each, as in Redis's key specifications.
+    pub keys: Vec<(Bytes, &'a [&'a str])>,
     /// Its channels.
-    pub channels: Vec<&'a [u8]>,
+    pub channels: Vec<Bytes>,
     /// Whether these are patterns, which only the same pattern allows.
     pub are_patterns: bool,
 }
@@ -117,16 +156,21 @@ impl User {
     }
 
     /// Changes the user by one rule of Redis's ACL files.
-    pub fn apply(&mut self, rule: &str) -> Result<(), RuleError> {
+    pub fn apply(&mut self, rule: &str) -> Result<Applied, RuleError> {
+        if is_of_no_use(rule) {
+            return Ok(Applied::Ignored);
+        }
         self.apply_rule(rule)?;
         let all = self.keys == Patterns::All && self.channels == Patterns::All;
         self.unrestricted = all && all_names().all(|(name, _)| self.allowed.contains(name));
-        Ok(())
+        Ok(Applied::Understood)
     }
 
     fn apply_rule(&mut self, rule: &str) -> Result<(), RuleError> {
         let unknown = || RuleError::Unknown(rule.to_owned());
-        match rule {
+        // words have no case; what stands behind a sign has
+        let lower = rule.to_ascii_lowercase();
+        match lower.as_str() {
             "on" => self.enabled = true,
             "off" => self.enabled = false,
             "nopass" => {
@@ -146,6 +190,8 @@ impl User {
             "nocommands" => return self.apply_rule("-@all"),
             // values are not taken over from others
             "sanitize-payload" | "skip-sanitize-payload" => {}
+            // there are none
+            "clearselectors" => {}
             _ => {
                 let mut rest = rule.chars();
                 let first = rest.next().ok_or_else(unknown)?;
@@ -161,6 +207,9 @@ impl User {
                         let gone = unhex(rest).ok_or(RuleError::Hash)?;
                         self.passwords.retain(|p| *p != gone);
                     }
+                    '~' | '%' if self.keys == Patterns::All => {
+                        return Err(RuleError::AfterAllKeys);
+                    }
                     '~' => self.add_keys(true, true, rest),
                     '%' => {
                         let (access, glob) = rest.split_once('~').ok_or_else(unknown)?;
@@ -173,7 +222,7 @@ impl User {
                         self.add_keys(reads, writes, glob);
                     }
                     '&' => match &mut self.channels {
-                        Patterns::All => {}
+                        Patterns::All => return Err(RuleError::AfterAllChannels),
                         Patterns::These(globs) => globs.push(rest.to_owned()),
                     },
                     '+' => self.allow(rule, rest, true)?,
@@ -270,8 +319,7 @@ impl User {
             return Err(Denied::Command);
         }
         if let Patterns::These(globs) = &self.keys {
-            for (number, key) in request.keys.iter().enumerate() {
-                let access = request.spec.keys.access_of(number);
+            for (number, (key, access)) in request.keys.iter().enumerate() {
                 let (reads, writes) = needs(access);
                 let fits = |p: &KeyPattern| {
                     (p.reads || !reads)
@@ -286,7 +334,7 @@ impl User {
         if let Patterns::These(globs) = &self.channels {
             for (number, channel) in request.channels.iter().enumerate() {
                 let fits = |g: &String| match request.are_patterns {
-                    true => g.as_bytes() == *channel,
+                    true => g.as_bytes() == channel,
                     false => glob::matches(g.as_bytes(), channel),
                 };
                 if !globs.iter().any(fits) {
@@ -366,12 +414,13 @@ impl std::fmt::Display for User {
 }
 
 /// Whether a key is read, and whether it is changed, by Redis's key specifications.
+/// EXISTS, TYPE and the like do neither: any pattern allows them.
 fn needs(access: &[&str]) -> (bool, bool) {
     let has = |flag| access.contains(&flag);
-    let reads = has("access");
-    let writes = has("insert") || has("update") || has("delete");
-    // EXISTS, TYPE and the like: of either kind
-    (reads || !writes && has("RO"), writes)
+    (
+        has("access"),
+        has("insert") || has("update") || has("delete"),
+    )
 }
 
 fn all_names() -> impl Iterator<Item = (&'static str, &'static CommandSpec)> {
@@ -406,7 +455,6 @@ fn unhex(digits: &str) -> Option<Digest> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::table::lookup;
 
     fn user(rules: &str) -> User {
         let mut user = User::new("al");
@@ -417,10 +465,16 @@ mod tests {
     }
 
     fn may(user: &User, command: &str, keys: &[&str], channels: &[&str]) -> Result<(), Denied> {
+        let spec = lookup_full(command.as_bytes()).unwrap();
+        let bytes = |name: &&str| Bytes::copy_from_slice(name.as_bytes());
+        let access = |number| spec.keys.access_of(number);
         user.check(&Request {
-            spec: lookup_full(command.as_bytes()).unwrap(),
-            keys: keys.iter().map(|k| k.as_bytes()).collect(),
-            channels: channels.iter().map(|c| c.as_bytes()).collect(),
+            spec,
+            keys: (0..)
+                .zip(keys)
+                .map(|(i, k)| (bytes(k), access(i)))
+                .collect(),
+            channels: channels.iter().map(bytes).collect(),
             are_patterns: command == "psubscribe",
         })
     }
@@ -465,6 +519,45 @@ mod tests {
              ~c:* %R~d:* resetchannels &ch* -@all +get +set +exists +publish +subscribe \
              +psubscribe +@hash -hdel"
         );
+    }
+
+    #[test]
+    fn words_have_no_case_and_all_is_enough() {
+        let user = user("ON NoPass AllKeys +@ALL ResetChannels");
+        assert!(user.needs_no_password());
+        assert_eq!(user.key_rules(), "~*");
+        for (first, second, error) in [
+            ("~*", "~foo", RuleError::AfterAllKeys),
+            ("allkeys", "%R~foo", RuleError::AfterAllKeys),
+            ("&*", "&foo", RuleError::AfterAllChannels),
+        ] {
+            let mut user = User::new("al");
+            user.apply(first).unwrap();
+            assert_eq!(user.apply(second), Err(error), "{first} {second}");
+        }
+    }
+
+    #[test]
+    fn commands_that_are_not_here_may_be_named() {
+        let mut user = user("+@all");
+        for rule in [
+            "-debug",
+            "-nothing",
+            "+lpush",
+            "+XADD",
+            "-config|rewrite",
+            "+config|rewrite",
+        ] {
+            assert_eq!(user.apply(rule), Ok(Applied::Ignored), "{rule}");
+        }
+        assert_eq!(user.apply("-get"), Ok(Applied::Understood));
+        assert!(user.apply("+nothing").is_err() && user.apply("-@nothing").is_err());
+        assert!(ELSEWHERE.is_sorted());
+        let here: Vec<_> = ELSEWHERE
+            .iter()
+            .filter(|n| lookup(n.as_bytes()).is_some())
+            .collect();
+        assert!(here.is_empty(), "{here:?}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
         describe::{self, CATEGORIES},
         table::flags,
     },
+    log_rate::LogRate,
     resp::Reply,
     value::Value,
 };
@@ -23,45 +24,73 @@ pub(super) fn check(
     spec: &'static CommandSpec,
     request: &[Value],
 ) -> Result<(), CommandError> {
+    check_from(context, client, spec, request, 0)
+}
+
+/// The same, of a request whose arguments before `from` have been checked.
+pub(super) fn check_from(
+    context: &Context,
+    client: &Client,
+    spec: &'static CommandSpec,
+    request: &[Value],
+    from: usize,
+) -> Result<(), CommandError> {
     let Some(user) = &client.user else {
         return match spec.is(flags::NO_AUTH) {
             true => Ok(()),
-            false => Err(CommandError::NoAuth),
+            false => Err(refuse(context, client, "auth", CommandError::NoAuth)),
         };
     };
     if user.is_unrestricted() || spec.is(flags::NO_AUTH) {
         return Ok(());
     }
-    let Err(denied) = check_user(user, spec, request) else {
-        return Ok(());
-    };
-    Stats::count(&context.stats.denied);
-    Err(match denied {
-        Denied::Command => CommandError::NoCommandPermission(spec.name),
-        Denied::Key(_) => CommandError::NoKeyPermission,
-        Denied::Channel(_) => CommandError::NoChannelPermission,
+    check_user(user, spec, request, from).map_err(|denied| {
+        let (reason, error) = match denied {
+            Denied::Command => ("command", CommandError::NoCommandPermission(spec.name)),
+            Denied::Key(_) => ("key", CommandError::NoKeyPermission),
+            Denied::Channel(_) => ("channel", CommandError::NoChannelPermission),
+        };
+        refuse(context, client, reason, error)
     })
 }
 
-fn check_user(user: &User, spec: &'static CommandSpec, request: &[Value]) -> Result<(), Denied> {
-    let arguments: Vec<Bytes> = request
-        .iter()
-        .cloned()
-        .map(Value::into_contiguous)
-        .collect();
-    let at = |place: usize| arguments.get(place).map(|b| &b[..]);
-    let keys = spec.keys.places(request).filter_map(at).collect();
+/// Counts what was denied, and says so in the log.
+pub(super) fn refuse(
+    context: &Context,
+    client: &Client,
+    reason: &'static str,
+    error: CommandError,
+) -> CommandError {
+    static LINES: LogRate = LogRate::new(5);
+    Stats::count(&context.stats.denied);
+    metrics::counter!("scatterhoard_denied_total", "reason" => reason).increment(1);
+    if let Some(left_out) = LINES.admits() {
+        let user = client.user.as_ref().map_or("", |user| &user.name[..]);
+        let peer = client.entry.peer();
+        tracing::info!(%peer, user, reason, %error, left_out, "denied");
+    }
+    error
+}
+
+/// Only of keys and channels anything is copied, and only of what is behind `from`.
+fn check_user(
+    user: &User,
+    spec: &'static CommandSpec,
+    request: &[Value],
+    from: usize,
+) -> Result<(), Denied> {
+    let at = |place: usize| request.get(place).cloned().map(Value::into_contiguous);
+    let (first, places) = spec.keys.places_from(request, from);
+    let key = |(number, place)| Some((at(place)?, spec.access_in(request, number)));
     let channels = match spec.name {
-        "publish" | "spublish" => at(1).into_iter().collect(),
-        "subscribe" | "ssubscribe" | "psubscribe" => {
-            arguments.iter().skip(1).map(|b| &b[..]).collect()
-        }
-        _ => Vec::new(),
+        "publish" | "spublish" => from.max(1)..2,
+        "subscribe" | "ssubscribe" | "psubscribe" => from.max(1)..request.len(),
+        _ => 0..0,
     };
     user.check(&Request {
         spec,
-        keys,
-        channels,
+        keys: (first..).zip(places).filter_map(key).collect(),
+        channels: channels.filter_map(at).collect(),
         are_patterns: spec.name == "psubscribe",
     })
 }
@@ -124,7 +153,7 @@ fn dry_run(context: &Context, name: &Bytes, request: &[Value]) -> Reply {
         let argument = argument.unwrap_or_default().into_contiguous();
         String::from_utf8_lossy(&argument).into_owned()
     };
-    match check_user(user, spec, request) {
+    match check_user(user, spec, request, 0) {
         Ok(()) => Reply::OK,
         Err(Denied::Command) => text(format!(
             "This user has no permissions to run the '{}' command",
@@ -157,4 +186,71 @@ fn describe(user: &User) -> Reply {
 
 fn text(text: String) -> Reply {
     Reply::Bulk(Value::from(Bytes::from(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(rules: &str) -> User {
+        let mut user = User::new("al");
+        for rule in rules.split_whitespace() {
+            user.apply(rule).unwrap();
+        }
+        user
+    }
+
+    fn check(user: &User, request: &str, from: usize) -> Result<(), Denied> {
+        let word = |word: &str| Value::from(Bytes::copy_from_slice(word.as_bytes()));
+        let request: Vec<Value> = request.split_whitespace().map(word).collect();
+        check_user(user, CommandSpec::of(&request).unwrap(), &request, from)
+    }
+
+    /// As ACL DRYRUN of redis-server 7.0.15 says.
+    #[test]
+    fn options_say_whether_a_key_is_read() {
+        let user = user("%R~r %W~w %RW~b +@all");
+        let (yes, no) = (Ok(()), Err(Denied::Key(0)));
+        for (request, expected) in [
+            ("SET w v", yes),
+            ("SET r v", no),
+            ("SET w v GET", no),
+            ("SET w v EX 10 get", no),
+            ("SET b v GET", yes),
+            ("SET r v GET", no),
+            ("BITFIELD r GET u8 0", yes),
+            ("BITFIELD r OVERFLOW SAT GET u8 0", yes),
+            ("BITFIELD w GET u8 0", no),
+            ("BITFIELD w SET u8 0 1", no),
+            ("BITFIELD r SET u8 0 1", no),
+            ("BITFIELD b INCRBY u8 0 1", yes),
+            ("BITFIELD r GET u8", no),
+            ("EXISTS w", yes),
+            ("TYPE w", yes),
+            ("STRLEN w", yes),
+            ("HLEN w", yes),
+            ("TTL w", no),
+            ("GET w", no),
+            ("GETDEL w", no),
+            ("DEL w", yes),
+            ("DEL r", no),
+            ("COPY r w", yes),
+            ("COPY w r", no),
+            ("BITOP AND w r r", yes),
+            ("BITOP AND w r w", Err(Denied::Key(2))),
+            ("TOUCH w", yes),
+            ("EXPIRE r 1", no),
+        ] {
+            assert_eq!(check(&user, request, 0), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_new_is_looked_at() {
+        let user = user("~a* +mset +del");
+        assert_eq!(check(&user, "MSET b 1 a 2 a 3", 0), Err(Denied::Key(0)));
+        assert_eq!(check(&user, "MSET b 1 a 2 a 3", 2), Ok(()));
+        assert_eq!(check(&user, "MSET a 1 a 2 b 3", 2), Err(Denied::Key(1)));
+        assert_eq!(check(&user, "DEL a b", 3), Ok(()));
+    }
 }

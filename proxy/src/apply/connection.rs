@@ -1,13 +1,15 @@
 //! Commands about the connection.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::{Context, Outcome, Stats};
+use super::{Context, Outcome};
 use crate::{
-    clients::{Client, Silence},
+    clients::{Client, Filter, Silence},
     command::{
         CommandError, ConnectionCommand,
-        connection::{ClientAttribute, ClientCommand, ClientKind, Credentials, Hello, ReplyMode},
+        connection::{ClientAttribute, ClientCommand, Credentials, Hello, ReplyMode},
         describe,
     },
     keyspace::DATABASES,
@@ -18,6 +20,9 @@ use crate::{
 fn text(bytes: impl Into<bytes::Bytes>) -> Reply {
     Reply::Bulk(Value::from(bytes.into()))
 }
+
+/// Longer pauses are cut to this: 100 years.
+const LONGEST_PAUSE: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 pub(super) fn apply(context: &Context, client: &mut Client, command: ConnectionCommand) -> Outcome {
     let reply = match command {
@@ -36,7 +41,7 @@ pub(super) fn apply(context: &Context, client: &mut Client, command: ConnectionC
         ConnectionCommand::Quit => return Outcome::Close(Reply::OK),
         ConnectionCommand::Reset => {
             client.reset();
-            client.user = context.config.acl.anybody();
+            client.is_now(context.config.acl.anybody());
             Reply::Simple("RESET".into())
         }
         ConnectionCommand::Select { db } if db != 0 && context.config.cluster.is_some() => {
@@ -71,12 +76,12 @@ fn log_in(
     let name = credentials.user.as_deref().unwrap_or(b"default");
     match acl.log_in(name, &credentials.password) {
         Some(user) => {
-            client.user = Some(user);
+            client.is_now(Some(user));
             Ok(())
         }
         None => {
-            Stats::count(&context.stats.denied);
-            Err(CommandError::WrongPass)
+            let error = CommandError::WrongPass;
+            Err(super::acl::refuse(context, client, "password", error))
         }
     }
 }
@@ -121,16 +126,31 @@ fn hello_reply(context: &Context, client: &mut Client, hello: Hello) -> Reply {
 fn client_command(context: &Context, client: &mut Client, command: ClientCommand) -> Outcome {
     let reply = match command {
         ClientCommand::Id => Reply::Integer(client.entry.id().cast_signed()),
-        ClientCommand::Info => Reply::Verbatim(client.entry.line().into()),
-        ClientCommand::List { kind, ids } => {
-            let shown = kind.is_none_or(|kind| kind == ClientKind::Normal);
-            let lines = if shown {
-                context.clients.lines(&ids)
-            } else {
-                String::new()
-            };
-            Reply::Verbatim(lines.into())
+        ClientCommand::Info => {
+            client.show();
+            Reply::Verbatim(client.entry.line().into())
         }
+        ClientCommand::List { kind, ids } => {
+            client.show();
+            Reply::Verbatim(context.clients.lines(ids, kind).into())
+        }
+        ClientCommand::Kill { filter, old_form } => return kill(context, client, filter, old_form),
+        ClientCommand::Pause { what, timeout_ms } => {
+            // longer ones mean for ever, and must not overflow a clock
+            let lasts = Duration::from_millis(timeout_ms).min(LONGEST_PAUSE);
+            context.clients.pause.begin(what, lasts);
+            Reply::OK
+        }
+        ClientCommand::Unpause => {
+            context.clients.pause.end();
+            Reply::OK
+        }
+        ClientCommand::GetRedir => Reply::Integer(-1),
+        ClientCommand::TrackingInfo => Reply::Map(vec![
+            (text("flags"), Reply::Set(vec![text("off")])),
+            (text("redirect"), Reply::Integer(-1)),
+            (text("prefixes"), Reply::Array(Vec::new())),
+        ]),
         ClientCommand::GetName => match client.entry.name() {
             name if name.is_empty() => Reply::Null,
             name => text(name),
@@ -148,9 +168,13 @@ fn client_command(context: &Context, client: &mut Client, command: ClientCommand
             });
             Reply::OK
         }
-        // nothing is ever dropped for want of client memory, and every read
-        // counts as a use: accepted, as clients send it at once
-        ClientCommand::NoEvict(_) | ClientCommand::NoTouch(_) => Reply::OK,
+        // nothing is ever dropped for want of client memory
+        ClientCommand::NoEvict(is_on) => {
+            client.entry.update(|c| c.is_kept = is_on);
+            Reply::OK
+        }
+        // every read counts as a use: accepted, as clients send it at once
+        ClientCommand::NoTouch(_) => Reply::OK,
         ClientCommand::Reply(mode) => {
             client.silence = match mode {
                 ReplyMode::On => Silence::None,
@@ -162,4 +186,24 @@ fn client_command(context: &Context, client: &mut Client, command: ClientCommand
         ClientCommand::Help => describe::help("client"),
     };
     reply.into()
+}
+
+fn kill(context: &Context, client: &Client, filter: Filter, old_form: bool) -> Outcome {
+    if let Some(name) = &filter.user
+        && context.config.acl.user(name).is_none()
+    {
+        let name = String::from_utf8_lossy(name).into_owned();
+        return CommandError::NoSuchUser(name).into();
+    }
+    client.show();
+    let (count, me_too) = context.clients.kill(&filter, client.entry.id());
+    let reply = match (old_form, count) {
+        (false, _) => Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)),
+        (true, 0) => CommandError::NoSuchClient.into(),
+        (true, _) => Reply::OK,
+    };
+    match me_too {
+        true => Outcome::Close(reply),
+        false => Outcome::Reply(reply),
+    }
 }

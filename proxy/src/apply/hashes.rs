@@ -18,6 +18,9 @@ use crate::{
 /// More fields are not returned by one HRANDFIELD that may repeat them.
 const MAX_RANDOM: i64 = 1 << 20;
 
+/// Nor more bytes of them.
+const MAX_RANDOM_BYTES: usize = 64 << 20;
+
 pub(super) async fn apply(scope: Scope<'_>, command: HashCommand) -> Outcome {
     let HashCommand { key: k, action } = command;
     let limit = scope.context.config.structure_max_bytes;
@@ -151,6 +154,13 @@ fn random(hash: &Hash, wanted: Option<i64>, with_values: bool) -> Reply {
         }
     };
     let pairs = places.into_iter().filter_map(|place| hash.at(place));
+    let bytes = pairs.clone().map(|(field, value)| match with_values {
+        true => field.len() + value.len(),
+        false => field.len(),
+    });
+    if wanted < 0 && bytes.sum::<usize>() > MAX_RANDOM_BYTES {
+        return CommandError::TooManyFields.into();
+    }
     match with_values {
         true => Reply::Pairs(pairs.map(|(f, v)| (bulk(f), bulk(v))).collect()),
         false => Reply::Array(pairs.map(|(f, _)| bulk(f)).collect()),

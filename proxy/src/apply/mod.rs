@@ -9,6 +9,7 @@ mod connection;
 mod hashes;
 mod info;
 mod inspect;
+mod intake;
 mod keys;
 mod lcs;
 mod moves;
@@ -31,10 +32,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use intake::{Intake, intake};
 pub use scripts::Scripting;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
+    client_limits::ClientLimits,
     clients::{Client, Clients},
     clock,
     command::{self, Command, CommandError, CommandSpec, TransactionCommand},
@@ -55,6 +58,8 @@ pub struct Context {
     pub config: Config,
     /// The connections.
     pub clients: Clients,
+    /// What they may take.
+    pub limits: Arc<ClientLimits>,
     /// Counters that INFO shows.
     pub stats: Stats,
     /// Scripts.
@@ -83,6 +88,7 @@ impl Context {
         Self {
             store,
             clients: Clients::default(),
+            limits: Arc::new(ClientLimits::new(config.client_limits)),
             stats: Stats::default(),
             scripting: Scripting::new(config.script_limit),
             hub: Arc::default(),
@@ -185,8 +191,10 @@ pub enum Outcome {
     Value(ValueReply),
     /// As many values as there are items, as an array.
     Values(Vec<Lookup>),
-    /// These, one after the other: a command about subscriptions has several replies.
+    /// These, one after the other: the end of subscriptions has several replies.
     Pushes(Vec<Reply>),
+    /// Likewise, of their beginning: messages come behind these.
+    Subscribed(Vec<Reply>),
     /// How many get this message of a transaction, which goes out with its commit.
     Publish(usize),
     /// What each of several commands came to, as an array; and the room it takes.
@@ -206,6 +214,18 @@ pub enum ValueReply {
         /// The rest.
         rest: Box<ObjectReader>,
     },
+}
+
+impl Outcome {
+    /// Whether messages that have come meanwhile may belong to what it confirms,
+    /// so that they have to follow it. Others were sent before it.
+    pub fn begins_subscriptions(&self) -> bool {
+        match self {
+            Self::Subscribed(_) => true,
+            Self::Several(outcomes, _) => outcomes.iter().any(Self::begins_subscriptions),
+            _ => false,
+        }
+    }
 }
 
 impl From<Reply> for Outcome {
@@ -259,6 +279,7 @@ impl From<WriteError> for Reply {
 /// Carries a request out, and returns when the journal is as far as its policy
 /// wants it before an acknowledgement.
 pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Value>) -> Outcome {
+    client.carried_out = false;
     let subscribed = client.protocol == Protocol::Resp2 && client.subscriptions.any();
     let is_queued = client.queue.is_some() && !command::is_transactional(&request);
     let is_exec = command::is_exec(&request);
@@ -268,12 +289,18 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     };
     let journal = context.store.journal().filter(|_| writes);
     let refused = || journal.and_then(|j| j.failure()).map(journal_failed);
-    let spec = CommandSpec::of(&request);
-    let permission = spec.and_then(|spec| {
-        acl::check(context, client, spec, &request)?;
-        cluster::check(context, client, spec, &request)?;
-        Ok(spec)
-    });
+    let permission = match client.refusal.take() {
+        // found out when one of its arguments was announced
+        Some(error) => Err(error),
+        None => CommandSpec::of(&request).and_then(|spec| {
+            acl::check(context, client, spec, &request)?;
+            cluster::check(context, client, spec, &request)?;
+            refused_argument(&request).map_or(Ok(spec), Err)
+        }),
+    };
+    if let Ok(spec) = permission {
+        client.entry.update(|c| c.command = spec.name);
+    }
     if is_queued {
         return multi::queue(client, permission, request, refused());
     }
@@ -289,6 +316,7 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     if let Err(error) = permission {
         return multi::refused(client, is_exec, error.into()).into();
     }
+    client.carried_out = true;
     let outcome = match (Command::parse(request), refused()) {
         (Err(error), _) => multi::refused(client, is_exec, error.into()).into(),
         (_, Some(refusal)) => multi::refused(client, is_exec, refusal).into(),
@@ -302,20 +330,17 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     refused().map_or(outcome, Outcome::Reply)
 }
 
-/// Whether the body of a request that begins like this should be taken in; not if
-/// the client may not have it carried out anyway.
-pub fn may_send(context: &Context, client: &Client, args_so_far: &[Value]) -> bool {
-    let spec = CommandSpec::begun(args_so_far);
-    spec.is_none_or(|spec| {
-        acl::check(context, client, spec, args_so_far).is_ok()
-            && cluster::check(context, client, spec, args_so_far).is_ok()
-    })
-}
-
 /// Whether a request is for this proxy of the cluster.
 pub fn is_here(context: &Context, client: &Client, request: &[Value]) -> bool {
     let spec = CommandSpec::of(request);
     spec.is_ok_and(|spec| cluster::check(context, client, spec, request).is_ok())
+}
+
+/// What is wrong with a request of which an argument was not taken in.
+fn refused_argument(request: &[Value]) -> Option<CommandError> {
+    let is_refused = |value: &Value| matches!(value, Value::Refused { .. });
+    let is_refused = request.iter().any(is_refused);
+    is_refused.then(|| Command::parse(request.to_vec()).err())?
 }
 
 /// What a write is answered when the journal takes nothing.

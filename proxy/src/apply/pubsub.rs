@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Outcome, Scope};
 use crate::{
     clients::Client,
-    command::{PubSubCommand, describe},
+    command::{CommandError, PubSubCommand, describe},
     pubsub::{Message, Topic},
     resp::Reply,
     value::Value,
@@ -15,6 +15,9 @@ pub(super) fn apply(scope: Scope<'_>, client: &mut Client, command: PubSubComman
     let hub = &scope.context.hub;
     let reply = match command {
         PubSubCommand::Subscribe { topic, names } => {
+            if !client.subscriptions.have_room_for(&names) {
+                return CommandError::TooManySubscriptions.into();
+            }
             // copied: they outlive the request
             let names = names.iter().map(|name| Bytes::copy_from_slice(name));
             let subscribe = |name: Bytes| {
@@ -22,7 +25,7 @@ pub(super) fn apply(scope: Scope<'_>, client: &mut Client, command: PubSubComman
                 let count = client.subscriptions.count(topic);
                 confirmation(verb(topic, true), Some(name), count)
             };
-            return Outcome::Pushes(names.map(subscribe).collect());
+            return Outcome::Subscribed(names.map(subscribe).collect());
         }
         PubSubCommand::Unsubscribe { topic, names } => {
             let names = match names.is_empty() {

@@ -27,6 +27,7 @@ use crate::{
     command::{
         Command, CommandError, CommandSpec, ScriptCommand, describe, scripts::Eval, table::flags,
     },
+    log_rate::{self, LogRate},
     resp::Reply,
     store::{Key, Lookup, Transaction, Uncommitted, View},
     value::Value,
@@ -312,11 +313,15 @@ impl Caller for Commands<'_, '_> {
     }
 
     fn log(&mut self, level: LogLevel, text: &[u8]) {
-        let text = String::from_utf8_lossy(text);
+        static LINES: LogRate = LogRate::new(20);
+        let Some(left_out) = LINES.admits() else {
+            return;
+        };
+        let text = log_rate::printable(text);
         match level {
-            LogLevel::Debug | LogLevel::Verbose => tracing::debug!("script: {text}"),
-            LogLevel::Notice => tracing::info!("script: {text}"),
-            LogLevel::Warning => tracing::warn!("script: {text}"),
+            LogLevel::Debug | LogLevel::Verbose => tracing::debug!(left_out, "script: {text}"),
+            LogLevel::Notice => tracing::info!(left_out, "script: {text}"),
+            LogLevel::Warning => tracing::warn!(left_out, "script: {text}"),
         }
     }
 
@@ -354,7 +359,7 @@ async fn reply_of(context: &Context, outcome: Outcome) -> Result<Reply, String> 
         }
         // not before the commit
         Outcome::Publish(_) => return Ok(Reply::Integer(0)),
-        Outcome::Pushes(_) | Outcome::Several(..) => {
+        Outcome::Pushes(_) | Outcome::Subscribed(_) | Outcome::Several(..) => {
             return Err("ERR This Redis command is not allowed from script".into());
         }
     };

@@ -5,6 +5,7 @@ use crate::{
     clock,
     command::{CommandError, ServerCommand, describe, glob, server::ConfigCommand},
     resp::{Reply, number::parse_i64},
+    slow_log,
     value::Value,
 };
 
@@ -71,23 +72,27 @@ const SLOWER_THAN: &str = "slowlog-log-slower-than";
 const MAX_LEN: &str = "slowlog-max-len";
 
 /// Settings that CONFIG SET changes, by Redis's names.
-fn changeable(context: &Context) -> [(&'static str, String); 2] {
+fn changeable(context: &Context) -> impl Iterator<Item = (&'static str, String)> {
     let slow_log = context.slow_log.settings();
-    [
+    let of_slow_log = [
         (SLOWER_THAN, slow_log.slower_than_us.to_string()),
         (MAX_LEN, slow_log.max_len.to_string()),
-    ]
+    ];
+    let of_clients = context.limits.settings().shown();
+    of_slow_log.into_iter().chain(of_clients)
 }
 
 /// All of them, or none.
 fn config_set(context: &Context, pairs: &[(String, bytes::Bytes)]) -> Result<(), CommandError> {
     let fixed = context.config.redis_settings();
     let is_fixed = |name: &str| fixed.iter().any(|(known, _)| *known == name);
-    let is_known = |name: &str| is_fixed(name) || [SLOWER_THAN, MAX_LEN].contains(&name);
+    let changeable: Vec<_> = changeable(context).map(|(name, _)| name).collect();
+    let is_known = |name: &str| is_fixed(name) || changeable.contains(&name);
     let failed = |name: &str, why: &'static str| {
         let name = name.to_owned();
         Err(CommandError::ConfigSet { name, why })
     };
+    // among so few names one is soon repeated: no quadratic work
     for (place, (name, _)) in pairs.iter().enumerate() {
         if !is_known(name) {
             return Err(CommandError::UnknownSetting(name.clone()));
@@ -100,23 +105,36 @@ fn config_set(context: &Context, pairs: &[(String, bytes::Bytes)]) -> Result<(),
         }
     }
     let mut slow_log = context.slow_log.settings();
+    let mut limits = context.limits.settings();
     for (name, value) in pairs {
-        let Some(number) = parse_i64(value) else {
-            return failed(name, "argument couldn't be parsed into an integer");
+        let set = match name.as_str() {
+            SLOWER_THAN | MAX_LEN => set_slow_log(&mut slow_log, name, value),
+            name => limits.set(name, &String::from_utf8_lossy(value)),
         };
-        match (name.as_str(), u64::try_from(number)) {
-            (MAX_LEN, Ok(len)) => slow_log.max_len = len,
-            (MAX_LEN, Err(_)) => {
-                let why = "argument must be between 0 and 9223372036854775807 inclusive";
-                return failed(name, why);
-            }
-            _ if number < -1 => {
-                let why = "argument must be between -1 and 9223372036854775807 inclusive";
-                return failed(name, why);
-            }
-            _ => slow_log.slower_than_us = number,
+        if let Err(why) = set {
+            return failed(name, why);
         }
     }
     context.slow_log.set(slow_log);
+    context.limits.set(limits);
+    Ok(())
+}
+
+fn set_slow_log(
+    slow_log: &mut slow_log::Settings,
+    name: &str,
+    value: &[u8],
+) -> Result<(), &'static str> {
+    let number = parse_i64(value).ok_or("argument couldn't be parsed into an integer")?;
+    match (name, u64::try_from(number)) {
+        (MAX_LEN, Ok(len)) => slow_log.max_len = len,
+        (MAX_LEN, Err(_)) => {
+            return Err("argument must be between 0 and 9223372036854775807 inclusive");
+        }
+        _ if number < -1 => {
+            return Err("argument must be between -1 and 9223372036854775807 inclusive");
+        }
+        _ => slow_log.slower_than_us = number,
+    }
     Ok(())
 }

@@ -91,6 +91,7 @@ static ACL_COMMANDS: &[CommandSpec] = &[
         let request = args.values();
         command(AclCommand::DryRun { name, request })
     })
+    .long_from(3)
     .doc(
         "7.0.0",
         "Tells whether a user may have a command carried out.",

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::table::{CommandSpec, MAX_KEY_BYTES};
-use super::{Command, CommandError};
+use super::{Command, CommandError, glob};
 use crate::resp::number::parse_i64;
 use crate::value::Value;
 
@@ -70,6 +70,13 @@ impl Args {
         CommandError::SubcommandArity { command, name }
     }
 
+    /// The same, with the subcommand as it was sent.
+    pub(super) fn wrong_subcommand_as_sent(&self) -> CommandError {
+        let (command, _) = self.spec.name.split_once('|').unwrap_or_default();
+        let name = excerpt(&self.subcommand, 128);
+        CommandError::SubcommandArity { command, name }
+    }
+
     /// The next one, whatever it is.
     pub(super) fn value(&mut self) -> Result<Value, CommandError> {
         self.rest.next().ok_or_else(|| self.wrong_number())
@@ -106,6 +113,15 @@ impl Args {
             Err(CommandError::Syntax)
         } else {
             Ok(value.into_contiguous())
+        }
+    }
+
+    /// The next one is a glob.
+    pub(super) fn pattern(&mut self) -> Result<Bytes, CommandError> {
+        let pattern = self.token()?;
+        match glob::is_sane(&pattern) {
+            true => Ok(pattern),
+            false => Err(CommandError::PatternTooLong),
         }
     }
 

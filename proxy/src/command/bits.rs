@@ -11,6 +11,7 @@ use crate::strings::{
     bitfield::{Action, Format, Overflow, Step},
     bits::{BitRange, Operation, Unit},
 };
+use crate::value::Value;
 
 /// A command about bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,6 +229,22 @@ fn bitop(mut args: Args) -> Result<Command, CommandError> {
         to,
         from,
     })
+}
+
+/// Whether BITFIELD changes nothing, as Redis finds out for its ACLs.
+pub(super) fn only_reads(request: &[Value]) -> bool {
+    let mut rest = request.get(2..).unwrap_or_default();
+    while let [word, more @ ..] = rest {
+        let [word] = word.segments() else {
+            return false;
+        };
+        rest = match more {
+            [_, _, rest @ ..] if is(word, "GET") => rest,
+            [_, rest @ ..] if is(word, "OVERFLOW") => rest,
+            _ => return false,
+        };
+    }
+    true
 }
 
 fn bitfield(mut args: Args, reads_only: bool) -> Result<Command, CommandError> {

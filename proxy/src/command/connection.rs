@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::args::{Args, choose, excerpt, integer, is};
 use super::table::{CommandSpec, Group, flags::*};
 use super::{Command, CommandError};
-use crate::resp::Protocol;
+use crate::clients::{Filter, Kind, Paused};
+use crate::resp::{Protocol, number::parse_i64};
 use crate::value::Value;
 
 /// A command about the connection it came on.
@@ -77,7 +78,7 @@ pub enum ClientCommand {
     /// LIST: a line about every connection that fits.
     List {
         /// Of this kind.
-        kind: Option<ClientKind>,
+        kind: Option<Kind>,
         /// With one of these numbers; empty: all.
         ids: Vec<u64>,
     },
@@ -88,6 +89,26 @@ pub enum ClientCommand {
         /// Printable ASCII without spaces; empty: no name.
         name: Bytes,
     },
+    /// GETREDIR: -1, for nothing is redirected.
+    GetRedir,
+    /// TRACKINGINFO: that nothing is tracked.
+    TrackingInfo,
+    /// KILL: OK, or how many were ended.
+    Kill {
+        /// Which.
+        filter: Filter,
+        /// An address alone: it must be there.
+        old_form: bool,
+    },
+    /// PAUSE.
+    Pause {
+        /// What waits.
+        what: Paused,
+        /// For so long, in ms.
+        timeout_ms: u64,
+    },
+    /// UNPAUSE.
+    Unpause,
     /// SETINFO (since Redis 7.2; client libraries send it at once).
     SetInfo {
         /// What is set.
@@ -112,19 +133,6 @@ pub enum ClientAttribute {
     LibName,
     /// Its version.
     LibVer,
-}
-
-/// Kinds of connections that CLIENT LIST knows. All of ours are `Normal`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientKind {
-    /// Ordinary clients.
-    Normal,
-    /// Our replication source.
-    Master,
-    /// Our replicas.
-    Replica,
-    /// Subscribers.
-    PubSub,
 }
 
 /// Whether a connection gets replies.
@@ -154,9 +162,12 @@ const fn spec(
 /// This family's part of the command table.
 pub(super) static COMMANDS: &[CommandSpec] = &[
     spec("ping", -1, FAST, ping)
+        .long_from(1)
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"])
         .doc("1.0.0", "Answers PONG, or the given message."),
-    spec("echo", 2, IN_CONNECTION, echo).doc("1.0.0", "Answers the given message."),
+    spec("echo", 2, IN_CONNECTION, echo)
+        .long_from(1)
+        .doc("1.0.0", "Answers the given message."),
     spec("hello", -1, ALWAYS, hello).doc("6.0.0", "Chooses the protocol and describes the server."),
     spec("quit", -1, ALWAYS, quit).doc("1.0.0", "Closes the connection."),
     spec("reset", 1, ALWAYS, reset).doc("6.2.0", "Makes the connection as if new."),
@@ -183,6 +194,26 @@ static CLIENT_COMMANDS: &[CommandSpec] = &[
     spec("client|setname", 3, CLIENT, client_setname).doc("2.6.9", "Names this connection."),
     spec("client|setinfo", 4, CLIENT, client_setinfo)
         .doc("7.2.0", "Sets the client library's name or version."),
+    spec("client|kill", -3, ADMIN | CLIENT, client_kill).doc("2.4.0", "Ends connections."),
+    spec("client|pause", -3, ADMIN | CLIENT, client_pause).doc(
+        "3.0.0",
+        "Lets commands wait for a while, all or those that write.",
+    ),
+    spec("client|unpause", 2, ADMIN | CLIENT, |_| {
+        client(ClientCommand::Unpause)
+    })
+    .doc("6.2.0", "Ends a pause."),
+    spec("client|getredir", 2, CLIENT, |_| {
+        client(ClientCommand::GetRedir)
+    })
+    .doc(
+        "6.0.0",
+        "Returns to which connection notices of changes are redirected.",
+    ),
+    spec("client|trackinginfo", 2, CLIENT, |_| {
+        client(ClientCommand::TrackingInfo)
+    })
+    .doc("6.2.0", "Tells what is tracked for this connection."),
     spec("client|no-evict", 3, ADMIN | CLIENT, |mut args| {
         client(ClientCommand::NoEvict(args.one_of(ON_OFF)?))
     })
@@ -331,6 +362,64 @@ fn client_reply(mut args: Args) -> Result<Command, CommandError> {
     client(ClientCommand::Reply(args.one_of(&modes)?))
 }
 
+fn client_kill(mut args: Args) -> Result<Command, CommandError> {
+    let mut filter = Filter::default();
+    if args.len() == 1 {
+        filter.address = Some(args.token()?);
+        return client(ClientCommand::Kill {
+            filter,
+            old_form: true,
+        });
+    }
+    filter.skips_me = true;
+    while let Some(option) = args.option()? {
+        if args.len() == 0 {
+            return Err(CommandError::Syntax);
+        }
+        let value = args.value()?;
+        let text = || excerpt(&value, 128);
+        if is(&option, "ID") {
+            let id = parse_i64(&value.into_contiguous()).filter(|id| *id > 0);
+            filter.id = Some(id.ok_or(CommandError::ClientIdAboveZero)?.cast_unsigned());
+        } else if is(&option, "TYPE") {
+            filter.kind = Some(client_kind(&value)?);
+        } else if is(&option, "ADDR") {
+            filter.address = Some(text().into());
+        } else if is(&option, "LADDR") {
+            filter.local_address = Some(text().into());
+        } else if is(&option, "USER") {
+            filter.user = Some(text().into());
+        } else if is(&option, "SKIPME") {
+            let yes = choose(text().as_bytes(), &[("YES", true), ("NO", false)]);
+            filter.skips_me = yes.ok_or(CommandError::Syntax)?;
+        } else {
+            return Err(CommandError::Syntax);
+        }
+    }
+    client(ClientCommand::Kill {
+        filter,
+        old_form: false,
+    })
+}
+
+fn client_pause(mut args: Args) -> Result<Command, CommandError> {
+    if args.len() > 2 {
+        return Err(args.wrong_subcommand_as_sent());
+    }
+    let timeout = args.token()?;
+    let timeout_ms = match parse_i64(&timeout).map(u64::try_from) {
+        Some(Ok(timeout_ms)) => timeout_ms,
+        Some(Err(_)) => return Err(CommandError::NegativeTimeout),
+        None => return Err(CommandError::Timeout),
+    };
+    let modes = [("WRITE", Paused::Writes), ("ALL", Paused::All)];
+    let what = match args.option()? {
+        None => Paused::All,
+        Some(mode) => choose(&mode, &modes).ok_or(CommandError::PauseMode)?,
+    };
+    client(ClientCommand::Pause { what, timeout_ms })
+}
+
 fn client_list(mut args: Args) -> Result<Command, CommandError> {
     let (mut kind, mut ids) = (None, Vec::new());
     match args.option()? {
@@ -348,13 +437,13 @@ fn client_list(mut args: Args) -> Result<Command, CommandError> {
     client(ClientCommand::List { kind, ids })
 }
 
-fn client_kind(word: &Value) -> Result<ClientKind, CommandError> {
+fn client_kind(word: &Value) -> Result<Kind, CommandError> {
     let kinds = [
-        ("normal", ClientKind::Normal),
-        ("master", ClientKind::Master),
-        ("slave", ClientKind::Replica),
-        ("replica", ClientKind::Replica),
-        ("pubsub", ClientKind::PubSub),
+        ("normal", Kind::Normal),
+        ("master", Kind::Master),
+        ("slave", Kind::Replica),
+        ("replica", Kind::Replica),
+        ("pubsub", Kind::PubSub),
     ];
     let kind = match word.segments() {
         [word] => choose(word, &kinds),

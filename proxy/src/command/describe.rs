@@ -39,12 +39,18 @@ pub enum ListFilter {
     Pattern(Vec<u8>),
 }
 
+/// Names that one request may ask for; there are fewer commands.
+pub const MAX_NAMES: usize = 1024;
+
 impl CommandQuery {
     /// The reply.
     pub fn answer(&self) -> Result<Reply, CommandError> {
         Ok(match self {
             Self::All => all().map(info).collect::<Vec<_>>().into(),
             Self::Info(names) if names.is_empty() => return Self::All.answer(),
+            Self::Info(names) | Self::Docs(names) if names.len() > MAX_NAMES => {
+                return Err(CommandError::TooManyNames);
+            }
             Self::Info(names) => {
                 let info_of = |name: &Bytes| lookup_full(name).map_or(Reply::NullArray, info);
                 names.iter().map(info_of).collect::<Vec<_>>().into()

@@ -101,6 +101,24 @@ pub enum CommandError {
     /// CLIENT LIST ID: not a number above 0.
     #[error("ERR Invalid client ID")]
     ClientId,
+    /// CLIENT KILL ID: the same.
+    #[error("ERR client-id should be greater than 0")]
+    ClientIdAboveZero,
+    /// CLIENT KILL with an address alone: nobody has it.
+    #[error("ERR No such client")]
+    NoSuchClient,
+    /// CLIENT KILL USER: nobody is called so.
+    #[error("ERR No such user '{0}'")]
+    NoSuchUser(String),
+    /// CLIENT PAUSE: no number.
+    #[error("ERR timeout is not an integer or out of range")]
+    Timeout,
+    /// CLIENT PAUSE: below 0.
+    #[error("ERR timeout is negative")]
+    NegativeTimeout,
+    /// CLIENT PAUSE: neither WRITE nor ALL.
+    #[error("ERR CLIENT PAUSE mode must be WRITE or ALL")]
+    PauseMode,
     /// AUTH with a password alone where none is set.
     #[error(
         "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"
@@ -269,6 +287,34 @@ pub enum CommandError {
     /// EVALSHA: no such script.
     #[error("NOSCRIPT No matching script. Please use EVAL.")]
     NoScript,
+    /// SUBSCRIBE and its relatives: beyond what one connection may have.
+    #[error(
+        "ERR a client has at most {} subscriptions, and {} bytes of names of them",
+        crate::pubsub::MAX_SUBSCRIPTIONS,
+        crate::pubsub::MAX_NAME_BYTES
+    )]
+    TooManySubscriptions,
+    /// A glob that would take too long.
+    #[error(
+        "ERR pattern with a star is longer than {} bytes",
+        super::glob::MAX_STARRED_BYTES
+    )]
+    PatternTooLong,
+    /// HRANDFIELD with repetitions: a reply that would be too long.
+    #[error("ERR the fields and values asked for are too long together")]
+    TooManyFields,
+    /// COMMAND INFO and DOCS: more names than there are commands.
+    #[error("ERR too many names: at most {} at a time", super::describe::MAX_NAMES)]
+    TooManyNames,
+    /// A script longer than those that are run.
+    #[error("ERR script is longer than {} bytes", super::scripts::MAX_TEXT_BYTES)]
+    ScriptTooLong,
+    /// An argument that is too long for what the command does with it.
+    #[error("ERR argument is too long for '{command}' command")]
+    ArgumentTooLong {
+        /// The command.
+        command: &'static str,
+    },
     /// EVAL: more keys than arguments.
     #[error("ERR Number of keys can't be greater than number of args")]
     TooManyKeys,

@@ -1,5 +1,16 @@
 //! Redis's glob patterns (`stringmatchlen`), in time `pattern * text` at most.
 
+/// A pattern with a star may have so many bytes, where clients bring it.
+pub const MAX_STARRED_BYTES: usize = 1024;
+/// What one comparison may take; others wait for some of them.
+const MAX_STEPS: usize = 1 << 20;
+
+/// Whether a client's pattern is one that may be compared with many texts: without
+/// a star it is gone through once.
+pub fn is_sane(pattern: &[u8]) -> bool {
+    pattern.len() <= MAX_STARRED_BYTES || !pattern.contains(&b'*')
+}
+
 /// Whether `text` matches `pattern`: `*` any bytes, `?` one byte, `[a-z]` one
 /// byte of a class, `[^a-z]` one byte that is not, `\` takes away the meaning
 /// of the next byte. Bytes, not characters; case counts.
@@ -7,8 +18,12 @@
 /// Redis 7.0 tries every split at every `*`, which takes exponential time for
 /// patterns such as `a*a*a*a*b`. Only the last `*` needs to be tried again: what
 /// lies before it has already matched as early as it can.
+///
+/// After [`MAX_STEPS`] it gives up, and the text does not match: no pattern that
+/// commands take needs so many for a text of 1 KiB.
 pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut pattern, mut text) = (pattern, text);
+    let mut steps = MAX_STEPS;
     // where to go on when something behind the last star does not match
     let mut retry: Option<(&[u8], &[u8])> = None;
     loop {
@@ -21,7 +36,16 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
             [] if pattern.is_empty() => return true,
             // a longer text is no better when this one is at its end
             [] => return false,
-            [byte, rest @ ..] => one(pattern, *byte).map(|behind| (behind, rest)),
+            [byte, rest @ ..] => {
+                let (hit, behind) = one(pattern, *byte);
+                // a class is looked through, all else is a step
+                let passed = pattern.len() - behind.len();
+                match steps.checked_sub(passed.max(1)) {
+                    Some(left) => steps = left,
+                    None => return false,
+                }
+                hit.then_some((behind, rest))
+            }
         };
         match (stepped, retry) {
             (Some((behind, rest)), _) => (pattern, text) = (behind, rest),
@@ -34,16 +58,13 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Matches one byte; returns the pattern behind what matched it.
-fn one(pattern: &[u8], byte: u8) -> Option<&[u8]> {
+/// Whether the byte matches the first part of the pattern, and what is behind that.
+fn one(pattern: &[u8], byte: u8) -> (bool, &[u8]) {
     match pattern {
-        [] => None,
-        [b'?', rest @ ..] => Some(rest),
-        [b'[', class @ ..] => {
-            let (hit, rest) = in_class(class, byte);
-            hit.then_some(rest)
-        }
-        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => (*literal == byte).then_some(rest),
+        [] => (false, pattern),
+        [b'?', rest @ ..] => (true, rest),
+        [b'[', class @ ..] => in_class(class, byte),
+        [b'\\', literal, rest @ ..] | [literal, rest @ ..] => (*literal == byte, rest),
     }
 }
 
@@ -137,6 +158,20 @@ mod tests {
     }
 
     #[test]
+    fn a_comparison_ends() {
+        let pattern = format!("*{}b", "a".repeat(1000));
+        let text = format!("{}b", "a".repeat(10_000));
+        // so long a text takes too many steps; a usual one does not
+        assert!(!matches(pattern.as_bytes(), text.as_bytes()));
+        let text = format!("{}b", "a".repeat(1024));
+        assert!(matches(pattern.as_bytes(), text.as_bytes()));
+        let class = format!("*[{}]", "b".repeat(1000));
+        assert!(!matches(class.as_bytes(), &[b'a'; 20_000]));
+        assert!(super::is_sane(pattern.as_bytes()) && super::is_sane(&[b'?'; 5000]));
+        assert!(!super::is_sane(&[b'*'; 5000]));
+    }
+
+    #[test]
     fn many_stars_take_no_exponential_time() {
         let pattern = "a*".repeat(1000) + "b";
         assert!(!fits(&pattern, &"a".repeat(20_000)));
@@ -151,7 +186,8 @@ mod tests {
             }
             (_, []) => false,
             (pattern, [byte, text @ ..]) => {
-                super::one(pattern, *byte).is_some_and(|rest| by_definition(rest, text))
+                let (hit, rest) = super::one(pattern, *byte);
+                hit && by_definition(rest, text)
             }
         }
     }

@@ -97,7 +97,10 @@ const fn spec(
     access: &'static [&'static str],
     parse: super::table::Parse,
 ) -> CommandSpec {
-    CommandSpec::new(name, arity, flags, Group::Hash, parse).keys(1, 1, access)
+    // fields and values
+    CommandSpec::new(name, arity, flags, Group::Hash, parse)
+        .keys(1, 1, access)
+        .long_from(2)
 }
 
 const WRITES: u32 = WRITE | DENYOOM | FAST;
@@ -181,9 +184,11 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     })
     .doc("2.0.0", "Adds to the number in a field."),
     spec("hrandfield", -2, READONLY, READ, random)
+        .long_from(0)
         .tips(RANDOM)
         .doc("6.2.0", "Returns fields at random."),
     spec("hscan", -3, READONLY, READ, scan)
+        .long_from(0)
         .tips(RANDOM)
         .doc("2.8.0", "Iterates over fields and values."),
 ];

@@ -6,7 +6,7 @@ use super::args::{Args, excerpt, integer, is};
 use super::expiry::Unit;
 pub use super::expiry::{ExpireCondition, TtlQuery};
 use super::table::{CommandSpec, Group, flags::*};
-use super::{Command, CommandError, Expiry};
+use super::{Command, CommandError, Expiry, glob};
 
 /// A command about keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,7 +231,7 @@ fn persist(mut args: Args) -> Result<Command, CommandError> {
 
 fn keys(mut args: Args) -> Result<Command, CommandError> {
     Ok(Command::Key(KeyCommand::Keys {
-        pattern: args.token()?,
+        pattern: args.pattern()?,
     }))
 }
 
@@ -403,6 +403,9 @@ pub(super) fn scan_options(
                 return Err(CommandError::Syntax);
             };
         } else if is(&option, "MATCH") {
+            if !glob::is_sane(&operand) {
+                return Err(CommandError::PatternTooLong);
+            }
             scan.pattern = Some(operand);
         } else if has_types && is(&option, "TYPE") {
             scan.kind = Some(operand);

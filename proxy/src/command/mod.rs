@@ -64,6 +64,16 @@ pub fn writes(request: &[Value]) -> bool {
     })
 }
 
+/// Whether a request waits while CLIENT PAUSE holds writes back: it may change keys,
+/// or what others get. EXEC does what is queued.
+pub fn waits_with_writes(request: &[Value]) -> bool {
+    let spec = request.first().and_then(table::named);
+    spec.is_some_and(|spec| {
+        let name = spec.name;
+        spec.is(table::flags::WRITE) || matches!(name, "eval" | "evalsha" | "publish" | "spublish")
+    })
+}
+
 /// Where a request of a client that has said MULTI is carried out at once.
 pub fn is_transactional(request: &[Value]) -> bool {
     let spec = request.first().and_then(table::named);
@@ -129,6 +139,13 @@ impl Command {
     /// [`crate::resp::Step::Request`]): copy what outlives the request.
     pub fn parse(request: Vec<Value>) -> Result<Self, CommandError> {
         let spec = CommandSpec::of(&request)?;
-        (spec.parse)(args::Args::new(spec, request))
+        let is_refused = |value: &Value| matches!(value, Value::Refused { .. });
+        let is_refused = request.iter().any(is_refused);
+        let command = (spec.parse)(args::Args::new(spec, request))?;
+        match is_refused {
+            // mostly the parser has said so in Redis's words
+            true => Err(CommandError::ArgumentTooLong { command: spec.name }),
+            false => Ok(command),
+        }
     }
 }

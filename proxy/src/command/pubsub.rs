@@ -96,9 +96,11 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     .keys(-1, 1, NOT_KEY)
     .doc("7.0.0", "Ends subscriptions to channels of a shard."),
     spec("publish", 3, PUBLISH, |args| publish(args, false))
+        .long_from(2)
         .doc("2.0.0", "Sends a message to a channel."),
     spec("spublish", 3, PUBLISH, |args| publish(args, true))
         .keys(1, 1, NOT_KEY)
+        .long_from(2)
         .doc("7.0.0", "Sends a message to a channel of a shard."),
     spec("pubsub", -2, 0, Args::incomplete)
         .subcommands(PUBSUB_COMMANDS)
@@ -137,7 +139,11 @@ fn command(command: PubSubCommand) -> Result<Command, CommandError> {
 }
 
 fn subscribe(mut args: Args, topic: Topic) -> Result<Command, CommandError> {
-    let names = args.tokens()?;
+    let names = (0..args.len()).map(|_| match topic {
+        Topic::Pattern => args.pattern(),
+        Topic::Channel | Topic::Shard => args.token(),
+    });
+    let names = names.collect::<Result<_, _>>()?;
     command(PubSubCommand::Subscribe { topic, names })
 }
 
@@ -156,10 +162,10 @@ fn publish(mut args: Args, to_shard: bool) -> Result<Command, CommandError> {
 }
 
 fn channels(mut args: Args, topic: Topic) -> Result<Command, CommandError> {
-    let pattern = args.option()?;
-    if args.len() > 0 {
+    if args.len() > 1 {
         return Err(args.wrong_subcommand());
     }
+    let pattern = (args.len() > 0).then(|| args.pattern()).transpose()?;
     command(PubSubCommand::Channels { topic, pattern })
 }
 

@@ -49,6 +49,9 @@ pub struct Eval {
 /// A name is a SHA-1 in hexadecimal digits.
 const NAME_DIGITS: usize = 40;
 const EVAL: u32 = NOSCRIPT | STALE | SKIP_MONITOR | NO_MANDATORY_KEYS | MOVABLEKEYS;
+/// The longest script.
+pub(super) const MAX_TEXT_BYTES: u64 = 4 << 20;
+
 const ANY: &[&str] = &["RW", "access", "update"];
 const ANY_READ: &[&str] = &["RO", "access"];
 const NODES: &[&str] = &["request_policy:all_nodes", "response_policy:all_succeeded"];
@@ -67,17 +70,20 @@ const fn spec(
 pub(super) static COMMANDS: &[CommandSpec] = &[
     spec("eval", -3, EVAL, |args| eval(args, false, false))
         .counted_keys(2, ANY)
+        .long_from(1)
         .acl(SCRIPTING)
         .keys_note("We cannot tell how the keys will be used so we assume the worst, RW and UPDATE")
         .doc("2.6.0", "Runs a script."),
     spec("evalsha", -3, EVAL, |args| eval(args, true, false))
         .counted_keys(2, ANY)
+        .long_from(1)
         .acl(SCRIPTING)
         .doc("2.6.0", "Runs a script that was loaded."),
     spec("eval_ro", -3, READONLY | EVAL, |args| {
         eval(args, false, true)
     })
     .counted_keys(2, ANY_READ)
+    .long_from(1)
     .acl(SCRIPTING)
     .keys_note("We cannot tell how the keys will be used so we assume the worst, RO and ACCESS")
     .doc("7.0.0", "Runs a script that does not write."),
@@ -85,6 +91,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         eval(args, true, true)
     })
     .counted_keys(2, ANY_READ)
+    .long_from(1)
     .acl(SCRIPTING)
     .doc("7.0.0", "Runs a script that was loaded and does not write."),
     spec("script", -2, 0, Args::incomplete)
@@ -94,9 +101,10 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
 
 static SCRIPT_COMMANDS: &[CommandSpec] = &[
     spec("script|load", 3, NOSCRIPT | STALE, |mut args| {
-        let source = args.bytes()?;
+        let source = text(&mut args)?;
         command(ScriptCommand::Load { source })
     })
+    .long_from(2)
     .acl(SCRIPTING)
     .tips(NODES)
     .doc("2.6.0", "Keeps a script, to be run by its name."),
@@ -136,8 +144,17 @@ fn command(command: ScriptCommand) -> Result<Command, CommandError> {
     Ok(Command::Script(command))
 }
 
+/// A script, or its name.
+fn text(args: &mut Args) -> Result<Bytes, CommandError> {
+    let text = args.value()?;
+    if text.len() > MAX_TEXT_BYTES {
+        return Err(CommandError::ScriptTooLong);
+    }
+    Ok(text.into_contiguous())
+}
+
 fn eval(mut args: Args, by_name: bool, read_only: bool) -> Result<Command, CommandError> {
-    let script = args.bytes()?;
+    let script = text(&mut args)?;
     if by_name && script.len() != NAME_DIGITS {
         return Err(CommandError::NoScript);
     }

@@ -136,6 +136,7 @@ static COMMAND_COMMANDS: &[CommandSpec] = &[
     spec("command|getkeys", -4, QUERY, |mut args| {
         query(CommandQuery::GetKeys(args.values()))
     })
+    .long_from(2)
     .acl(&["@connection"])
     .doc("2.8.13", "Returns the keys of a command."),
     spec("command|help", 2, QUERY, |_| query(CommandQuery::Help))
@@ -204,7 +205,7 @@ fn command_list(mut args: Args) -> Result<Command, CommandError> {
     if !is(&option, "FILTERBY") || args.len() != 2 {
         return Err(CommandError::Syntax);
     }
-    let (filter, operand) = (args.token()?, args.token()?);
+    let (filter, operand) = (args.token()?, args.pattern()?);
     let filter = match () {
         () if is(&filter, "MODULE") => ListFilter::Module,
         () if is(&filter, "ACLCAT") => ListFilter::AclCategory(lower(&operand)),
@@ -215,11 +216,11 @@ fn command_list(mut args: Args) -> Result<Command, CommandError> {
 }
 
 fn config_get(mut args: Args) -> Result<Command, CommandError> {
-    let patterns = args
-        .tokens()?
-        .iter()
-        .map(|p| p.to_ascii_lowercase())
-        .collect();
+    let count = args.len();
+    let pattern = |_| Ok(args.pattern()?.to_ascii_lowercase());
+    let patterns = (0..count)
+        .map(pattern)
+        .collect::<Result<_, CommandError>>()?;
     config(ConfigCommand::Get { patterns })
 }
 

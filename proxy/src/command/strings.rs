@@ -225,9 +225,11 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .keys(1, 1, READ)
         .doc("1.0.0", "Returns a part of a value."),
     spec("setrange", 4, WRITE | DENYOOM, setrange)
+        .long_from(3)
         .keys(1, 1, &["RW", "update"])
         .doc("2.2.0", "Overwrites a part of a value."),
     spec("append", 3, WRITE | DENYOOM | FAST, append)
+        .long_from(2)
         .keys(1, 1, &["RW", "insert"])
         .doc("2.0.0", "Adds bytes to the end of a value."),
     spec("incr", 2, WRITE | DENYOOM | FAST, |args| add(args, 1))
@@ -253,6 +255,12 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .keys(1, 1, &["RO"])
         .doc("2.2.0", "Returns the length of a value."),
 ];
+
+/// Whether SET returns the old value, as Redis finds out for its ACLs.
+pub(super) fn set_reads(request: &[Value]) -> bool {
+    let is_get = |option: &Value| matches!(option.segments(), [word] if is(word, "GET"));
+    request.iter().skip(3).any(is_get)
+}
 
 fn get(mut args: Args) -> Result<Command, CommandError> {
     Ok(Command::String(StringCommand::Get { key: args.key()? }))

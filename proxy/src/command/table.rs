@@ -4,7 +4,7 @@
 //! Shapes and values are those of Redis 7.0.15's COMMAND INFO, which a test
 //! compares with a real server where one is installed.
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::{collections::HashMap, ops::Range, sync::LazyLock};
 
 use super::args::{Args, excerpt};
 use super::{
@@ -136,13 +136,29 @@ impl Keys {
 
     /// The places of the keys in a request.
     pub fn places(&self, request: &[Value]) -> impl Iterator<Item = usize> + use<> {
+        self.places_from(request, 0).1
+    }
+
+    /// The places from this one on; and the number, among all keys, of the first.
+    pub fn places_from(
+        &self,
+        request: &[Value],
+        from: usize,
+    ) -> (usize, impl Iterator<Item = usize> + use<>) {
+        let (range, step) = self.range(request);
+        let passed = from.saturating_sub(range.start).div_ceil(step);
+        let start = range.start.saturating_add(passed.saturating_mul(step));
+        (passed, (start..range.end.max(start)).step_by(step))
+    }
+
+    fn range(&self, request: &[Value]) -> (Range<usize>, usize) {
         let argc = request.len();
         if self.count > 0 {
             let number = request.get(self.count).cloned().unwrap_or_default();
             let number = crate::resp::number::parse_i64(&number.into_contiguous());
             let number = number.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
             let first = self.count + 1;
-            return (first..first.saturating_add(number).min(argc)).step_by(1);
+            return (first..first.saturating_add(number).min(argc), 1);
         }
         let last = match usize::try_from(self.last) {
             Ok(last) => last,
@@ -153,7 +169,7 @@ impl Keys {
         } else {
             (last + 1).min(argc)
         };
-        (self.first..end).step_by(self.step.max(1))
+        (self.first..end, self.step.max(1))
     }
 }
 
@@ -171,6 +187,8 @@ pub struct CommandSpec {
     /// The first value to be stored; 0: there is none. Others follow at the
     /// distance of the keys.
     pub(super) value: usize,
+    /// From this place on arguments may be of any length; 0: none.
+    pub(super) long_from: usize,
     /// The family.
     pub group: Group,
     /// The version of Redis that had it first.
@@ -205,6 +223,7 @@ impl CommandSpec {
             flags,
             keys: Keys::NONE,
             value: 0,
+            long_from: 0,
             group,
             since: "",
             summary: "",
@@ -274,6 +293,11 @@ impl CommandSpec {
         self
     }
 
+    pub(super) const fn long_from(mut self, place: usize) -> Self {
+        self.long_from = place;
+        self
+    }
+
     pub(super) const fn keys_note(mut self, note: &'static str) -> Self {
         self.keys_note = note;
         self
@@ -301,6 +325,27 @@ impl CommandSpec {
                 distance == 0 || (self.keys.last < 0 && distance % self.keys.step.max(1) == 0)
             }
             _ => false,
+        }
+    }
+
+    /// Whether argument `place` may have `len` bytes, more than keys and words have.
+    pub fn takes_long(&self, place: usize, len: u64) -> bool {
+        let is_script = self.group == Group::Scripting && place == self.long_from;
+        let fits = !is_script || len <= scripts::MAX_TEXT_BYTES;
+        fits && (self.stores(place) || (self.long_from > 0 && place >= self.long_from))
+    }
+
+    /// What is done with key number `number` of this request, from 0: some options
+    /// say more than the table.
+    pub fn access_in(&self, request: &[Value], number: usize) -> &'static [&'static str] {
+        let access = self.keys.access_of(number);
+        if !access.contains(&"variable_flags") {
+            return access;
+        }
+        match self.name {
+            "set" if !strings::set_reads(request) => &["OW", "update"],
+            "bitfield" if bits::only_reads(request) => &["RO", "access"],
+            _ => access,
         }
     }
 
@@ -346,9 +391,16 @@ impl CommandSpec {
         }
     }
 
-    /// The entry of a request that has not come to its end.
-    pub fn begun(args_so_far: &[Value]) -> Option<&'static Self> {
-        args_so_far.first().and_then(named)
+    /// The entry of a request of `argc` arguments of which these are here; `None`
+    /// if there is none, or it does not take so many.
+    pub fn begun(args_so_far: &[Value], argc: usize) -> Option<&'static Self> {
+        let command = args_so_far.first().and_then(named)?;
+        let spec = match args_so_far.get(1) {
+            _ if command.subcommands.is_empty() => command,
+            Some(name) => command.subcommand(name)?,
+            None => return None,
+        };
+        spec.accepts(argc).then_some(spec)
     }
 
     fn subcommand(&self, name: &Value) -> Option<&'static Self> {

@@ -434,3 +434,66 @@ fn requests_that_store_one_value_are_known() {
         assert_eq!(stores(no), None, "{no}");
     }
 }
+
+#[test]
+fn a_request_that_has_begun_is_its_subcommand() {
+    let words = |text: &str| -> Vec<Value> {
+        let word = |w: &str| Value::from(bytes::Bytes::copy_from_slice(w.as_bytes()));
+        text.split_whitespace().map(word).collect()
+    };
+    let begun = |text: &str, argc| CommandSpec::begun(&words(text), argc).map(|spec| spec.name);
+    assert_eq!(begun("SET k", 3), Some("set"));
+    assert_eq!(begun("SCRIPT LOAD", 3), Some("script|load"));
+    for (text, argc) in [
+        ("SCRIPT", 3),
+        ("SCRIPT X", 3),
+        ("SCRIPT LOAD", 4),
+        ("X", 2),
+        ("", 1),
+        ("GET", 3),
+    ] {
+        assert_eq!(begun(text, argc), None, "{text} {argc}");
+    }
+    let takes = |text: &str, len| {
+        let args = words(text);
+        let spec = CommandSpec::begun(&args, args.len() + 1);
+        spec.is_some_and(|spec| spec.takes_long(args.len(), len))
+    };
+    for text in [
+        "SET k",
+        "MSET k v k",
+        "ECHO",
+        "PUBLISH c",
+        "APPEND k",
+        "HSET k f",
+        "HGET k",
+        "SCRIPT LOAD",
+    ] {
+        assert!(takes(text, 1 << 20), "{text}");
+    }
+    for text in [
+        "GET",
+        "DEL a",
+        "SET k v",
+        "MSET k v",
+        "SUBSCRIBE",
+        "INCRBY k",
+        "HSCAN k",
+        "PUBLISH",
+    ] {
+        assert!(!takes(text, 1 << 20), "{text}");
+    }
+    assert!(!takes("SCRIPT LOAD", 5 << 20) && !takes("EVAL", 5 << 20));
+}
+
+#[test]
+fn what_was_not_taken_in_is_never_carried_out() {
+    let refused = || Value::Refused {
+        start: bytes::Bytes::from_static(b"start"),
+        len: 1 << 20,
+    };
+    let parse = |name: &'static str| Command::parse(vec![name.into(), refused()]);
+    assert_eq!(parse("GET"), Err(CommandError::KeyTooLong));
+    let too_long = CommandError::ArgumentTooLong { command: "echo" };
+    assert_eq!(parse("ECHO"), Err(too_long));
+}

@@ -17,7 +17,7 @@ use scatterhoard_wire::{
 
 use crate::{
     acl::Acl,
-    backing, client_tls,
+    backing, client_limits, client_tls,
     cluster::Topology,
     codec::Backend,
     journal::Fsync,
@@ -26,7 +26,7 @@ use crate::{
     slow_log,
     store::{Ack, Recover},
 };
-pub use options::{LogFormat, Options};
+pub use options::{LogFormat, Options, Secret};
 
 /// Where functions run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,8 +159,11 @@ pub struct Config {
     pub acl: Arc<Acl>,
     /// Longest value that is no string, in bytes.
     pub structure_max_bytes: u64,
-    /// What a subscriber may have waiting.
-    pub pubsub_limits: crate::pubsub::Limits,
+    /// What connections may take, to begin with.
+    pub client_limits: client_limits::Settings,
+    /// What a client must move of a large value that it sends or takes, in bytes a
+    /// second; 0: any rate will do.
+    pub client_min_bytes_per_s: u64,
     /// What the slow log takes, to begin with.
     pub slow_log: slow_log::Settings,
     /// Bytes of request bodies under way.
@@ -274,6 +277,7 @@ impl Config {
         let acl = Arc::new(acl(&options)?);
         let cluster = cluster(&options, listen)?;
         let tls = tls(&options)?;
+        let client_limits = client_limits(&options)?;
         Ok(Self {
             listen,
             link_listen,
@@ -331,7 +335,8 @@ impl Config {
             cluster,
             structure_max_bytes: u64::from(options.structure_max_mb.unwrap_or(8).clamp(1, 256))
                 << 20,
-            pubsub_limits: crate::pubsub::Limits::default(),
+            client_limits,
+            client_min_bytes_per_s: kib(options.client_min_kb_s, 64 << 10),
             slow_log,
             inflight_bytes: u64::from(options.inflight_mb.unwrap_or(256).max(1)) << 20,
             protected_mode: options.protected_mode.unwrap_or(true),
@@ -375,9 +380,40 @@ impl Config {
                 if self.protected_mode { "yes" } else { "no" }.into(),
             ),
             ("save", String::new()),
-            ("timeout", "0".into()),
         ]
     }
+}
+
+fn client_limits(options: &Options) -> Result<client_limits::Settings, ConfigError> {
+    let mut limits = client_limits::Settings::default();
+    let given = [
+        (
+            "timeout",
+            client_limits::TIMEOUT,
+            options.timeout.map(|s| s.to_string()),
+        ),
+        (
+            "tcp_keepalive",
+            client_limits::KEEPALIVE,
+            options.tcp_keepalive.map(|s| s.to_string()),
+        ),
+        (
+            "client_query_buffer_limit",
+            client_limits::QUERY,
+            options.client_query_buffer_limit.clone(),
+        ),
+        (
+            "client_output_buffer_limit",
+            client_limits::OUTPUT,
+            options.client_output_buffer_limit.clone(),
+        ),
+    ];
+    for (setting, name, value) in given {
+        if let Some(value) = value {
+            limits.set(name, &value).map_err(|why| bad(setting, why))?;
+        }
+    }
+    Ok(limits)
 }
 
 fn tls(options: &Options) -> Result<Option<client_tls::Settings>, ConfigError> {
@@ -397,11 +433,16 @@ fn tls(options: &Options) -> Result<Option<client_tls::Settings>, ConfigError> {
         key: key.clone(),
         clients,
         authorities: options.tls_ca_cert_file.clone(),
+        revoked: options.tls_crl_file.clone(),
     }))
 }
 
 fn acl(options: &Options) -> Result<Acl, ConfigError> {
-    let password = options.requirepass.as_deref().filter(|p| !p.is_empty());
+    let password = options
+        .requirepass
+        .as_ref()
+        .map(Secret::reveal)
+        .filter(|p| !p.is_empty());
     match &options.acl_file {
         None => Ok(Acl::new(password)),
         Some(file) => Acl::read(password, file)

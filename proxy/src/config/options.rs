@@ -31,6 +31,30 @@ pub enum LogFormat {
     Json,
 }
 
+/// A setting that is not shown.
+#[derive(Clone, Deserialize)]
+#[serde(from = "String")]
+pub struct Secret(String);
+
+impl Secret {
+    /// What it is.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
 fn backend(text: &str) -> Result<Backend, String> {
     named(text, "reed-solomon-erasure or rusty-erasure")
 }
@@ -112,9 +136,12 @@ options! {
     /// On which their certificates must rest, PEM
     #[arg(long, env = "SCATTERHOARD_TLS_CA_CERT_FILE", value_name = "FILE")]
     tls_ca_cert_file: PathBuf,
+    /// Those of them that are revoked, PEM; taken anew when it changes [default: none]
+    #[arg(long, env = "SCATTERHOARD_TLS_CRL_FILE", value_name = "FILE")]
+    tls_crl_file: PathBuf,
     /// Password that clients must say (AUTH) [default: none]
     #[arg(long, env = "SCATTERHOARD_REQUIREPASS", value_name = "PASSWORD", hide_env_values = true)]
-    requirepass: String,
+    requirepass: Secret,
     /// Users and what they may do, as in Redis's ACL files: a line `user NAME
     /// RULES...` each [default: none]
     #[arg(long, env = "SCATTERHOARD_ACL_FILE", value_name = "FILE")]
@@ -248,6 +275,24 @@ options! {
     /// Most clients at a time [default: 10000]
     #[arg(long, env = "SCATTERHOARD_MAX_CLIENTS", value_name = "N")]
     max_clients: usize,
+    /// Clients that ask for nothing for so long are let go, in s; 0: never [default: 0]
+    #[arg(long, env = "SCATTERHOARD_TIMEOUT", value_name = "S")]
+    timeout: u32,
+    /// Silence after which a client's system is asked whether it is still there, in s;
+    /// 0: never [default: 300]
+    #[arg(long, env = "SCATTERHOARD_TCP_KEEPALIVE", value_name = "S")]
+    tcp_keepalive: u32,
+    /// What replies and messages to a client may have waiting, as Redis writes it
+    /// [default: normal 0 0 0 pubsub 32mb 8mb 60]
+    #[arg(long, env = "SCATTERHOARD_CLIENT_OUTPUT_BUFFER_LIMIT", value_name = "LIMITS")]
+    client_output_buffer_limit: String,
+    /// What the arguments of one request may have together [default: 1gb]
+    #[arg(long, env = "SCATTERHOARD_CLIENT_QUERY_BUFFER_LIMIT", value_name = "BYTES")]
+    client_query_buffer_limit: String,
+    /// What a client must move of a large value that it sends or takes, in KiB a
+    /// second, on the average of 30 s (60 s for taking); 0: any rate will do [default: 64]
+    #[arg(long, env = "SCATTERHOARD_CLIENT_MIN_KB_S", value_name = "K")]
+    client_min_kb_s: u32,
     /// Commands that take so many microseconds are in the slow log; -1: none
     /// [default: 10000]
     #[arg(long, env = "SCATTERHOARD_SLOWLOG_LOG_SLOWER_THAN", value_name = "US", allow_hyphen_values = true)]

@@ -145,3 +145,15 @@ fn the_example_file_is_true() {
         .collect();
     Config::from_options(Options::from_toml(&path, &on).unwrap()).unwrap();
 }
+
+#[test]
+fn passwords_are_not_shown() {
+    let options = Options {
+        requirepass: Some("s3cret".to_owned().into()),
+        ..Options::default()
+    };
+    assert!(!format!("{options:?}").contains("s3cret"));
+    let config = Config::from_options(options).unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"));
+    assert!(config.acl.log_in(b"default", b"s3cret").is_some());
+}

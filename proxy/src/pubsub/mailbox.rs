@@ -3,7 +3,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,6 +34,28 @@ impl Default for Limits {
             soft_bytes: 8 << 20,
             soft_for: Duration::from_secs(60),
         }
+    }
+}
+
+/// Limits of many mailboxes, which may change. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct SharedLimits(Arc<Mutex<Limits>>);
+
+impl From<Limits> for SharedLimits {
+    fn from(limits: Limits) -> Self {
+        Self(Arc::new(Mutex::new(limits)))
+    }
+}
+
+impl SharedLimits {
+    /// Those in force.
+    pub fn get(&self) -> Limits {
+        *self.0.lock()
+    }
+
+    /// Others from now on.
+    pub fn set(&self, limits: Limits) {
+        *self.0.lock() = limits;
     }
 }
 
@@ -83,7 +108,7 @@ impl Message {
 
 /// Where a connection finds its messages.
 pub struct Mailbox {
-    limits: Limits,
+    limits: SharedLimits,
     waiting: Mutex<Waiting>,
     /// The length of the queue, for who only wants to know whether there is any.
     count: AtomicUsize,
@@ -101,9 +126,9 @@ struct Waiting {
 
 impl Mailbox {
     /// An empty one; `end` is cancelled when it overflows.
-    pub fn new(limits: Limits, end: CancellationToken) -> Self {
+    pub fn new(limits: impl Into<SharedLimits>, end: CancellationToken) -> Self {
         Self {
-            limits,
+            limits: limits.into(),
             waiting: Mutex::default(),
             count: AtomicUsize::new(0),
             arrived: Notify::new(),
@@ -123,7 +148,7 @@ impl Mailbox {
         }
         waiting.bytes += message.bytes();
         waiting.messages.push_back(message);
-        let limits = &self.limits;
+        let limits = self.limits.get();
         let soft = waiting.bytes > limits.soft_bytes;
         waiting.above_since = soft.then(|| waiting.above_since.unwrap_or(now));
         let for_long = waiting
@@ -156,7 +181,7 @@ impl Mailbox {
         let mut waiting = self.waiting.lock();
         let message = waiting.messages.pop_front()?;
         waiting.bytes -= message.bytes();
-        if waiting.bytes <= self.limits.soft_bytes {
+        if waiting.bytes <= self.limits.get().soft_bytes {
             waiting.above_since = None;
         }
         self.count.store(waiting.messages.len(), Ordering::Relaxed);

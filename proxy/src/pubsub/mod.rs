@@ -2,12 +2,15 @@
 
 mod mailbox;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-pub use mailbox::{Limits, Mailbox, Message};
+pub use mailbox::{Limits, Mailbox, Message, SharedLimits};
 
 use crate::command::glob;
 
@@ -126,10 +129,17 @@ pub struct Subscriptions {
     hub: Arc<Hub>,
     id: u64,
     mailbox: Arc<Mailbox>,
-    channels: Vec<Bytes>,
-    patterns: Vec<Bytes>,
-    shards: Vec<Bytes>,
+    channels: BTreeSet<Bytes>,
+    patterns: BTreeSet<Bytes>,
+    shards: BTreeSet<Bytes>,
+    /// What all names take.
+    bytes: usize,
 }
+
+/// Subscriptions that one connection may have.
+pub const MAX_SUBSCRIPTIONS: usize = 65_536;
+/// Bytes that their names may have together.
+pub const MAX_NAME_BYTES: usize = 16 << 20;
 
 impl Subscriptions {
     /// None yet, of the connection of this number.
@@ -138,13 +148,14 @@ impl Subscriptions {
             hub,
             id,
             mailbox,
-            channels: Vec::new(),
-            patterns: Vec::new(),
-            shards: Vec::new(),
+            channels: BTreeSet::new(),
+            patterns: BTreeSet::new(),
+            shards: BTreeSet::new(),
+            bytes: 0,
         }
     }
 
-    fn of(&mut self, topic: Topic) -> &mut Vec<Bytes> {
+    fn of(&mut self, topic: Topic) -> &mut BTreeSet<Bytes> {
         match topic {
             Topic::Channel => &mut self.channels,
             Topic::Pattern => &mut self.patterns,
@@ -168,22 +179,34 @@ impl Subscriptions {
 
     /// What is subscribed to.
     pub fn names(&mut self, topic: Topic) -> Vec<Bytes> {
-        self.of(topic).clone()
+        self.of(topic).iter().cloned().collect()
+    }
+
+    /// How many channels, patterns and channels of shards there are.
+    pub fn counts(&self) -> [usize; 3] {
+        [self.channels.len(), self.patterns.len(), self.shards.len()]
+    }
+
+    /// Whether these names may come on top, should all of them be new.
+    pub fn have_room_for(&self, names: &[Bytes]) -> bool {
+        let [channels, patterns, shards] = self.counts();
+        let bytes: usize = names.iter().map(Bytes::len).sum();
+        channels + patterns + shards + names.len() <= MAX_SUBSCRIPTIONS
+            && self.bytes + bytes <= MAX_NAME_BYTES
     }
 
     /// Subscribes to one more.
     pub fn add(&mut self, topic: Topic, name: &Bytes) {
-        if !self.of(topic).contains(name) {
-            self.of(topic).push(name.clone());
+        if self.of(topic).insert(name.clone()) {
+            self.bytes += name.len();
             self.hub.enter(topic, name, self.id, &self.mailbox);
         }
     }
 
     /// Subscribes to one less.
     pub fn remove(&mut self, topic: Topic, name: &Bytes) {
-        let names = self.of(topic);
-        if let Some(place) = names.iter().position(|n| n == name) {
-            names.swap_remove(place);
+        if self.of(topic).remove(name) {
+            self.bytes -= name.len();
             self.hub.leave(topic, name, self.id);
         }
     }
@@ -195,6 +218,7 @@ impl Subscriptions {
                 self.hub.leave(topic, &name, self.id);
             }
         }
+        self.bytes = 0;
     }
 }
 
@@ -249,5 +273,25 @@ mod tests {
         assert_eq!(hub.subscribers(Topic::Channel, &name("other")), 1);
         drop(second);
         assert!(hub.active(Topic::Channel, None).is_empty());
+    }
+
+    #[test]
+    fn a_connection_has_so_many_subscriptions_and_no_more() {
+        let hub = Arc::new(Hub::default());
+        let mailbox = Arc::new(Mailbox::new(Limits::default(), CancellationToken::new()));
+        let mut all = Subscriptions::new(hub, 1, mailbox);
+        let names: Vec<Bytes> = (0..MAX_SUBSCRIPTIONS)
+            .map(|i| i.to_string().into())
+            .collect();
+        assert!(all.have_room_for(&names));
+        // in no quadratic time
+        names.iter().for_each(|n| all.add(Topic::Channel, n));
+        assert!(!all.have_room_for(&[name("one")]));
+        all.remove(Topic::Channel, &names[7]);
+        assert!(all.have_room_for(&[name("one")]));
+        all.clear();
+        let long = Bytes::from(vec![b'x'; 1 << 16]);
+        assert!(all.have_room_for(&vec![long.clone(); 256]));
+        assert!(!all.have_room_for(&vec![long; 257]));
     }
 }

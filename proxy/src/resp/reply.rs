@@ -247,7 +247,7 @@ pub fn bulk_end(out: &mut OutBuffer) {
 fn bulk(value: Value, out: &mut OutBuffer) {
     bulk_header(value.len(), out);
     match value {
-        Value::Empty | Value::Uploaded { .. } => {}
+        Value::Empty | Value::Uploaded { .. } | Value::Refused { .. } => {}
         Value::One(bytes) => out.push(bytes),
         Value::Many(segments, _) => segments.into_iter().for_each(|segment| out.push(segment)),
     }

@@ -1,20 +1,27 @@
 //! The body of a large argument, read into buffers cut like its cells: either
 //! collected, or on its way to nodes while it arrives.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    pin::pin,
+    time::{Duration, Instant},
+};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut, buf::Limit};
+use futures_util::FutureExt;
 use tokio::{io::AsyncReadExt, time::timeout};
+use tokio_util::sync::CancellationToken;
 
-use super::{ClientStream, Session, SessionError};
+use super::{ClientStream, Session, SessionError, pace::Pace};
 use crate::{
+    apply::{self, Intake},
     store::{Body, Broken},
     value::Value,
 };
 
-/// A client that announced a body has so long for each segment (a cell, at most
-/// 256 KiB by default): what it has sent so far takes room that others wait for.
-const BODY_STALL: Duration = Duration::from_secs(30);
+/// A client that announced a body must send it at a least rate, averaged over so
+/// long: what it has sent so far takes room that others wait for.
+const BODY_WINDOW: Duration = Duration::from_secs(30);
 /// Pieces in which a body is thrown away that nobody can take.
 const WASTE_BYTES: usize = 64 * 1024;
 
@@ -23,6 +30,8 @@ struct Incoming<'a> {
     input: &'a mut BytesMut,
     stream: &'a mut ClientStream,
     rest_bytes: &'a mut u64,
+    pace: &'a mut Pace,
+    end: &'a CancellationToken,
     metered: bool,
 }
 
@@ -33,23 +42,36 @@ impl Incoming<'_> {
         let here = len.min(self.input.len());
         segment.put_slice(&self.input.split_to(here));
         *self.rest_bytes -= here as u64;
-        let fill = async {
-            while segment.len() < len {
-                let missing = len - segment.len();
-                let mut room = (&mut segment).limit(missing);
-                let n = self.stream.read_buf(&mut room).await?;
-                if n == 0 {
-                    return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
-                }
-                *self.rest_bytes -= n as u64;
-            }
-            Ok(())
-        };
-        match timeout(BODY_STALL, fill).await {
-            Ok(filled) => filled?,
-            Err(_) => return Err(SessionError::Stalled),
+        while segment.len() < len {
+            let missing = len - segment.len();
+            let n = self.fill(&mut (&mut segment).limit(missing)).await?;
+            *self.rest_bytes -= n as u64;
         }
         Ok(segment)
+    }
+
+    /// What comes next; the client is waited for as long as its pace allows.
+    async fn fill(&mut self, room: &mut Limit<&mut BytesMut>) -> Result<usize, SessionError> {
+        let mut read = pin!(self.stream.read_buf(room));
+        // mostly it is there: no clock is read then
+        let (read, waited) = match read.as_mut().now_or_never() {
+            Some(read) => (Some(read?), Duration::ZERO),
+            None => {
+                let began = Instant::now();
+                let read = timeout(self.pace.patience(), read);
+                let read = self.end.run_until_cancelled(read).await;
+                let read = read.ok_or(SessionError::Ended)?.ok().transpose()?;
+                (read, began.elapsed())
+            }
+        };
+        if read == Some(0) {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let n = read.unwrap_or(0);
+        match self.pace.moved(n as u64, waited) {
+            true => Ok(n),
+            false => Err(SessionError::SlowSender),
+        }
     }
 }
 
@@ -70,6 +92,7 @@ impl Body for Incoming<'_> {
 impl Session {
     /// Reads exactly `len` bytes into memory.
     pub(super) async fn read_body(&mut self, len: u64) -> Result<Value, SessionError> {
+        let mut pace = self.pace(BODY_WINDOW);
         let store = &self.context.store;
         // the parser's limit keeps `len` below the largest object
         let layout = store.settings().geometry.layout(len);
@@ -86,6 +109,8 @@ impl Session {
                         input: &mut self.input,
                         stream: &mut self.stream,
                         rest_bytes: &mut rest_bytes,
+                        pace: &mut pace,
+                        end: &self.end,
                         metered: true,
                     };
                     segments.push(incoming.read(size, size).await?.freeze());
@@ -95,19 +120,50 @@ impl Session {
         Ok(Value::from_segments(segments))
     }
 
-    /// Reads bytes that nobody takes.
-    pub(super) async fn waste(&mut self, mut rest_bytes: u64) -> Result<Value, SessionError> {
+    /// Takes in a large argument that the parser has come to.
+    pub(super) async fn take_in(&mut self, len: u64) -> Result<(), SessionError> {
+        // replies to what came before must not wait for the body
+        self.flush().await?;
+        let args = self.parser.args_so_far();
+        let argc = args.len() + self.parser.args_missing();
+        let intake = match self.client.refusal {
+            Some(_) => Intake::Refused(None),
+            None => apply::intake(&self.context, &self.client, args, argc, len, self.checked),
+        };
+        self.checked = args.len();
+        let body = match intake {
+            Intake::Stored => self.upload(len).await?,
+            Intake::Kept => self.read_body(len).await?,
+            Intake::Refused(error) => {
+                self.client.refusal = self.client.refusal.take().or(error);
+                let start = self.waste(len).await?;
+                Value::Refused { start, len }
+            }
+        };
+        self.parser.large_done(body);
+        Ok(())
+    }
+
+    /// Reads bytes that nobody takes; returns the first of them.
+    async fn waste(&mut self, mut rest_bytes: u64) -> Result<Bytes, SessionError> {
+        let mut start = Bytes::new();
+        let mut pace = self.pace(BODY_WINDOW);
         let mut waste = Incoming {
             input: &mut self.input,
             stream: &mut self.stream,
             rest_bytes: &mut rest_bytes,
+            pace: &mut pace,
+            end: &self.end,
             metered: false,
         };
         while *waste.rest_bytes > 0 {
             let piece = WASTE_BYTES.min(usize::try_from(*waste.rest_bytes).unwrap_or(WASTE_BYTES));
-            waste.read(piece, piece).await?;
+            let piece = waste.read(piece, piece).await?;
+            if start.is_empty() {
+                start = Bytes::copy_from_slice(&piece[..piece.len().min(Value::QUOTED_BYTES)]);
+            }
         }
-        Ok(Value::Empty)
+        Ok(start)
     }
 
     /// Sends the next `len` bytes to nodes while they arrive, under a write id
@@ -115,10 +171,13 @@ impl Session {
     /// and thrown away: the client gets its answer behind it.
     pub(super) async fn upload(&mut self, len: u64) -> Result<Value, SessionError> {
         let mut rest_bytes = len;
+        let mut pace = self.pace(BODY_WINDOW);
         let incoming = Incoming {
             input: &mut self.input,
             stream: &mut self.stream,
             rest_bytes: &mut rest_bytes,
+            pace: &mut pace,
+            end: &self.end,
             metered: self.admitted.is_empty(),
         };
         let store = &self.context.store;

@@ -5,12 +5,12 @@
 //! what is not yet written is bounded.
 
 mod body;
+mod pace;
 mod pipeline;
 mod stream;
 
 use std::{
     io,
-    net::SocketAddr,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,13 +24,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::pace::{LeastRate, Pace};
 use crate::{
     admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
-    clients::{Client, Silence},
+    client_limits,
+    clients::{Arrival, Client, Silence, Stranger},
     command,
     pubsub::Mailbox,
-    resp::{Limits, OutBuffer, ProtocolError, Reply, RequestParser, Step, reply},
+    resp::{OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
     value::Value,
 };
@@ -46,6 +48,9 @@ const READY_AHEAD: usize = 8;
 /// A client that takes nothing for so long is gone.
 const WRITE_STALL: Duration = Duration::from_secs(60);
 
+/// The last words to a client may take so long.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
+
 /// Why a session ended before the client wanted it to.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -59,9 +64,21 @@ pub enum SessionError {
     /// connection is the only way to say so.
     #[error("value broke off: {0}")]
     BrokenValue(#[from] crate::store::ReadError),
-    /// It stopped sending, or taking, for too long.
+    /// It stopped taking replies for too long.
     #[error("client stalled")]
     Stalled,
+    /// It sends a large value at less than the least rate.
+    #[error("client sends too slowly")]
+    SlowSender,
+    /// It takes a large value at less than the least rate.
+    #[error("client takes too slowly")]
+    SlowReader,
+    /// More waits for it than `client-output-buffer-limit` allows.
+    #[error("client output buffer limit")]
+    Output,
+    /// It did not say who it is in time.
+    #[error("stranger stayed too long")]
+    Stranger,
     /// It was ended: killed, or too slow for its messages.
     #[error("connection ended")]
     Ended,
@@ -78,6 +95,12 @@ pub struct Session {
     input: BytesMut,
     output: OutBuffer,
     admitted: Admitted,
+    /// Arguments of the present request that have been looked at already.
+    checked: usize,
+    /// It has yet to say who it is.
+    stranger: Option<Stranger>,
+    /// How fast it takes the value that is being sent.
+    taking: Option<Pace>,
     /// Messages that it did not ask for.
     mailbox: Arc<Mailbox>,
     /// Somebody wants it gone.
@@ -86,20 +109,22 @@ pub struct Session {
 
 impl Session {
     /// A session for a connection just accepted.
-    pub fn new(stream: ClientStream, peer: SocketAddr, context: Arc<Context>) -> Self {
-        let max_bulk_bytes = context.config.proto_max_bulk_bytes;
-        let defaults = Limits::default();
-        let limits = Limits {
-            max_bulk_bytes,
-            max_large_bytes: defaults.max_large_bytes.max(max_bulk_bytes),
-            ..defaults
-        };
-        let entry = context.clients.enter(peer);
-        let end = CancellationToken::new();
-        let mailbox = Arc::new(Mailbox::new(context.config.pubsub_limits, end.clone()));
+    pub fn new(
+        stream: ClientStream,
+        arrival: Arrival,
+        stranger: Option<Stranger>,
+        context: Arc<Context>,
+    ) -> Self {
+        let limits = context
+            .limits
+            .of_requests(context.config.proto_max_bulk_bytes);
+        let end = arrival.end.clone();
+        let entry = context.clients.enter(arrival);
+        let mailbox = Arc::new(Mailbox::new(context.limits.of_subscribers(), end.clone()));
         let anybody = context.config.acl.anybody();
         let mut client = Client::new(entry, anybody, &context.hub, &mailbox);
         client.by_tls = matches!(stream, ClientStream::Tls(_));
+        let stranger = stranger.filter(|_| client.user.is_none());
         Self {
             stream,
             context,
@@ -109,6 +134,9 @@ impl Session {
             input: BytesMut::with_capacity(READ_BYTES),
             output: OutBuffer::new(),
             admitted: Admitted::default(),
+            checked: 0,
+            stranger,
+            taking: None,
             mailbox,
             end,
         }
@@ -117,6 +145,43 @@ impl Session {
     /// Serves the connection until the client leaves or `stop` asks for an end
     /// between two requests.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), SessionError> {
+        let result = self.serve(&stop).await;
+        if let Err(error) = &result {
+            self.note(error);
+        }
+        if matches!(result, Err(SessionError::SlowSender)) {
+            let text = "ERR the value came too slowly (client_min_kb_s)";
+            self.put(Reply::Error(text.into()));
+            let _ = timeout(GOODBYE_LIMIT, self.flush()).await;
+        }
+        if let ClientStream::Tls(stream) = &mut self.stream {
+            // or the client takes what it got for cut off
+            let _ = timeout(GOODBYE_LIMIT, stream.shutdown()).await;
+        }
+        result
+    }
+
+    /// Counts and logs what a client was ended for.
+    fn note(&self, error: &SessionError) {
+        let reason = match error {
+            SessionError::SlowSender => "slow_sender",
+            SessionError::SlowReader | SessionError::Stalled => "slow_reader",
+            SessionError::Output => "output",
+            SessionError::Stranger => "stranger",
+            _ => return,
+        };
+        client_limits::ended_with(reason, self.client.entry.peer());
+    }
+
+    /// The least rate at which it must move large values.
+    fn pace(&self, window: Duration) -> Pace {
+        Pace::new(LeastRate {
+            bytes_per_s: self.context.config.client_min_bytes_per_s,
+            window,
+        })
+    }
+
+    async fn serve(&mut self, stop: &CancellationToken) -> Result<(), SessionError> {
         loop {
             match self.step() {
                 Ok(Step::Request(request)) => {
@@ -128,28 +193,11 @@ impl Session {
                         return self.flush().await;
                     }
                 }
-                Ok(Step::LargeBulk { len }) => {
-                    // replies to what came before must not wait for the body
-                    self.flush().await?;
-                    let keeps = self.context.store.settings().hot_value_bytes;
-                    // what is refused anyway evicts nothing
-                    let stores = command::stores_next(self.parser.args_so_far())
-                        && self.context.store.refusal().is_none();
-                    let body =
-                        if !apply::may_send(&self.context, &self.client, self.parser.args_so_far())
-                        {
-                            self.waste(len).await?
-                        } else if stores && len > keeps {
-                            self.upload(len).await?
-                        } else {
-                            self.read_body(len).await?
-                        };
-                    self.parser.large_done(body);
-                }
+                Ok(Step::LargeBulk { len }) => self.take_in(len).await?,
                 Ok(Step::NeedMore) => {
-                    self.deliver().await?;
+                    self.deliver(self.client.protocol).await?;
                     self.flush().await?;
-                    if !self.read_more(&stop).await? {
+                    if !self.read_more(stop).await? {
                         return Ok(());
                     }
                 }
@@ -168,24 +216,90 @@ impl Session {
         self.input
             .reserve(wanted.min(2 * crate::resp::Limits::default().large_from_bytes));
         let idle = self.parser.is_idle() && self.input.is_empty();
+        self.meet();
+        self.show(Some(Instant::now()));
+        let deadline = self.stranger.as_ref().map(|stranger| stranger.deadline);
+        let late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
         let n = tokio::select! {
             biased;
+            () = self.end.cancelled() => return Err(SessionError::Ended),
             read = self.stream.read_buf(&mut self.input) => read?,
             () = self.mailbox.arrived() => return Ok(true),
-            () = self.end.cancelled() => return Err(SessionError::Ended),
             () = stop.cancelled(), if idle => return Ok(false),
+            () = late => return Err(SessionError::Stranger),
         };
+        self.client.entry.update(|c| c.idle_since = None);
         if n == 0 && !idle {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         Ok(n > 0)
     }
 
+    /// Who has not said who it is must do so in time, also after RESET.
+    fn meet(&mut self) {
+        match &self.client.user {
+            Some(_) => self.stranger = None,
+            None if self.stranger.is_none() => {
+                let strangers = &self.context.clients.strangers;
+                self.stranger = Some(strangers.enter(self.end.clone()));
+            }
+            None => {}
+        }
+    }
+
+    /// Makes known to others how it stands; it is waited for since `idle_since`.
+    fn show(&self, idle_since: Option<Instant>) {
+        self.client.show();
+        let input = (self.input.len(), self.input.capacity() - self.input.len());
+        let arguments = self.parser.args_so_far().iter();
+        // more would take long to count
+        let argument_bytes = arguments.take(64).map(Value::len).sum::<u64>();
+        let output_bytes = self.output.pending_bytes();
+        self.client.entry.update(|c| {
+            c.idle_since = idle_since;
+            c.input = input;
+            c.argument_bytes = usize::try_from(argument_bytes).unwrap_or(usize::MAX);
+            c.output_bytes = output_bytes;
+        });
+    }
+
+    /// Waits as long as CLIENT PAUSE wants it; messages go out meanwhile.
+    async fn wait_out_pause(&mut self, request: &[Value]) -> Result<(), SessionError> {
+        let pause = self.context.clients.pause.clone();
+        let writes = || match &self.client.queue {
+            // what is queued waits as it does alone; EXEC for any of it
+            Some(queue) if command::is_exec(request) => {
+                queue.requests.iter().any(|r| command::waits_with_writes(r))
+            }
+            _ => command::waits_with_writes(request),
+        };
+        if self.client.user.is_none() || pause.holds(true).is_none() {
+            return Ok(());
+        }
+        let writes = writes();
+        while let Some(until) = pause.holds(writes) {
+            self.deliver(self.client.protocol).await?;
+            self.flush().await?;
+            tokio::select! {
+                biased;
+                () = self.end.cancelled() => return Err(SessionError::Ended),
+                () = self.mailbox.arrived() => {}
+                () = pause.over(until, writes) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Queues or sends messages that the client did not ask for.
-    async fn deliver(&mut self) -> Result<(), SessionError> {
+    async fn deliver(&mut self, protocol: Protocol) -> Result<(), SessionError> {
         while self.mailbox.has_any() {
             if let Some(message) = self.mailbox.take() {
-                self.put(apply::pubsub::push(message));
+                apply::pubsub::push(message).encode(protocol, &mut self.output);
             }
             if self.output.pending_bytes() >= FLUSH_BYTES {
                 self.flush().await?;
@@ -199,6 +313,7 @@ impl Session {
     async fn answer(&mut self, request: Vec<Value>) -> Result<bool, SessionError> {
         let ends = self.carry_out(request).await?;
         self.admitted = Admitted::default();
+        self.checked = 0;
         if self.client.queue.is_none() {
             // what the command did not take is garbage
             self.client.uploads.clear();
@@ -210,6 +325,10 @@ impl Session {
         Stats::count(&self.context.stats.commands);
         let context = self.context.clone();
         let before = self.client.silence;
+        self.wait_out_pause(&request).await?;
+        // what was sent before the request goes out before its reply
+        let protocol = self.client.protocol;
+        self.deliver(protocol).await?;
         let is_queued = self.client.queue.is_some() && !command::is_transactional(&request);
         let suspect = match is_queued {
             true => None,
@@ -224,7 +343,13 @@ impl Session {
             }
             other => other,
         };
-        context.took(&self.client, suspect, began.elapsed());
+        if self.client.carried_out {
+            context.took(&self.client, suspect, began.elapsed());
+        }
+        // what has come meanwhile, too: nothing follows the end of subscriptions
+        if !outcome.begins_subscriptions() {
+            self.deliver(protocol).await?;
+        }
         if self.is_silent(before) {
             return Ok(matches!(outcome, Outcome::Close(_)));
         }
@@ -261,7 +386,9 @@ impl Session {
             }
             Outcome::Value(value) => self.put_value(value).await?,
             Outcome::Values(lookups) => self.put_values(lookups).await?,
-            Outcome::Pushes(replies) => replies.into_iter().for_each(|reply| self.put(reply)),
+            Outcome::Pushes(replies) | Outcome::Subscribed(replies) => {
+                replies.into_iter().for_each(|reply| self.put(reply))
+            }
             Outcome::Publish(count) => {
                 self.put(Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX)));
             }
@@ -329,6 +456,7 @@ impl Session {
         first: Vec<bytes::Bytes>,
         mut rest: ObjectReader,
     ) -> Result<(), SessionError> {
+        self.taking = Some(self.pace(WRITE_STALL));
         reply::bulk_header(rest.len_bytes(), &mut self.output);
         first.into_iter().for_each(|cell| self.output.push(cell));
         while let Some(cells) = {
@@ -337,35 +465,64 @@ impl Session {
         } {
             cells.into_iter().for_each(|cell| self.output.push(cell));
         }
+        self.taking = None;
         reply::bulk_end(&mut self.output);
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<(), SessionError> {
+        let limit = self.context.limits.of_replies();
+        let mut above_since = None;
         while self.output.has_remaining() {
+            let pending = self.output.pending_bytes() as u64;
+            if limit.hard_bytes > 0 && pending > limit.hard_bytes {
+                return Err(SessionError::Output);
+            }
             // mostly the socket takes it: no clock is read then
             let mut write = pin!(self.stream.write_buf(&mut self.output));
-            let written = match write.as_mut().now_or_never() {
-                Some(written) => Ok(written),
+            let (written, waited) = match write.as_mut().now_or_never() {
+                Some(written) => (Some(written?), Duration::ZERO),
                 None => {
-                    let write = timeout(WRITE_STALL, write);
-                    match self.end.run_until_cancelled(write).await {
-                        Some(written) => written,
-                        None => return Err(SessionError::Ended),
+                    let began = Instant::now();
+                    let mut patience = match &self.taking {
+                        Some(pace) => pace.patience(),
+                        None => WRITE_STALL,
+                    };
+                    if limit.soft_bytes > 0 && pending > limit.soft_bytes {
+                        let soft_for = Duration::from_secs(limit.soft_s);
+                        let since: Instant = *above_since.get_or_insert(began);
+                        let rest = soft_for.saturating_sub(since.elapsed());
+                        if rest.is_zero() {
+                            return Err(SessionError::Output);
+                        }
+                        patience = patience.min(rest);
+                    } else {
+                        above_since = None;
                     }
+                    let write = self.end.run_until_cancelled(timeout(patience, write));
+                    let written = write.await.ok_or(SessionError::Ended)?;
+                    (written.ok().transpose()?, began.elapsed())
                 }
             };
-            match written {
-                Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                Ok(written) => written?,
-                Err(_) => return Err(SessionError::Stalled),
-            };
+            if written == Some(0) {
+                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+            }
+            let bytes = written.unwrap_or(0) as u64;
+            if let Some(pace) = &mut self.taking {
+                if !pace.moved(bytes, waited) {
+                    return Err(SessionError::SlowReader);
+                }
+            } else if written.is_none() && waited >= WRITE_STALL {
+                return Err(SessionError::Stalled);
+            }
         }
         if let ClientStream::Tls(stream) = &mut self.stream {
             // what is encrypted may not be in the socket yet
-            match timeout(WRITE_STALL, stream.flush()).await {
-                Ok(flushed) => flushed?,
-                Err(_) => return Err(SessionError::Stalled),
+            let flush = timeout(WRITE_STALL, stream.flush());
+            match self.end.run_until_cancelled(flush).await {
+                Some(Ok(flushed)) => flushed?,
+                Some(Err(_)) => return Err(SessionError::Stalled),
+                None => return Err(SessionError::Ended),
             }
         }
         Ok(())

@@ -92,6 +92,79 @@ fn users_may_do_what_their_rules_say() {
 }
 
 #[test]
+fn large_arguments_belong_to_subcommands_and_refusals_to_their_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.acl");
+    let users = "user default off\nuser al on >pw ~c:* +script|load +evalsha +set +del +ping +multi +exec\n";
+    std::fs::write(&file, users).unwrap();
+    let server = Server::start(&["--acl-file", file.to_str().unwrap()]);
+    let mut client = server.client();
+    let long_key = "c:".repeat(1_500_000);
+    log_in(&mut client, "al", "pw");
+    let script = format!("return '{}'", "x".repeat(200_000));
+    let sha1: String = redis::cmd("SCRIPT")
+        .arg("LOAD")
+        .arg(&script)
+        .query(&mut client)
+        .unwrap();
+    let said_by_it: String = redis::cmd("EVALSHA")
+        .arg(sha1)
+        .arg(0)
+        .query(&mut client)
+        .unwrap();
+    assert_eq!(said_by_it.len(), 200_000);
+    // refused at their headers, answered in their places
+    let replies: Vec<redis::RedisResult<redis::Value>> = redis::pipe()
+        .cmd("SET")
+        .arg("c:1")
+        .arg(vec![1u8; 300_000])
+        .cmd("SET")
+        .arg("d:1")
+        .arg(vec![1u8; 3_000_000])
+        .cmd("DEL")
+        .arg(&long_key)
+        .cmd("SCRIPT")
+        .arg("LOAD")
+        .arg(vec![1u8; 5_000_000])
+        .cmd(&"x".repeat(100_000))
+        .arg(vec![1u8; 3_000_000])
+        .cmd("PING")
+        .ignore_errors()
+        .query(&mut client)
+        .unwrap();
+    let replies: Vec<String> = replies.into_iter().map(said).collect();
+    let starts = [
+        "ok",
+        "NOPERM this user has no permissions to access one of the keys",
+        "ERR key is longer than",
+        "ERR script is longer than",
+        "ERR unknown command 'xxx",
+        "simple-string(\"PONG\")",
+    ];
+    assert_eq!(replies.len(), starts.len(), "{replies:?}");
+    for (reply, start) in replies.iter().zip(starts) {
+        assert!(reply.starts_with(start), "{reply}, not {start}");
+    }
+    // and they spoil a transaction
+    let transaction: redis::RedisResult<()> = redis::pipe()
+        .atomic()
+        .cmd("DEL")
+        .arg(&long_key)
+        .query(&mut client);
+    assert!(
+        transaction
+            .unwrap_err()
+            .to_string()
+            .contains("key is longer")
+    );
+    let denied = server.admin("GET", "/metrics");
+    assert!(
+        denied.contains("scatterhoard_denied_total{reason=\"key\"} 1"),
+        "{denied}"
+    );
+}
+
+#[test]
 fn a_file_of_users_that_is_wrong_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("users.acl");

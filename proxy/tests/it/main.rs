@@ -14,7 +14,6 @@
     reason = "plain threads and clients that block: nothing here runs on an executor"
 )]
 
-mod cluster;
 mod contents;
 mod fakes;
 mod generator;
@@ -30,6 +29,8 @@ mod bad_clients;
 mod bad_nodes;
 mod bits;
 mod chaos;
+mod clients;
+mod cluster;
 mod crowds;
 mod cut;
 mod differential;

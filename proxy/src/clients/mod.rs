@@ -1,6 +1,11 @@
 //! The connections there are, for CLIENT LIST and INFO, and what each has set
 //! for itself.
 
+mod filter;
+mod info;
+mod pause;
+mod strangers;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -8,15 +13,22 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use scatterhoard_node::random::HashMap;
+use tokio_util::sync::CancellationToken;
+
+pub use filter::Filter;
+pub use info::{ClientInfo, Kind};
+pub use pause::{Pause, Paused};
+pub use strangers::{STRANGER_LIMIT, Stranger, Strangers};
 
 use crate::{
     acl::User,
+    command::CommandError,
     pubsub::{Hub, Mailbox, Subscriptions},
     resp::Protocol,
     room::Room,
@@ -24,32 +36,34 @@ use crate::{
     value::Value,
 };
 
-/// What is known of one connection.
-#[derive(Clone, Debug)]
-pub struct ClientInfo {
+/// A connection that came in.
+pub struct Arrival {
     /// Where it comes from.
     pub peer: SocketAddr,
-    /// CLIENT SETNAME.
-    pub name: Bytes,
-    /// CLIENT SETINFO lib-name.
-    pub lib_name: Bytes,
-    /// CLIENT SETINFO lib-ver.
-    pub lib_ver: Bytes,
-    /// Selected database.
-    pub db: u8,
-    /// RESP version.
-    pub resp: u8,
-    /// Since when.
-    pub since: Instant,
+    /// Where it came to.
+    pub local: SocketAddr,
+    /// The number of its socket.
+    pub descriptor: i32,
+    /// Ends it.
+    pub end: CancellationToken,
 }
 
-type Table = Mutex<BTreeMap<u64, Arc<Mutex<ClientInfo>>>>;
+struct Known {
+    info: Arc<Mutex<ClientInfo>>,
+    end: CancellationToken,
+}
+
+type Table = Mutex<BTreeMap<u64, Known>>;
 
 /// All connections. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Clients {
     table: Arc<Table>,
     last_id: Arc<AtomicU64>,
+    /// Those that have not said who they are.
+    pub strangers: Strangers,
+    /// Whether their commands wait.
+    pub pause: Arc<Pause>,
 }
 
 /// One connection's entry; gone when dropped.
@@ -87,6 +101,10 @@ pub struct Client {
     /// Values of the present request, or of all that are queued, that went to nodes
     /// while they arrived.
     pub uploads: Vec<Upload>,
+    /// Whether the last request was carried out, not refused.
+    pub carried_out: bool,
+    /// Why the present request is refused, if that was found out before its end.
+    pub refusal: Option<CommandError>,
     /// What is queued since MULTI.
     pub queue: Option<Queue>,
     /// What it subscribes to.
@@ -125,12 +143,33 @@ impl Client {
             protocol: Protocol::Resp2,
             silence: Silence::None,
             uploads: Vec::new(),
+            refusal: None,
+            carried_out: false,
             subscriptions: Subscriptions::new(hub.clone(), entry.id(), mailbox.clone()),
             queue: None,
             watches: HashMap::default(),
             by_tls: false,
             entry,
         }
+    }
+
+    /// Who it is from now on.
+    pub fn is_now(&mut self, user: Option<Arc<User>>) {
+        let name = user.as_ref().map_or("default", |user| &user.name[..]);
+        let name = Bytes::copy_from_slice(name.as_bytes());
+        self.entry.update(|c| c.user = name);
+        self.user = user;
+    }
+
+    /// What it has set is made known to others.
+    pub fn show(&self) {
+        let subscriptions = self.subscriptions.counts();
+        let queued = self.queue.as_ref();
+        let queued = queued.map(|queue| (queue.requests.len(), queue.room.used() as usize));
+        self.entry.update(|c| {
+            c.subscriptions = subscriptions;
+            c.queued = queued;
+        });
     }
 
     /// RESET: as if new.
@@ -146,24 +185,22 @@ impl Client {
             c.db = 0;
             c.resp = 2;
             c.name = Bytes::new();
+            c.is_kept = false;
         });
     }
 }
 
 impl Clients {
     /// Adds a connection.
-    pub fn enter(&self, peer: SocketAddr) -> Entry {
+    pub fn enter(&self, arrival: Arrival) -> Entry {
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let info = Arc::new(Mutex::new(ClientInfo {
-            peer,
-            name: Bytes::new(),
-            lib_name: Bytes::new(),
-            lib_ver: Bytes::new(),
-            db: 0,
-            resp: 2,
-            since: Instant::now(),
-        }));
-        self.table.lock().insert(id, info.clone());
+        let info = ClientInfo::new(arrival.peer, arrival.local, arrival.descriptor);
+        let info = Arc::new(Mutex::new(info));
+        let known = Known {
+            info: info.clone(),
+            end: arrival.end,
+        };
+        self.table.lock().insert(id, known);
         Entry {
             id,
             info,
@@ -181,13 +218,53 @@ impl Clients {
         self.len() == 0
     }
 
-    /// CLIENT LIST's lines: of these ids, or of all if there are none.
-    pub fn lines(&self, ids: &[u64]) -> String {
+    /// CLIENT LIST's lines: of these ids, or of all if there are none, as far as
+    /// they are of this kind.
+    pub fn lines(&self, mut ids: Vec<u64>, kind: Option<Kind>) -> String {
+        ids.sort_unstable();
+        ids.dedup();
         let table = self.table.lock();
-        let shown = table
-            .iter()
-            .filter(|(id, _)| ids.is_empty() || ids.contains(id));
-        shown.map(|(id, info)| line(*id, &info.lock())).collect()
+        let line = |(id, known): (&u64, &Known)| {
+            let info = known.info.lock();
+            let is_meant = kind.is_none_or(|kind| kind == info.kind());
+            is_meant.then(|| info.line(*id))
+        };
+        if ids.is_empty() {
+            return table.iter().filter_map(line).collect();
+        }
+        let named = ids.iter().filter_map(|id| table.get_key_value(id));
+        named.filter_map(line).collect()
+    }
+
+    /// Ends the connections that this means, but that of who asks; how many it
+    /// means, and whether that one is among them.
+    pub fn kill(&self, filter: &Filter, mine: u64) -> (usize, bool) {
+        let (mut count, mut me_too) = (0, false);
+        for (id, known) in self.table.lock().iter() {
+            if !filter.fits(*id, mine, &known.info.lock()) {
+                continue;
+            }
+            count += 1;
+            match *id == mine {
+                true => me_too = true,
+                false => known.end.cancel(),
+            }
+        }
+        (count, me_too)
+    }
+
+    /// Ends connections that have asked for nothing for so long. Subscribers may.
+    pub fn end_idle(&self, longest: Duration) -> usize {
+        let mut count = 0;
+        for known in self.table.lock().values() {
+            let info = known.info.lock();
+            let idle = info.idle_since.map(|since| since.elapsed());
+            if info.kind() == Kind::Normal && idle.is_some_and(|idle| idle > longest) {
+                known.end.cancel();
+                count += 1;
+            }
+        }
+        count
     }
 }
 
@@ -209,7 +286,7 @@ impl Entry {
 
     /// Its line in CLIENT LIST.
     pub fn line(&self) -> String {
-        line(self.id, &self.info.lock())
+        self.info.lock().line(self.id)
     }
 
     /// Changes what is known.
@@ -222,18 +299,4 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.table.lock().remove(&self.id);
     }
-}
-
-fn line(id: u64, info: &ClientInfo) -> String {
-    let text = |b: &Bytes| String::from_utf8_lossy(b).into_owned();
-    format!(
-        "id={id} addr={} name={} age={} db={} flags=N resp={} lib-name={} lib-ver={}\n",
-        info.peer,
-        text(&info.name),
-        info.since.elapsed().as_secs(),
-        info.db,
-        info.resp,
-        text(&info.lib_name),
-        text(&info.lib_ver),
-    )
 }
