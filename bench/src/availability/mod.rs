@@ -25,6 +25,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use local_lambda::Prices;
 use scatterhoard_proxy::assembly::LOST_AFTER;
+use scatterhoard_proxy::config::Upkeep;
 use scatterhoard_proxy::pool::{PING_SLACK, backup, lifecycle, retire, warmth};
 use scatterhoard_proxy::store::{REPAIRS_AT_ONCE, ROUNDS_AT_ONCE};
 
@@ -32,6 +33,9 @@ use patterns::{Days, ONE_NODE, Pattern, Reading, TWO_HOURS};
 use population::{Get, Script};
 use settings::Settings;
 use study::Case;
+
+/// What the proxy does with functions on Lambda unless told otherwise.
+const DEFAULTS: Upkeep = Upkeep::REMOTE;
 
 /// Lists are separated by commas; every combination is played.
 #[derive(clap::Args)]
@@ -67,13 +71,13 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', default_value = "125")]
     node_mb: Vec<u64>,
     /// Seconds between rounds of a node; 0: no standbys.
-    #[arg(long, value_delimiter = ',', default_value = "45")]
+    #[arg(long, value_delimiter = ',', default_values_t = [DEFAULTS.backup_interval_s])]
     backup_interval_s: Vec<u64>,
     /// Megabytes stored on a node after which its next round is due.
-    #[arg(long, value_delimiter = ',', default_value = "4")]
+    #[arg(long, value_delimiter = ',', default_values_t = [DEFAULTS.backup_after_mb])]
     backup_after_mb: Vec<u64>,
     /// Most seconds without an invoke of a node.
-    #[arg(long, value_delimiter = ',', default_value = "45")]
+    #[arg(long, value_delimiter = ',', default_values_t = [DEFAULTS.warm_interval_s])]
     warm_interval_s: Vec<u64>,
     /// The same once instances have proved to live through it; 0: no more than that.
     #[arg(long, value_delimiter = ',', default_value = "0")]
@@ -82,10 +86,10 @@ pub(crate) struct Args {
     #[arg(long, value_delimiter = ',', default_value = "off", value_parser = retire_after)]
     retire_after_s: Vec<retire::Settings>,
     /// Megabytes a second of all backups; 0: no limit.
-    #[arg(long, value_delimiter = ',', default_value = "800")]
+    #[arg(long, value_delimiter = ',', default_values_t = [u64::from(DEFAULTS.backup_mb_s)])]
     backup_mb_s: Vec<u64>,
     /// Megabytes of objects a second of all repairs; 0: no limit.
-    #[arg(long, value_delimiter = ',', default_value = "200")]
+    #[arg(long, value_delimiter = ',', default_values_t = [u64::from(DEFAULTS.repair_mb_s)])]
     repair_mb_s: Vec<u64>,
     #[arg(long, value_delimiter = ',', default_values_t = [ROUNDS_AT_ONCE])]
     rounds_at_once: Vec<usize>,

@@ -1,4 +1,5 @@
 use clap::Parser;
+use scatterhoard_proxy::config::{Config, Options};
 
 use super::*;
 
@@ -22,6 +23,25 @@ fn lists_multiply() {
     assert!(cases[11].reading.is_none());
     assert!(parse("x --day two-hours --correlation 2").cases().is_err());
     assert!(parse("x --day 2019-12-26").cases().is_err(), "no file");
+}
+
+#[test]
+fn the_study_plays_what_the_proxy_does_unless_told_otherwise() {
+    let options = Options {
+        lambda_endpoint: Some("http://127.0.0.1:1".into()),
+        ..Options::default()
+    };
+    let proxy = Config::from_options(options).unwrap();
+    let studied = parse("x --day two-hours").settings().unwrap();
+    let [studied] = &studied[..] else {
+        panic!("lists of one value each");
+    };
+    let rate = |bytes_per_s: Option<std::num::NonZeroU64>| bytes_per_s.map_or(0, |r| r.get());
+    assert_eq!(studied.repair_bytes_per_s, rate(proxy.repair_bytes_per_s));
+    assert_eq!(studied.backup_bytes_per_s, rate(proxy.backup_bytes_per_s));
+    assert_eq!(studied.backup, proxy.backup);
+    assert_eq!(studied.warmth, proxy.warmth);
+    assert_eq!(studied.retire, proxy.retire);
 }
 
 #[test]

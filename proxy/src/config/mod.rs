@@ -1,6 +1,7 @@
 //! Settings: flags over environment over file over defaults, checked once.
 
 mod options;
+mod upkeep;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -27,6 +28,7 @@ use crate::{
     store::{Ack, Recover},
 };
 pub use options::{LogFormat, Options, Secret};
+pub use upkeep::Upkeep;
 
 /// Where functions run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,16 +262,14 @@ impl Config {
             .listen
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6379)));
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        // processes on this machine cost nothing while they wait, but share its
-        // processors with us
-        let (wait_worth, backup_after_mb, backup_mb_s, repair_mb_s) = match functions {
-            Functions::Local => (10.0 * linger::USD_PER_WAIT, 256, 50, 200),
-            // by the availability study
-            _ => (linger::USD_PER_WAIT, 4, 800, 400),
+        let (wait_worth, upkeep) = match functions {
+            // processes on this machine cost nothing while they wait
+            Functions::Local => (10.0 * linger::USD_PER_WAIT, Upkeep::LOCAL),
+            _ => (linger::USD_PER_WAIT, Upkeep::REMOTE),
         };
         let backing = backing_settings(&options)?;
         let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
-        let warmth = warmth_settings(&options);
+        let warmth = warmth_settings(&options, upkeep);
         let slow_log = slow_log_settings(&options)?;
         let link_listen = options.link_listen.unwrap_or(local(0));
         let advertised = options.link_advertise.map(|address| address.ip());
@@ -310,17 +310,22 @@ impl Config {
             recover: options.recover.unwrap_or_default(),
             backing,
             linger,
-            repair_bytes_per_s: megabytes(options.repair_mb_s.unwrap_or(repair_mb_s)),
+            repair_bytes_per_s: megabytes(options.repair_mb_s.unwrap_or(upkeep.repair_mb_s)),
             backup: backup::Settings {
                 standby: options.standby.unwrap_or(true),
-                interval: seconds(options.backup_interval_s.unwrap_or(45).max(1)),
+                interval: seconds(
+                    options
+                        .backup_interval_s
+                        .unwrap_or(upkeep.backup_interval_s)
+                        .max(1),
+                ),
                 after_bytes: options
                     .backup_after_mb
-                    .unwrap_or(backup_after_mb)
+                    .unwrap_or(upkeep.backup_after_mb)
                     .clamp(1, 1 << 30)
                     << 20,
             },
-            backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(backup_mb_s)),
+            backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(upkeep.backup_mb_s)),
             warmth,
             retire: retire_settings(options.retire_after_s.as_deref())?,
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
@@ -523,9 +528,10 @@ fn backing_settings(options: &Options) -> Result<Option<backing::Settings>, Conf
 }
 
 /// What is asked for at least counts, if bounds contradict each other.
-fn warmth_settings(options: &Options) -> warmth::Settings {
-    let least = seconds(options.warm_interval_s.unwrap_or(45).max(1));
-    let most = seconds(options.warm_interval_max_s.unwrap_or(45));
+fn warmth_settings(options: &Options, upkeep: Upkeep) -> warmth::Settings {
+    let default = upkeep.warm_interval_s;
+    let least = seconds(options.warm_interval_s.unwrap_or(default).max(1));
+    let most = seconds(options.warm_interval_max_s.unwrap_or(default));
     warmth::Settings {
         least,
         most: most.max(least),

@@ -221,7 +221,8 @@ impl Store {
                 }
                 Some(Err(CopyError::Unsound)) => {
                     // what goes meanwhile is freed while it is copied
-                    if self.drop_half(round, to, &expected) {
+                    let is_named = self.drop_half(round, to, &expected);
+                    if is_named {
                         tracing::warn!(node = %round.node.id, chunk = ?expected.chunk.id, "chunk is not sound");
                         self.note_lost(round, &[expected]).await;
                     }
