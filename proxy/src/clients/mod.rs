@@ -225,6 +225,10 @@ impl Clients {
         ids.dedup();
         let table = self.table.lock();
         let line = |(id, known): (&u64, &Known)| {
+            // ended: it goes as soon as it notices
+            if known.end.is_cancelled() {
+                return None;
+            }
             let info = known.info.lock();
             let is_meant = kind.is_none_or(|kind| kind == info.kind());
             is_meant.then(|| info.line(*id))
@@ -241,7 +245,8 @@ impl Clients {
     pub fn kill(&self, filter: &Filter, mine: u64) -> (usize, bool) {
         let (mut count, mut me_too) = (0, false);
         for (id, known) in self.table.lock().iter() {
-            if !filter.fits(*id, mine, &known.info.lock()) {
+            let is_there = !known.end.is_cancelled();
+            if !is_there || !filter.fits(*id, mine, &known.info.lock()) {
                 continue;
             }
             count += 1;
@@ -259,7 +264,8 @@ impl Clients {
         for known in self.table.lock().values() {
             let info = known.info.lock();
             let idle = info.idle_since.map(|since| since.elapsed());
-            if info.kind() == Kind::Normal && idle.is_some_and(|idle| idle > longest) {
+            let is_idle = idle.is_some_and(|idle| idle > longest);
+            if is_idle && info.kind() == Kind::Normal && !known.end.is_cancelled() {
                 known.end.cancel();
                 count += 1;
             }
@@ -298,5 +304,60 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.table.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(port: u16) -> Arrival {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Arrival {
+            peer: address(port),
+            local: address(6379),
+            descriptor: 1,
+            end: CancellationToken::new(),
+        }
+    }
+
+    #[test]
+    fn who_was_ended_is_there_no_longer() {
+        let clients = Clients::default();
+        let [one, two, three] = [1, 2, 3].map(arrival);
+        let ends = [&one, &two, &three].map(|a| a.end.clone());
+        let entries = [one, two, three].map(|a| clients.enter(a));
+        let all = Filter::default();
+        let mine = entries[0].id();
+        let by_id = Filter {
+            id: Some(entries[1].id()),
+            ..Filter::default()
+        };
+        assert_eq!(clients.kill(&by_id, mine), (1, false));
+        assert_eq!(clients.kill(&by_id, mine), (0, false));
+        assert!(ends[1].is_cancelled() && !ends[2].is_cancelled());
+        assert_eq!(clients.lines(Vec::new(), None).lines().count(), 2);
+        assert_eq!(clients.kill(&all, mine), (2, true));
+        assert!(!ends[0].is_cancelled() && ends[2].is_cancelled());
+        let ids = entries.iter().map(Entry::id).collect();
+        assert_eq!(clients.lines(ids, Some(Kind::Normal)).lines().count(), 1);
+    }
+
+    #[test]
+    fn only_who_is_waited_for_is_idle() {
+        let clients = Clients::default();
+        let [idle, busy, subscriber] = [1, 2, 3].map(arrival);
+        let ends = [&idle, &busy, &subscriber].map(|a| a.end.clone());
+        let entries = [idle, busy, subscriber].map(|a| clients.enter(a));
+        let long_ago = std::time::Instant::now() - Duration::from_secs(10);
+        entries[0].update(|c| c.idle_since = Some(long_ago));
+        entries[2].update(|c| {
+            c.idle_since = Some(long_ago);
+            c.subscriptions = [1, 0, 0];
+        });
+        assert_eq!(clients.end_idle(Duration::from_secs(20)), 0);
+        assert_eq!(clients.end_idle(Duration::from_secs(5)), 1);
+        assert_eq!(ends.map(|end| end.is_cancelled()), [true, false, false]);
+        assert_eq!(clients.end_idle(Duration::from_secs(5)), 0);
     }
 }

@@ -290,7 +290,7 @@ options! {
     #[arg(long, env = "SCATTERHOARD_CLIENT_QUERY_BUFFER_LIMIT", value_name = "BYTES")]
     client_query_buffer_limit: String,
     /// What a client must move of a large value that it sends or takes, in KiB a
-    /// second, on the average of 30 s (60 s for taking); 0: any rate will do [default: 64]
+    /// second, on the average of 30 s; 0: any rate will do [default: 64]
     #[arg(long, env = "SCATTERHOARD_CLIENT_MIN_KB_S", value_name = "K")]
     client_min_kb_s: u32,
     /// Commands that take so many microseconds are in the slow log; -1: none

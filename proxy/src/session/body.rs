@@ -19,9 +19,6 @@ use crate::{
     value::Value,
 };
 
-/// A client that announced a body must send it at a least rate, averaged over so
-/// long: what it has sent so far takes room that others wait for.
-const BODY_WINDOW: Duration = Duration::from_secs(30);
 /// Pieces in which a body is thrown away that nobody can take.
 const WASTE_BYTES: usize = 64 * 1024;
 
@@ -92,7 +89,7 @@ impl Body for Incoming<'_> {
 impl Session {
     /// Reads exactly `len` bytes into memory.
     pub(super) async fn read_body(&mut self, len: u64) -> Result<Value, SessionError> {
-        let mut pace = self.pace(BODY_WINDOW);
+        let mut pace = self.pace();
         let store = &self.context.store;
         // the parser's limit keeps `len` below the largest object
         let layout = store.settings().geometry.layout(len);
@@ -147,7 +144,7 @@ impl Session {
     /// Reads bytes that nobody takes; returns the first of them.
     async fn waste(&mut self, mut rest_bytes: u64) -> Result<Bytes, SessionError> {
         let mut start = Bytes::new();
-        let mut pace = self.pace(BODY_WINDOW);
+        let mut pace = self.pace();
         let mut waste = Incoming {
             input: &mut self.input,
             stream: &mut self.stream,
@@ -171,7 +168,7 @@ impl Session {
     /// and thrown away: the client gets its answer behind it.
     pub(super) async fn upload(&mut self, len: u64) -> Result<Value, SessionError> {
         let mut rest_bytes = len;
-        let mut pace = self.pace(BODY_WINDOW);
+        let mut pace = self.pace();
         let incoming = Incoming {
             input: &mut self.input,
             stream: &mut self.stream,

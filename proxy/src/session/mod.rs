@@ -28,7 +28,7 @@ use self::pace::{LeastRate, Pace};
 use crate::{
     admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
-    client_limits,
+    client_limits::{self, OutputLimit},
     clients::{Arrival, Client, Silence, Stranger},
     command,
     pubsub::Mailbox,
@@ -48,6 +48,9 @@ const READY_AHEAD: usize = 8;
 /// A client that takes nothing for so long is gone.
 const WRITE_STALL: Duration = Duration::from_secs(60);
 
+/// Who sends or takes a large value does so at a least rate, averaged over so long: it
+/// holds room that others wait for.
+const PACE_WINDOW: Duration = Duration::from_secs(30);
 /// The last words to a client may take so long.
 const GOODBYE_LIMIT: Duration = Duration::from_secs(1);
 
@@ -174,10 +177,10 @@ impl Session {
     }
 
     /// The least rate at which it must move large values.
-    fn pace(&self, window: Duration) -> Pace {
+    fn pace(&self) -> Pace {
         Pace::new(LeastRate {
             bytes_per_s: self.context.config.client_min_bytes_per_s,
-            window,
+            window: PACE_WINDOW,
         })
     }
 
@@ -219,6 +222,10 @@ impl Session {
         self.meet();
         self.show(Some(Instant::now()));
         let deadline = self.stranger.as_ref().map(|stranger| stranger.deadline);
+        // who never stops talking is late, too
+        if deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now()) {
+            return Err(SessionError::Stranger);
+        }
         let late = async {
             match deadline {
                 Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -456,7 +463,7 @@ impl Session {
         first: Vec<bytes::Bytes>,
         mut rest: ObjectReader,
     ) -> Result<(), SessionError> {
-        self.taking = Some(self.pace(WRITE_STALL));
+        self.taking = Some(self.pace());
         reply::bulk_header(rest.len_bytes(), &mut self.output);
         first.into_iter().for_each(|cell| self.output.push(cell));
         while let Some(cells) = {
@@ -471,7 +478,11 @@ impl Session {
     }
 
     async fn flush(&mut self) -> Result<(), SessionError> {
-        let limit = self.context.limits.of_replies();
+        let limit = match self.client.subscriptions.any() {
+            // what waits for a subscriber is bounded in its mailbox
+            true => OutputLimit::default(),
+            false => self.context.limits.of_replies(),
+        };
         let mut above_since = None;
         while self.output.has_remaining() {
             let pending = self.output.pending_bytes() as u64;
@@ -488,6 +499,14 @@ impl Session {
                         Some(pace) => pace.patience(),
                         None => WRITE_STALL,
                     };
+                    if let Some(stranger) = &self.stranger {
+                        let now = tokio::time::Instant::now();
+                        let rest = stranger.deadline.saturating_duration_since(now);
+                        if rest.is_zero() {
+                            return Err(SessionError::Stranger);
+                        }
+                        patience = patience.min(rest);
+                    }
                     if limit.soft_bytes > 0 && pending > limit.soft_bytes {
                         let soft_for = Duration::from_secs(limit.soft_s);
                         let since: Instant = *above_since.get_or_insert(began);

@@ -244,9 +244,23 @@ fn who_asks_for_nothing_is_let_go_if_that_is_wanted() {
             .query::<Vec<String>>(&mut client)
             .is_err()
     );
+    // and replies that nobody takes: a little may wait, but not for long
+    let mut client = server.client();
+    let limit = "normal 0 100kb 1";
+    let () = redis::cmd("CONFIG")
+        .arg("SET")
+        .arg("client-output-buffer-limit")
+        .arg(limit)
+        .query(&mut client)
+        .unwrap();
+    let mut deaf = server.socket();
+    deaf.write_all(&b"KEYS *\r\n".repeat(20)).unwrap();
+    until("it is ended", CLIENT_LIMIT, || {
+        server.metric("scatterhoard_ended_clients_total") >= 3.0
+    });
     let ended = server.admin("GET", "/metrics");
     assert!(
-        ended.contains("scatterhoard_ended_clients_total{reason=\"output\"} 1"),
+        ended.contains("scatterhoard_ended_clients_total{reason=\"output\"} 2"),
         "{ended}"
     );
     assert!(
@@ -313,4 +327,78 @@ fn who_trickles_a_value_is_ended_with_an_error() {
         "-ERR the value came too slowly (client_min_kb_s)\r\n"
     );
     assert_eq!(server.metric("scatterhoard_ended_clients_total"), 1.0);
+}
+
+#[test]
+fn who_takes_a_value_by_the_byte_is_ended() {
+    let server = Server::start(&[]);
+    let mut client = server.client();
+    let () = client.set("k", vec![7; 48 << 20]).unwrap();
+    let mut socket = server.socket();
+    socket.write_all(b"GET k\r\n").unwrap();
+    socket.set_read_timeout(Some(CLIENT_LIMIT)).unwrap();
+    until("it is ended", Duration::from_secs(150), || {
+        socket.read_exact(&mut [0; 100]).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        server.metric("scatterhoard_ended_clients_total") > 0.0
+    });
+    let ended = server.admin("GET", "/metrics");
+    let slow = "scatterhoard_ended_clients_total{reason=\"slow_reader\"} 1";
+    assert!(ended.contains(slow), "{ended}");
+}
+
+#[test]
+fn clients_are_as_many_as_files_may_be_open() {
+    let server = Server::start_with_open_files(1200, &[]);
+    let mut client = server.client();
+    let shown = ask(&mut client, "CONFIG GET maxclients");
+    let digits: String = shown.chars().filter(char::is_ascii_digit).collect();
+    let max_clients: usize = digits.parse().unwrap();
+    assert!((100..1000).contains(&max_clients), "{shown}");
+    assert!(server.log().contains("fewer clients are served"));
+}
+
+#[test]
+fn replies_have_bounds_and_the_slow_log_only_what_was_carried_out() {
+    let server = Server::start(&["--slowlog-log-slower-than", "0"]);
+    let mut client = server.client();
+    let () = client.hset("h", "f", vec![7; 1 << 20]).unwrap();
+    let said = ask(&mut client, "HRANDFIELD h -1000 WITHVALUES");
+    assert_eq!(
+        said,
+        "ERR the fields and values asked for are too long together"
+    );
+    let fields: Vec<String> = redis::cmd("HRANDFIELD")
+        .arg("h")
+        .arg(-1000)
+        .query(&mut client)
+        .unwrap();
+    assert_eq!(fields.len(), 1000);
+    let said = ask(&mut client, &format!("COMMAND INFO{}", " get".repeat(2000)));
+    assert!(said.starts_with("ERR too many names"), "{said}");
+    let () = redis::cmd("SLOWLOG")
+        .arg("RESET")
+        .query(&mut client)
+        .unwrap();
+    ask(&mut client, "NOTHING secret");
+    ask(&mut client, "GET too many arguments");
+    ask(&mut client, "ACL SETUSER al on >secret");
+    ask(&mut client, "ECHO said");
+    let log = ask(&mut client, "SLOWLOG GET 10");
+    assert!(log.contains("said") && log.contains("(redacted)"), "{log}");
+    assert!(!log.contains("secret") && !log.contains("many"), "{log}");
+}
+
+#[test]
+fn the_admin_port_does_nothing_for_pages_of_others() {
+    let server = Server::start(&[]);
+    let reclaim = |headers: &str| server.admin_answers("POST", "/pool/reclaim?count=0", headers);
+    let own = format!("host: {}", server.admin);
+    assert!(reclaim(&own).starts_with("HTTP/1.1 200"));
+    for headers in [
+        "host: evil.example".to_owned(),
+        format!("{own}\r\norigin: http://evil.example"),
+    ] {
+        assert!(reclaim(&headers).starts_with("HTTP/1.1 403"), "{headers}");
+    }
 }

@@ -114,6 +114,12 @@ impl Server {
         Self::start_within(&[&words[..], &[&mount, disk]].concat(), arguments)
     }
 
+    /// The same where only so many files may be open.
+    pub(crate) fn start_with_open_files(limit: u32, arguments: &[&str]) -> Self {
+        let command = format!(r#"ulimit -n {limit} && exec "$0" "$@""#);
+        Self::start_within(&["sh", "-c", &command], arguments)
+    }
+
     fn start_within(outer: &[&str], arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut all = vec!["serve"];
@@ -190,14 +196,20 @@ impl Server {
     /// An answer of the admin port; asserts that it is a good one.
     #[track_caller]
     pub(crate) fn admin(&self, method: &str, path: &str) -> String {
+        let answer = self.admin_answers(method, path, &format!("host: {}", self.admin));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer:?}");
+        answer
+    }
+
+    /// What the admin port says to a request with these headers.
+    pub(crate) fn admin_answers(&self, method: &str, path: &str, headers: &str) -> String {
         let mut stream = connect(self.admin);
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\n{headers}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer:?}");
         answer
     }
 
