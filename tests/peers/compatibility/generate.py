@@ -39,8 +39,8 @@ APPLICATIONS = [
     "redis-py", "the redis crate", "ioredis", "node-redis", "redis-cli", "redis-benchmark",
     "Django cache", "django-redis", "Flask-Caching", "aiocache", "dogpile.cache", "cashews",
     "Celery result backend", "requests-cache", "limits (rate limiter)", "fastapi-cache",
-    "keyv and cache-manager", "connect-redis", "rate-limiter-flexible", "Symfony cache",
-    "PHP sessions (phpredis)", "Rails cache store",
+    "keyv and cache-manager", "connect-redis", "rate-limiter-flexible", "express-rate-limit",
+    "Symfony cache", "PHP sessions (phpredis)", "Rails cache store",
 ]
 
 

@@ -44,7 +44,8 @@ class Notes {
 
   // A command past the library, which is not counted as its own.
   async direct(command, ...rest) {
-    this.asked.set(command, (this.asked.get(command) ?? 0) + 1);
+    const name = command.toLowerCase();
+    this.asked.set(name, (this.asked.get(name) ?? 0) + 1);
     return this.client.call(command, ...rest);
   }
 }
@@ -58,7 +59,8 @@ export class Application {
     before(async () => {
       mkdirSync(RESULTS, { recursive: true });
       rmSync(this.file, { force: true });
-      this.servers = [await startRedis(), await startScatterhoard({ hotTierMb: 64 })];
+      this.servers.push(await startRedis());
+      this.servers.push(await startScatterhoard({ hotTierMb: 64 }));
     }, { timeout: 90_000 });
     after(async () => {
       for (const server of this.servers) await server.stop();

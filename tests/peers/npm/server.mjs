@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const START_LIMIT_MS = 60_000;
 
-async function freePort() {
+export async function freePort() {
   const probe = net.createServer().listen(0, '127.0.0.1');
   await once(probe, 'listening');
   const { port } = probe.address();
@@ -32,14 +32,14 @@ async function answersPing(port) {
   }
 }
 
-export async function startScatterhoard({ hotTierMb = 0 } = {}) {
+export async function startScatterhoard({ hotTierMb = 0, port: wanted, nodes = 14, more = [] } = {}) {
   const binary = process.env.SCATTERHOARD_BIN;
   if (!binary) throw new Error('SCATTERHOARD_BIN must name the scatterhoard program');
-  const [port, admin] = [await freePort(), await freePort()];
+  const [port, admin] = [wanted ?? await freePort(), await freePort()];
   return start('scatterhoard', port, binary, (folder) => [
     'serve', '--listen', `127.0.0.1:${port}`, '--admin', `127.0.0.1:${admin}`,
-    '--nodes', '14', '--node-memory-mb', '256', '--data-parity', '10+2',
-    '--hot-tier-mb', `${hotTierMb}`, '--data-dir', path.join(folder, 'data'),
+    '--nodes', `${nodes}`, '--node-memory-mb', '256', '--data-parity', '10+2',
+    '--hot-tier-mb', `${hotTierMb}`, '--data-dir', path.join(folder, 'data'), ...more,
   ]);
 }
 
