@@ -132,8 +132,8 @@ def judge(redis_server, scatterhoard, notes):
             if "unknown" not in str(said):
                 wrong.append(f"{name} is not in COMMAND, and its answer is {said}")
             answer, why, cost = "refused", note.get("refused", ""), ""
-            if planned(name):
-                answer, why = "not yet", ""
+            if "refused" not in note:
+                answer = "not yet"
         else:
             wrong.append(f"{name} is not answered, and notes.toml does not say why")
             continue
