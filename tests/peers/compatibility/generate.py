@@ -132,8 +132,8 @@ def judge(redis_server, scatterhoard, notes):
             if "unknown" not in str(said):
                 wrong.append(f"{name} is not in COMMAND, and its answer is {said}")
             answer, why, cost = "refused", note.get("refused", ""), ""
-            if planned(name):
-                answer, why = "not yet", ""
+            if "refused" not in note:
+                answer = "not yet"
         else:
             wrong.append(f"{name} is not answered, and notes.toml does not say why")
             continue
@@ -157,7 +157,7 @@ def command_tables(rows):
         for of, name, *said in rows:
             if of == group:
                 same.setdefault(tuple(said), []).append(name.replace("|", " ").upper())
-        lines = [[", ".join(names), answer, why, cost] for (answer, why, cost), names in same.items()]
+        lines = [[", ".join(names), *said] for said, names in same.items()]
         parts.append(f"### {title}\n{table(['command', 'answer', 'how, or why', 'cost'], lines)}\n")
     return "\n".join(parts)
 
@@ -207,7 +207,7 @@ def commands_of_applications(found, answered):
 
 def counts(rows):
     answers = [answer for _, _, answer, _, _ in rows]
-    said = {answer: answers.count(answer) for answer in ("full", "differs", "refused", "not yet", "more")}
+    said = {one: answers.count(one) for one in ("full", "differs", "refused", "not yet", "more")}
     return (f"Of {len(rows) - said['more']} commands and subcommands of Redis {REDIS_VERSION}, "
             f"{said['full']} are answered in full and {said['differs']} with a difference; "
             f"{said['refused']} are refused and {said['not yet']} not there yet.")
@@ -230,7 +230,8 @@ def document():
     template = (HERE / "template.md").read_text()
     return template.format(
         version=REDIS_VERSION, counts=counts(rows), commands=command_tables(rows),
-        applications=application_table(found, answered), sent=commands_of_applications(found, answered),
+        applications=application_table(found, answered),
+        sent=commands_of_applications(found, answered),
     )
 
 

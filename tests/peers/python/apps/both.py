@@ -13,6 +13,7 @@ import os
 import pathlib
 import random
 import re
+import time
 from collections import Counter
 
 import redis
@@ -23,9 +24,6 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 RESULTS = TARGET / "compatibility"
 SEED = 20_265
 
-# How far a time to live that one server tells may be from another's, or from what was asked for.
-TTL_SLACK_S = 3
-
 # What is stored of values: enough to tell which one differs.
 SHOWN = 300
 
@@ -35,6 +33,7 @@ class Notes:
 
     def __init__(self, server):
         self.server, self.seen, self.asked = server, [], Counter()
+        self.began = time.monotonic()
 
     def direct(self, db=0):
         """A client for a look past the library; what it sends is not the library's."""
@@ -50,9 +49,10 @@ class Notes:
         return value
 
     def ttl(self, label, seconds, expected):
-        """A time to live, which may have run for a moment."""
-        near = abs(seconds - expected) <= TTL_SLACK_S if expected > 0 else seconds == expected
-        assert near, f"{label}: {seconds} s to live, not {expected}"
+        """A time to live, which may have run for as long as the scenario has, to the second."""
+        least = expected - (time.monotonic() - self.began) - 1
+        right = least <= seconds <= expected + 1 if expected > 0 else seconds == expected
+        assert right, f"{label}: {seconds} s to live, not {expected}"
         self.seen.append((label, f"about {expected} s"))
 
     def raises(self, label, work, *arguments, **named):

@@ -8,6 +8,7 @@ require 'active_support/core_ext/numeric/time'
 require 'active_support/notifications'
 
 PORT = Integer(ARGV[0])
+BEGAN = Process.clock_gettime(Process::CLOCK_MONOTONIC)
 
 def note(label, value)
   puts JSON.generate([label, value])
@@ -25,8 +26,10 @@ CACHE = ActiveSupport::Cache::RedisCacheStore.new(
 )
 REDIS = Redis.new(url: "redis://127.0.0.1:#{PORT}/13")
 
+# It may have run for as long as this has, to the second.
 def ttl_near(key, seconds)
-  (REDIS.ttl("shop:#{key}") - seconds).abs < 4
+  ran = Process.clock_gettime(Process::CLOCK_MONOTONIC) - BEGAN
+  REDIS.ttl("shop:#{key}").between?(seconds - ran - 1, seconds)
 end
 
 [1, 100, 9_000, 300_000, 3_000_000, 120_000_000].each do |length|

@@ -55,8 +55,8 @@ async def values(server, note):
     note("delete_match", [key async for key in cache.scan("user:*")], [])
     note("raw", await cache.set_raw("raw", 5), True)
     note("get_raw", await cache.get_raw("raw"), b"5")
-    note("bits", [await cache.incr_bits("bits", 0, 2, size=4), await cache.get_bits("bits", 0, 1, 2, size=4)],
-         [(1, 1), (1, 0, 1)])
+    note("bits", [await cache.incr_bits("bits", 0, 2, size=4),
+                  await cache.get_bits("bits", 0, 1, 2, size=4)], [(1, 1), (1, 0, 1)])
     note("size", await cache.get_keys_count() > 5, True)
     await cache.clear()
     note("clear", await cache.get_keys_count(), 0)
@@ -121,15 +121,20 @@ async def locks(server, note):
     await asyncio.gather(*(work() for _ in range(15)))
     note("one at a time", (max(most), len(done)), (1, 15))
 
+    begun, enough = asyncio.Event(), asyncio.Event()
+
     @cache.locked(ttl="30s", key="impatient", wait=False)
     async def impatient():
-        await asyncio.sleep(0.1)
+        begun.set()
+        await enough.wait()
         return "done"
 
-    said = await asyncio.gather(*(impatient() for _ in range(4)), return_exceptions=True)
-    note("one goes on, the others do not wait",
-         sorted("locked" if isinstance(s, LockedError) else s for s in said),
-         ["done", "locked", "locked", "locked"])
+    first = asyncio.create_task(impatient())
+    await begun.wait()
+    said = await asyncio.gather(*(impatient() for _ in range(3)), return_exceptions=True)
+    note("others do not wait", [type(one) for one in said], [LockedError] * 3)
+    enough.set()
+    note("the first goes on", await first, "done")
     async with cache.lock("plain", expire=20):
         note("locked", await cache.is_locked("plain"), True)
     note("unlocked", await cache.is_locked("plain"), False)

@@ -46,8 +46,9 @@ def commands(server, note):
         ["SET", "k", "hello \x01 world"], ["GET", "k"], ["--raw", "GET", "k"], ["GET", "absent"],
         ["TTL", "k"], ["--csv", "MGET", "k", "absent"], ["--json", "HELLO", "9"],
         ["HSET", "h", "f", "1", "g", "2"], ["-3", "HGETALL", "h"], ["--json", "HGETALL", "h"],
-        ["--no-raw", "HGETALL", "h"], ["-2", "HRANDFIELD", "absent"], ["-n", "3", "DBSIZE"], ["INCR", "k"], ["-e", "NOSUCH", "x"],
-        ["-r", "3", "INCR", "n"], ["-3", "CONFIG", "GET", "databases"], ["EVAL", "return {1,'a',{2}}", "0"],
+        ["--no-raw", "HGETALL", "h"], ["-2", "HRANDFIELD", "absent"], ["-n", "3", "DBSIZE"],
+        ["INCR", "k"], ["-e", "NOSUCH", "x"], ["-r", "3", "INCR", "n"],
+        ["-3", "CONFIG", "GET", "databases"], ["EVAL", "return {1,'a',{2}}", "0"],
         ["-3", "EVAL", "redis.setresp(3); return {double=3.5}", "0"],
         ["--no-auth-warning", "-a", "wrong", "PING"], ["OBJECT", "NOSUCH"],
     ):
@@ -105,7 +106,8 @@ def benchmark(server, note):
                "-d", "2000", "--csv").decode()
     note("-P -3 --csv", re.findall('^"(\\w+)"', said, re.M), ["test", "SET", "GET"])
     for command in (["SET", "key:__rand_int__", "__data__", "EX", "100"], ["HGET", "h", "f"],
-                    ["EVAL", "return redis.call('INCR', KEYS[1])", "1", "counter"], ["PUBLISH", "c", "m"]):
+                    ["EVAL", "return redis.call('INCR', KEYS[1])", "1", "counter"],
+                    ["PUBLISH", "c", "m"]):
         said = run(server, "redis-benchmark", "-n", "500", "-c", "4", "-r", "100", "-q", *command)
         note(" ".join(command), (b"requests per second" in said, b"rror" in said.replace(
             b"ERROR: failed to fetch CONFIG", b"")), (True, False))
