@@ -185,6 +185,7 @@ fn depends_on_state(error: &str) -> bool {
         "ERR Command '",
         "ERR This instance is not configured to use an ACL file",
         "NOTBUSY",
+        "ERR This instance has cluster support disabled",
         // what scripts say
         "ERR Error compiling script",
         "ERR source and destination objects are the same",

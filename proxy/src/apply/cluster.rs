@@ -10,7 +10,7 @@ use crate::{
     clock,
     cluster::{Member, SLOTS, Topology, slot_of},
     command::{ClusterCommand, CommandError, CommandSpec, describe},
-    resp::Reply,
+    resp::{Reply, number::parse_i64},
     value::Value,
 };
 
@@ -50,17 +50,11 @@ pub(super) async fn apply(scope: Scope<'_>, client: &Client, command: ClusterCom
         ClusterCommand::MyId => text(&cluster.me().id),
         ClusterCommand::Nodes => Reply::Verbatim(nodes(cluster, tls).into()),
         ClusterCommand::Slots => slots(cluster, tls),
-        ClusterCommand::Shards => Reply::Array(
-            cluster
-                .members()
-                .iter()
-                .map(|member| shard(member))
-                .collect(),
-        ),
+        ClusterCommand::Shards => Reply::Array(cluster.members().iter().map(shard).collect()),
         ClusterCommand::Links => Reply::Array(Vec::new()),
         ClusterCommand::KeySlot { key } => Reply::Integer(slot_of(&key).into()),
-        ClusterCommand::CountKeys { slot } => match valid(slot) {
-            Some(slot) => {
+        ClusterCommand::CountKeys { slot } => match number(&slot).map(valid) {
+            Ok(Some(slot)) => {
                 let mut count = 0;
                 walk(scope, slot, |_| {
                     count += 1;
@@ -69,10 +63,11 @@ pub(super) async fn apply(scope: Scope<'_>, client: &Client, command: ClusterCom
                 .await;
                 Reply::Integer(count)
             }
-            None => Reply::Error("ERR Invalid slot".into()),
+            Ok(None) => Reply::Error("ERR Invalid slot".into()),
+            Err(error) => error.into(),
         },
-        ClusterCommand::GetKeys { slot, count } => match (valid(slot), usize::try_from(count)) {
-            (Some(slot), Ok(count)) => {
+        ClusterCommand::GetKeys { slot, count } => match both(&slot, &count) {
+            Ok(Some((slot, count))) => {
                 let mut keys = Vec::new();
                 if count > 0 {
                     walk(scope, slot, |key| {
@@ -83,7 +78,8 @@ pub(super) async fn apply(scope: Scope<'_>, client: &Client, command: ClusterCom
                 }
                 Reply::Array(keys)
             }
-            _ => Reply::Error("ERR Invalid slot or number of keys".into()),
+            Ok(None) => Reply::Error("ERR Invalid slot or number of keys".into()),
+            Err(error) => error.into(),
         },
         ClusterCommand::Replicas { id } => of_member(cluster, &id, Reply::Array(Vec::new())),
         ClusterCommand::FailureReports { id } => of_member(cluster, &id, Reply::Integer(0)),
@@ -95,6 +91,15 @@ pub(super) async fn apply(scope: Scope<'_>, client: &Client, command: ClusterCom
         ClusterCommand::Help => describe::help("cluster"),
     };
     reply.into()
+}
+
+fn number(digits: &[u8]) -> Result<i64, CommandError> {
+    parse_i64(digits).ok_or(CommandError::NotAnInteger)
+}
+
+fn both(slot: &[u8], count: &[u8]) -> Result<Option<(u16, usize)>, CommandError> {
+    let (slot, count) = (number(slot)?, number(count)?);
+    Ok(valid(slot).zip(usize::try_from(count).ok()))
 }
 
 fn valid(slot: i64) -> Option<u16> {

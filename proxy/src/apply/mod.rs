@@ -320,7 +320,9 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     let outcome = match (Command::parse(request), refused()) {
         (Err(error), _) => multi::refused(client, is_exec, error.into()).into(),
         (_, Some(refusal)) => multi::refused(client, is_exec, refusal).into(),
-        (Ok(Command::Transaction(command)), None) => multi::apply(context, client, command).await,
+        (Ok(Command::Transaction(command)), None) => {
+            Box::pin(multi::apply(context, client, command)).await
+        }
         (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,
     };
     let Some(journal) = journal else {
@@ -360,17 +362,18 @@ async fn apply(
         db: client.db,
         view,
     };
+    // boxed, but for the most usual: a connection would take their memory all the time
     match command {
         Command::String(command) => strings::apply(scope, client, command).await,
-        Command::Hash(command) => hashes::apply(scope, command).await,
-        Command::Key(command) => keys::apply(scope, command).await,
-        Command::Bit(command) => bits::apply(scope, command).await,
-        Command::Inspect(command) => inspect::apply(scope, command).await,
+        Command::Hash(command) => Box::pin(hashes::apply(scope, command)).await,
+        Command::Key(command) => Box::pin(keys::apply(scope, command)).await,
+        Command::Bit(command) => Box::pin(bits::apply(scope, command)).await,
+        Command::Inspect(command) => Box::pin(inspect::apply(scope, command)).await,
         Command::Connection(command) => connection::apply(context, client, command),
-        Command::Script(command) => scripts::apply(scope, client, command).await,
+        Command::Script(command) => Box::pin(scripts::apply(scope, client, command)).await,
         Command::PubSub(command) => pubsub::apply(scope, client, command),
         Command::Acl(command) => acl::apply(context, client, command),
-        Command::Cluster(command) => cluster::apply(scope, client, command).await,
+        Command::Cluster(command) => Box::pin(cluster::apply(scope, client, command)).await,
         Command::Server(command) => server::apply(scope, command),
         // EXEC has forgotten them already
         Command::Transaction(TransactionCommand::Unwatch) => Reply::OK.into(),

@@ -29,15 +29,15 @@ pub enum ClusterCommand {
     },
     /// COUNTKEYSINSLOT.
     CountKeys {
-        /// As it was said.
-        slot: i64,
+        /// As it was said: whether that is a number is looked at where there is a cluster.
+        slot: Bytes,
     },
     /// GETKEYSINSLOT.
     GetKeys {
         /// As it was said.
-        slot: i64,
+        slot: Bytes,
         /// At most so many.
-        count: i64,
+        count: Bytes,
     },
     /// REPLICAS, SLAVES: nobody has any.
     Replicas {
@@ -70,7 +70,7 @@ const fn spec(
 }
 
 const fn fixed(name: &'static str, arity: isize) -> CommandSpec {
-    spec(name, arity, ADMINS, |_| {
+    spec(name, arity, ADMINS | NO_ASYNC_LOADING, |_| {
         command(ClusterCommand::Unchangeable)
     })
     .doc(
@@ -130,12 +130,12 @@ static CLUSTER_COMMANDS: &[CommandSpec] = &[
     })
     .doc("3.0.0", "Returns the slot of a key."),
     spec("cluster|countkeysinslot", 3, TOLD, |mut args| {
-        let slot = args.integer()?;
+        let slot = args.token()?;
         command(ClusterCommand::CountKeys { slot })
     })
     .doc("3.0.0", "Counts the keys of a slot."),
     spec("cluster|getkeysinslot", 4, TOLD, |mut args| {
-        let (slot, count) = (args.integer()?, args.integer()?);
+        let (slot, count) = (args.token()?, args.token()?);
         command(ClusterCommand::GetKeys { slot, count })
     })
     .tips(VARYING)

@@ -51,9 +51,11 @@ pub mod flags {
     pub const ALLOW_BUSY: u32 = 1 << 14;
     /// Its keys must be looked for.
     pub const MOVABLEKEYS: u32 = 1 << 15;
+    /// Not allowed while the server is loading beside its work.
+    pub const NO_ASYNC_LOADING: u32 = 1 << 16;
 
     /// The names of the above, lowest bit first.
-    pub(in crate::command) const NAMES: [&str; 16] = [
+    pub(in crate::command) const NAMES: [&str; 17] = [
         "write",
         "readonly",
         "denyoom",
@@ -70,6 +72,7 @@ pub mod flags {
         "no_mandatory_keys",
         "allow_busy",
         "movablekeys",
+        "no_async_loading",
     ];
 }
 
