@@ -208,7 +208,19 @@ impl Topology {
         requests: impl Iterator<Item = (&'static CommandSpec, &'r [Value])>,
         tls: bool,
     ) -> Result<(), CommandError> {
-        let keys: Vec<Bytes> = requests.flat_map(|(spec, r)| keys_of(spec, r)).collect();
+        self.check_from(requests, 0, tls)
+    }
+
+    /// The same where the arguments before `checked` have been looked at: of these only
+    /// the first key counts.
+    pub fn check_from<'r>(
+        &self,
+        requests: impl Iterator<Item = (&'static CommandSpec, &'r [Value])>,
+        checked: usize,
+        tls: bool,
+    ) -> Result<(), CommandError> {
+        let keys = requests.flat_map(|(spec, r)| keys_of(spec, r, checked));
+        let keys: Vec<Bytes> = keys.collect();
         match self.verdict(keys.iter().map(|key| &key[..])) {
             Verdict::Here => Ok(()),
             Verdict::Across => Err(CommandError::CrossSlot),
@@ -225,12 +237,22 @@ impl Topology {
 }
 
 /// Keys, and channels of shards, which have slots, too.
-fn keys_of(spec: &CommandSpec, request: &[Value]) -> Vec<Bytes> {
-    let at = |place: usize| request.get(place).cloned().map(Value::into_contiguous);
+fn keys_of(spec: &CommandSpec, request: &[Value], checked: usize) -> Vec<Bytes> {
+    let at = |(number, place): (usize, usize)| {
+        let key = request
+            .get(place)
+            .filter(|_| number == 0 || place >= checked);
+        key.cloned().map(Value::into_contiguous)
+    };
     match spec.name {
-        "spublish" => at(1).into_iter().collect(),
-        "ssubscribe" | "sunsubscribe" => (1..request.len()).filter_map(at).collect(),
-        _ => spec.keys.places(request).filter_map(at).collect(),
+        "spublish" => at((0, 1)).into_iter().collect(),
+        "ssubscribe" | "sunsubscribe" => (1..request.len()).enumerate().filter_map(at).collect(),
+        _ => spec
+            .keys
+            .places(request)
+            .enumerate()
+            .filter_map(at)
+            .collect(),
     }
 }
 

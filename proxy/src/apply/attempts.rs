@@ -49,7 +49,10 @@ impl<'a> Attempts<'a> {
             let text = "UNAVAILABLE others write to the same keys all the time; try again";
             return Err(Reply::Error(text.into()));
         }
-        if self.others_wait.is_none() && tries >= OPEN && now - self.last < SHORT {
+        let was_short = now - self.last < SHORT;
+        if !was_short {
+            self.others_wait = None;
+        } else if self.others_wait.is_none() && tries >= OPEN {
             self.others_wait = Some(self.store.gate().close().await);
         }
         tokio::task::yield_now().await;

@@ -17,6 +17,21 @@ use crate::{
 /// Slots of the index that are looked at under one hold of its lock.
 const BATCH: usize = 4096;
 
+/// Whether as much of a request as is there is for this proxy, where that was found of
+/// the arguments before `checked`.
+pub(super) fn check_from(
+    context: &Context,
+    client: &Client,
+    spec: &'static CommandSpec,
+    args_so_far: &[Value],
+    checked: usize,
+) -> Result<(), CommandError> {
+    let Some(cluster) = &context.config.cluster else {
+        return Ok(());
+    };
+    cluster.check_from([(spec, args_so_far)].into_iter(), checked, client.by_tls)
+}
+
 /// Whether a request is for this proxy; and EXEC with all that is queued.
 pub(super) fn check(
     context: &Context,

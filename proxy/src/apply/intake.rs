@@ -37,7 +37,7 @@ pub fn intake(
     if let Err(error) = acl::check_from(context, client, spec, args_so_far, checked) {
         return Intake::Refused(Some(error));
     }
-    if let Err(error) = cluster::check(context, client, spec, args_so_far) {
+    if let Err(error) = cluster::check_from(context, client, spec, args_so_far, checked) {
         return Intake::Refused(Some(error));
     }
     if !spec.takes_long(args_so_far.len(), len) {

@@ -93,7 +93,7 @@ impl Context {
             scripting: Scripting::new(config.script_limit),
             hub: Arc::default(),
             queues: Rooms::new(QUEUES_BYTES, QUEUE_BYTES),
-            replies: Rooms::new(REPLIES_BYTES, REPLIES_BYTES as u64),
+            replies: Rooms::new(REPLIES_BYTES, QUEUE_BYTES),
             wholes: Arc::new(Semaphore::new(WHOLES_KIB as usize)),
             tables: Semaphore::new(1),
             slow_log: SlowLog::new(config.slow_log),
@@ -223,6 +223,17 @@ impl Outcome {
         match self {
             Self::Subscribed(_) => true,
             Self::Several(outcomes, _) => outcomes.iter().any(Self::begins_subscriptions),
+            _ => false,
+        }
+    }
+}
+
+impl Outcome {
+    /// Whether the connection ends with it.
+    pub fn ends(&self) -> bool {
+        match self {
+            Self::Close(_) => true,
+            Self::Several(outcomes, _) => outcomes.iter().any(Self::ends),
             _ => false,
         }
     }
@@ -382,9 +393,22 @@ async fn apply(
     }
 }
 
+/// Whether a value that is read waits for a share of the memory for values under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// It does.
+    Shared,
+    /// It does not: whoever has that memory may wait for who reads.
+    Extra,
+}
+
 /// Makes a value ready to be sent: small ones are read whole, of others the
 /// first cells, so that what is lost is noticed before a header goes out.
-pub async fn ready(store: &Arc<Store>, mut lookup: Lookup) -> ValueReply {
+pub async fn ready(store: &Arc<Store>, lookup: Lookup) -> ValueReply {
+    ready_in(store, lookup, Memory::Shared).await
+}
+
+async fn ready_in(store: &Arc<Store>, mut lookup: Lookup, memory: Memory) -> ValueReply {
     loop {
         let pinned = match lookup {
             Lookup::Missing => return ValueReply::Whole(Reply::Null),
@@ -392,7 +416,7 @@ pub async fn ready(store: &Arc<Store>, mut lookup: Lookup) -> ValueReply {
             Lookup::There(pinned) => pinned,
         };
         let (key, write_id) = (pinned.key().clone(), pinned.object().write_id);
-        let value = ready_on_nodes(store, pinned).await;
+        let value = ready_on_nodes(store, pinned, memory).await;
         if !matches!(value, ValueReply::Whole(Reply::Null)) {
             return value;
         }
@@ -404,7 +428,7 @@ pub async fn ready(store: &Arc<Store>, mut lookup: Lookup) -> ValueReply {
     }
 }
 
-async fn ready_on_nodes(store: &Arc<Store>, pinned: Pinned) -> ValueReply {
+async fn ready_on_nodes(store: &Arc<Store>, pinned: Pinned, memory: Memory) -> ValueReply {
     if store.is_small(pinned.object()) {
         let again = store.again(&pinned);
         return ValueReply::Whole(match store.read_whole(pinned).await {
@@ -416,7 +440,7 @@ async fn ready_on_nodes(store: &Arc<Store>, pinned: Pinned) -> ValueReply {
         });
     }
     let all = 0..pinned.object().size_bytes();
-    match stream(store, pinned, all).await {
+    match stream(store, pinned, all, memory).await {
         Ok(value) => value,
         Err(error) => ValueReply::Whole(error.into()),
     }
@@ -445,8 +469,14 @@ async fn stream(
     store: &Arc<Store>,
     pinned: Pinned,
     bytes: Range<u64>,
+    memory: Memory,
 ) -> Result<ValueReply, ReadError> {
-    begin(store, ObjectReader::range(pinned, bytes)).await
+    let reader = ObjectReader::range(pinned, bytes);
+    let reader = match memory {
+        Memory::Shared => reader,
+        Memory::Extra => reader.unmetered(),
+    };
+    begin(store, reader).await
 }
 
 async fn begin(store: &Arc<Store>, reader: ObjectReader) -> Result<ValueReply, ReadError> {
@@ -462,7 +492,9 @@ async fn begin(store: &Arc<Store>, reader: ObjectReader) -> Result<ValueReply, R
 }
 
 /// Makes bytes of a value ready to be sent. Of one that is lost there are none.
-pub use ranges::range;
+pub async fn range(store: &Arc<Store>, pinned: Pinned, bytes: Range<u64>) -> ValueReply {
+    ranges::range_in(store, pinned, bytes, Memory::Shared).await
+}
 
 fn forget_if_lost(store: &Arc<Store>, pinned: &Pinned, error: &ReadError) {
     if let ReadError::Lost { .. } = error {

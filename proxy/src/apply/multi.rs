@@ -104,6 +104,9 @@ pub(super) fn refused(client: &mut Client, is_exec: bool, refusal: Reply) -> Rep
     }
     discard(client);
     match refusal {
+        Reply::Error(why) if why.starts_with("CROSSSLOT") || why.starts_with("MOVED") => {
+            Reply::Error(why)
+        }
         Reply::Error(why) if !why.starts_with("EXECABORT") => {
             let why = why.strip_prefix("ERR ").unwrap_or(&why);
             Reply::Error(format!("EXECABORT Transaction discarded because of: {why}").into())

@@ -3,7 +3,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{Outcome, Scope, ValueReply, key, stream};
+use super::{Memory, Outcome, Scope, ValueReply, key, stream};
 use crate::{
     command::{
         CommandError,
@@ -64,8 +64,13 @@ pub(super) async fn get_range(scope: Scope<'_>, lookup: Lookup, start: i64, end:
 }
 
 /// Makes these bytes of a value ready to be sent.
-pub async fn range(store: &Arc<Store>, pinned: Pinned, bytes: Range<u64>) -> ValueReply {
-    match stream(store, pinned, bytes).await {
+pub(super) async fn range_in(
+    store: &Arc<Store>,
+    pinned: Pinned,
+    bytes: Range<u64>,
+    memory: Memory,
+) -> ValueReply {
+    match stream(store, pinned, bytes, memory).await {
         Ok(value) => value,
         Err(error) => ValueReply::Whole(nothing_or(error)),
     }

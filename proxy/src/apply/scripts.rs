@@ -19,8 +19,8 @@ use scatterhoard_script::{
 use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
-    Context, Outcome, Scope, ValueReply, acl, apply as apply_one, attempts::Attempts, cluster, key,
-    range, ready,
+    Context, Memory, Outcome, Scope, ValueReply, acl, apply as apply_one, attempts::Attempts,
+    cluster, key, ranges::range_in, ready_in,
 };
 use crate::{
     clients::Client,
@@ -215,6 +215,7 @@ async fn attempt(scope: Scope<'_>, client: &mut Client, eval: &Eval) -> Result<R
         client,
         handle: Handle::current(),
         until: began + scripting.limit,
+        stop: running.stop.clone(),
         refusal: None,
     };
     // others of this worker go on elsewhere
@@ -246,6 +247,7 @@ struct Commands<'a, 'c> {
     client: &'c mut Client,
     handle: Handle,
     until: Instant,
+    stop: Stop,
     /// Why nothing of the script may stay, whatever it makes of it.
     refusal: Option<String>,
 }
@@ -303,7 +305,10 @@ impl Caller for Commands<'_, '_> {
             tokio::time::timeout_at(until, outcome).await
         });
         if let Some(refusal) = self.scope.view.transaction().and_then(|t| t.refusal()) {
-            self.refusal = Some(refusal);
+            // it ends with its next step
+            self.stop.kill();
+            self.refusal = Some(refusal.clone());
+            return refused(&refusal);
         }
         match outcome {
             Ok(Ok(reply)) => given(reply),
@@ -338,9 +343,11 @@ async fn reply_of(context: &Context, outcome: Outcome) -> Result<Reply, String> 
         Outcome::Reply(reply) | Outcome::Close(reply) | Outcome::Part(reply, _) => {
             return Ok(reply);
         }
-        Outcome::Lookup(lookup) => ready(&context.store, lookup).await,
+        Outcome::Lookup(lookup) => ready_in(&context.store, lookup, Memory::Extra).await,
         Outcome::Value(value) => value,
-        Outcome::Range(pinned, bytes) => range(&context.store, pinned, bytes).await,
+        Outcome::Range(pinned, bytes) => {
+            range_in(&context.store, pinned, bytes, Memory::Extra).await
+        }
         Outcome::Values(lookups) => {
             let bytes = lookups.iter().map(Lookup::len).sum();
             if bytes > MAX_VALUE_BYTES {
@@ -348,7 +355,7 @@ async fn reply_of(context: &Context, outcome: Outcome) -> Result<Reply, String> 
             }
             let mut replies = Vec::with_capacity(lookups.len());
             for lookup in lookups {
-                let value = ready(&context.store, lookup).await;
+                let value = ready_in(&context.store, lookup, Memory::Extra).await;
                 // an array of values has no place for an error: a miss
                 replies.push(match whole(value).await? {
                     Reply::Error(_) => Reply::Null,

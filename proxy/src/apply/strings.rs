@@ -1,6 +1,6 @@
 //! GET, SET and their relatives.
 
-use super::{Outcome, Scope, Stats, ValueReply, key, lcs, numbers, ranges, ready};
+use super::{Memory, Outcome, Scope, Stats, ValueReply, key, lcs, numbers, ranges, ready_in};
 use crate::{
     clients::Client,
     clock,
@@ -131,7 +131,7 @@ async fn get_ex(scope: Scope<'_>, key: Key, expiry: Result<Expiry, CommandError>
 }
 
 /// A value ready to be sent, and whether it could be had. In a transaction it is not
-/// kept open: the others must not wait for memory that it has.
+/// kept open: the others must not wait for memory that it has, nor it for theirs.
 async fn confirmed(scope: Scope<'_>, lookup: Lookup) -> (Outcome, bool) {
     let again = match &lookup {
         Lookup::There(pinned) if scope.view.transaction().is_some() => {
@@ -139,7 +139,11 @@ async fn confirmed(scope: Scope<'_>, lookup: Lookup) -> (Outcome, bool) {
         }
         _ => None,
     };
-    let value = ready(scope.store(), lookup).await;
+    let memory = match again {
+        Some(_) => Memory::Extra,
+        None => Memory::Shared,
+    };
+    let value = ready_in(scope.store(), lookup, memory).await;
     match (is_value(&value), again) {
         (true, Some(pinned)) => (Outcome::Lookup(Lookup::There(pinned)), true),
         (is_there, _) => (Outcome::Value(value), is_there),

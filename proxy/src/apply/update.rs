@@ -1,10 +1,10 @@
 //! Values that are changed as a whole: read, changed in memory, written anew under
 //! another write id, and named if the key still means what was read.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{Outcome, Scope, WHOLES_KIB, forget_if_lost, pieces};
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
     store::{Key, Looked, Lookup, ReadError},
     value::Value,
 };
+
+/// Longest wait for room for a large value: others may wait for who waits.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// The value before.
 #[derive(Clone, Debug)]
@@ -125,7 +128,7 @@ async fn old(
     if looked.lookup.len() > max_bytes {
         return Ok(Old::TooLong);
     }
-    let room = room(scope, &looked.lookup).await;
+    let room = room(scope, &looked.lookup).await?;
     match looked.lookup {
         Lookup::Missing => Ok(Old::None),
         Lookup::Here(value) => Ok(Old::Whole(value.into_contiguous(), room)),
@@ -152,14 +155,25 @@ async fn old(
 
 /// Room for a value that the hot tier would not keep, when there is some. Whoever has
 /// it waits for no other such room.
-async fn room(scope: Scope<'_>, lookup: &Lookup) -> Option<Arc<OwnedSemaphorePermit>> {
-    let pinned = pieces::pin_of(lookup)?;
+async fn room(
+    scope: Scope<'_>,
+    lookup: &Lookup,
+) -> Result<Option<Arc<OwnedSemaphorePermit>>, Unread> {
+    let Some(pinned) = pieces::pin_of(lookup) else {
+        return Ok(None);
+    };
     if scope.store().is_small(pinned.object()) {
-        return None;
+        return Ok(None);
     }
     let kib = pinned.object().size_bytes().div_ceil(1024);
     let kib = u32::try_from(kib).unwrap_or(u32::MAX).min(WHOLES_KIB);
     let wholes = scope.context.wholes.clone();
-    // never closed
-    wholes.acquire_many_owned(kib).await.ok().map(Arc::new)
+    match timeout(WAIT, wholes.acquire_many_owned(kib)).await {
+        // never closed
+        Ok(room) => Ok(room.ok().map(Arc::new)),
+        Err(_) => {
+            let text = "UNAVAILABLE too many large values are in memory; try again";
+            Err(Unread::Refused(Reply::Error(text.into())))
+        }
+    }
 }

@@ -104,6 +104,8 @@ pub struct Session {
     stranger: Option<Stranger>,
     /// How fast it takes the value that is being sent.
     taking: Option<Pace>,
+    /// The server is to end.
+    shutdown: CancellationToken,
     /// Messages that it did not ask for.
     mailbox: Arc<Mailbox>,
     /// Somebody wants it gone.
@@ -140,6 +142,7 @@ impl Session {
             checked: 0,
             stranger,
             taking: None,
+            shutdown: CancellationToken::new(),
             mailbox,
             end,
         }
@@ -148,6 +151,7 @@ impl Session {
     /// Serves the connection until the client leaves or `stop` asks for an end
     /// between two requests.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), SessionError> {
+        self.shutdown = stop.clone();
         let result = self.serve(&stop).await;
         if let Err(error) = &result {
             self.note(error);
@@ -295,6 +299,7 @@ impl Session {
             tokio::select! {
                 biased;
                 () = self.end.cancelled() => return Err(SessionError::Ended),
+                () = self.shutdown.cancelled() => return Err(SessionError::Ended),
                 () = self.mailbox.arrived() => {}
                 () = pause.over(until, writes) => {}
             }
@@ -358,16 +363,28 @@ impl Session {
             self.deliver(protocol).await?;
         }
         if self.is_silent(before) {
-            return Ok(matches!(outcome, Outcome::Close(_)));
+            return Ok(outcome.ends());
         }
         if let Outcome::Several(outcomes, _room) = outcome {
-            reply::array_header(outcomes.len(), &mut self.output);
-            for outcome in outcomes {
-                self.put_outcome(outcome).await?;
-            }
-            return Ok(false);
+            // others may wait for its room
+            let taking = self.taking.replace(self.pace());
+            let ends = self.put_all(outcomes).await?;
+            self.taking = taking;
+            return Ok(ends);
         }
         self.put_outcome(outcome).await
+    }
+
+    /// What several commands came to, as an array; true if one of them was the last.
+    async fn put_all(&mut self, outcomes: Vec<Outcome>) -> Result<bool, SessionError> {
+        let mut ends = false;
+        reply::array_header(outcomes.len(), &mut self.output);
+        for outcome in outcomes {
+            ends |= self.put_outcome(outcome).await?;
+        }
+        // the room is needed until all of it is gone
+        self.flush().await?;
+        Ok(ends)
     }
 
     /// Queues or sends a reply; true if it was the last one.
@@ -376,7 +393,9 @@ impl Session {
             Outcome::Reply(reply) => self.put(reply),
             Outcome::Part(reply, room) => {
                 self.put(reply);
+                let taking = self.taking.replace(self.pace());
                 self.flush().await?;
+                self.taking = taking;
                 drop(room);
             }
             Outcome::Close(reply) => {
@@ -463,7 +482,7 @@ impl Session {
         first: Vec<bytes::Bytes>,
         mut rest: ObjectReader,
     ) -> Result<(), SessionError> {
-        self.taking = Some(self.pace());
+        let taking = self.taking.replace(self.pace());
         reply::bulk_header(rest.len_bytes(), &mut self.output);
         first.into_iter().for_each(|cell| self.output.push(cell));
         while let Some(cells) = {
@@ -472,7 +491,7 @@ impl Session {
         } {
             cells.into_iter().for_each(|cell| self.output.push(cell));
         }
-        self.taking = None;
+        self.taking = taking;
         reply::bulk_end(&mut self.output);
         Ok(())
     }

@@ -17,6 +17,11 @@ use crate::{
 /// Values in memory until the commit; beyond that they go to nodes at once.
 const HOLD_BYTES: u64 = 16 << 20;
 
+/// How often a random key is drawn that the transaction has removed, before one that it
+/// has not is looked for; and slots that are looked at together then.
+const DRAWS: usize = 16;
+const SCAN: usize = 256;
+
 /// What a key meant when the transaction first looked: the write and the expiry.
 pub(super) type Seen = Option<(WriteId, Option<u64>)>;
 
@@ -406,16 +411,22 @@ impl Names for Overlay<'_> {
 
     fn random_key(&mut self, db: u8, now_ms: u64) -> Option<Box<[u8]>> {
         if !self.staged.flushed.contains(&db) {
-            let key = Names::random_key(self.index, db, now_ms);
-            if let Some(key) = key.filter(|key| self.sees(db, key)) {
-                return Some(key);
+            for _ in 0..DRAWS {
+                let key = Names::random_key(self.index, db, now_ms)?;
+                if self.sees(db, &key) {
+                    return Some(key);
+                }
             }
         }
-        let mut any = None;
-        self.scan(db, 0, usize::MAX, now_ms, &mut |key, _| {
-            any.get_or_insert_with(|| Box::from(key));
-        });
-        any
+        let (mut any, mut cursor) = (None, 0);
+        loop {
+            cursor = self.scan(db, cursor, SCAN, now_ms, &mut |key, _| {
+                any.get_or_insert_with(|| Box::from(key));
+            });
+            if any.is_some() || cursor == 0 {
+                return any;
+            }
+        }
     }
 
     fn len(&mut self, db: u8, now_ms: u64) -> u64 {

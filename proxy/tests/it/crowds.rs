@@ -234,3 +234,65 @@ fn values_that_wait_for_exec_may_not_fill_the_pool() {
     let read: Vec<u8> = redis.get("k").unwrap();
     assert_same("k", Some(&read), &value);
 }
+
+#[test]
+fn a_value_is_taken_while_many_append_to_it() {
+    // all the memory for values under way is with those who wait for the same key
+    let server = Server::start(&[&POOL[..], &["--inflight-mb", "24"]].concat());
+    let tail = Random::new(8).bytes(6 << 20);
+    std::thread::scope(|threads| {
+        for _ in 0..8 {
+            threads.spawn(|| {
+                let mut redis = server.client();
+                for _ in 0..3 {
+                    let _: u64 = redis.append("k", &tail).unwrap();
+                }
+            });
+        }
+        threads.spawn(|| {
+            let mut redis = server.client();
+            for _ in 0..10 {
+                let (taken, _): (Option<Vec<u8>>, Value) = pipe()
+                    .atomic()
+                    .cmd("GETDEL")
+                    .arg("k")
+                    .cmd("APPEND")
+                    .arg("other")
+                    .arg("x")
+                    .query(&mut redis)
+                    .unwrap();
+                let bytes = taken.map_or(0, |t| t.len());
+                assert_eq!(bytes % tail.len(), 0);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_script_that_asks_for_too_much_ends_at_once() {
+    let server = Server::start(&["--hot-tier-mb", "16", "--script-timeout-ms", "60000"]);
+    let mut redis = server.client();
+    let text = "local s = string.rep('x', 1000000)
+        while true do redis.pcall('PUBLISH', KEYS[1], s) end";
+    let error = eval(&mut redis, text, "k").unwrap_err();
+    assert!(error.to_string().contains("publishes too much"), "{error}");
+    let text = "local i = 0
+        while true do i = i + 1 redis.pcall('GET', KEYS[1] .. i) end";
+    let error = eval(&mut redis, text, "k").unwrap_err();
+    assert!(error.to_string().contains("too many keys"), "{error}");
+}
+
+#[test]
+fn who_ends_itself_within_a_transaction_is_gone_after_it() {
+    let server = Server::start(&["--hot-tier-mb", "16"]);
+    let mut redis = server.client();
+    let id: u64 = cmd("CLIENT").arg("ID").query(&mut redis).unwrap();
+    cmd("MULTI").query::<()>(&mut redis).unwrap();
+    let id = id.to_string();
+    queue(&mut redis, &["CLIENT", "KILL", "ID", &id, "SKIPME", "NO"]);
+    queue(&mut redis, &["SET", "k", "1"]);
+    let done: Vec<Value> = cmd("EXEC").query(&mut redis).unwrap();
+    assert_eq!(done, [Value::Int(1), Value::Okay]);
+    assert!(cmd("PING").query::<()>(&mut redis).is_err());
+    assert_eq!(server.client().get::<_, u8>("k").unwrap(), 1);
+}
