@@ -42,7 +42,7 @@ use crate::{
     clock,
     command::{self, Command, CommandError, CommandSpec, TransactionCommand},
     config::Config,
-    pubsub::Hub,
+    pubsub::{Classes, Hub, KeyEvent},
     resp::{Protocol, Reply},
     room::{Room, Rooms},
     slow_log::{SlowLog, Suspect},
@@ -85,13 +85,13 @@ pub struct Context {
 impl Context {
     /// That of a server without connections yet.
     pub fn new(store: Arc<Store>, config: Config) -> Self {
+        store.notify(config.key_events);
         Self {
-            store,
             clients: Clients::default(),
             limits: Arc::new(ClientLimits::new(config.client_limits)),
             stats: Stats::default(),
             scripting: Scripting::new(config.script_limit),
-            hub: Arc::default(),
+            hub: store.events().hub().clone(),
             queues: Rooms::new(QUEUES_BYTES, QUEUE_BYTES),
             replies: Rooms::new(REPLIES_BYTES, REPLIES_BYTES as u64),
             wholes: Arc::new(Semaphore::new(WHOLES_KIB as usize)),
@@ -99,6 +99,7 @@ impl Context {
             slow_log: SlowLog::new(config.slow_log),
             started: Instant::now(),
             started_unix_ms: clock::unix_ms(),
+            store,
             config,
         }
     }
@@ -128,6 +129,38 @@ impl<'a> Scope<'a> {
     /// The objects.
     pub fn store(&self) -> &'a Arc<Store> {
         &self.context.store
+    }
+
+    /// Tells those who want to know what a command did to a key: at once, or with the
+    /// commit of the transaction that it is part of.
+    fn notify(&self, class: Classes, name: &'static str, key: &Key) {
+        if !self.store().events().wants(class) {
+            return;
+        }
+        let event = KeyEvent {
+            db: key.db,
+            // copied: it outlives the request
+            key: bytes::Bytes::copy_from_slice(&key.bytes),
+            name,
+        };
+        match self.view.transaction() {
+            Some(transaction) => transaction.tells(event),
+            None => self.store().events().publish(&event),
+        }
+    }
+
+    /// The same of a key that was written; Redis says before what was done to it
+    /// whether it is new.
+    fn notify_written(&self, class: Classes, name: &'static str, key: &Key, is_new: bool) {
+        if is_new {
+            self.notify(Classes::NEW, "new", key);
+        }
+        self.notify(class, name, key);
+    }
+
+    /// A command that reads found no such key.
+    fn missed(&self, key: &Key) {
+        self.notify(Classes::MISSED, "keymiss", key);
     }
 }
 
@@ -320,7 +353,10 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     let outcome = match (Command::parse(request), refused()) {
         (Err(error), _) => multi::refused(client, is_exec, error.into()).into(),
         (_, Some(refusal)) => multi::refused(client, is_exec, refusal).into(),
-        (Ok(Command::Transaction(command)), None) => multi::apply(context, client, command).await,
+        // boxed: it would make every other command's future as large as its own
+        (Ok(Command::Transaction(command)), None) => {
+            Box::pin(multi::apply(context, client, command)).await
+        }
         (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,
     };
     let Some(journal) = journal else {

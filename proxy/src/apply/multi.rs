@@ -245,9 +245,19 @@ fn bytes_of(outcome: &Outcome) -> u64 {
 /// Sends messages; to how many, each.
 pub(super) fn send(context: &Context, messages: Vec<Announcement>) -> Vec<usize> {
     let hub = &context.hub;
-    let send = |m: Announcement| match m.to_shard {
-        false => hub.publish(&m.channel, &m.payload),
-        true => hub.publish_to_shard(&m.channel, &m.payload),
+    let send = |message: Announcement| match message {
+        Announcement::Message {
+            channel,
+            payload,
+            to_shard: false,
+        } => hub.publish(&channel, &payload),
+        Announcement::Message {
+            channel, payload, ..
+        } => hub.publish_to_shard(&channel, &payload),
+        Announcement::Event(event) => {
+            context.store.events().publish(&event);
+            0
+        }
     };
     messages.into_iter().map(send).collect()
 }

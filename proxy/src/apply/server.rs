@@ -4,6 +4,7 @@ use super::{Context, Outcome, Scope, info};
 use crate::{
     clock,
     command::{CommandError, ServerCommand, describe, glob, server::ConfigCommand},
+    pubsub::Classes,
     resp::{Reply, number::parse_i64},
     slow_log,
     value::Value,
@@ -70,6 +71,7 @@ pub(super) fn bulk(text: String) -> Reply {
 
 const SLOWER_THAN: &str = "slowlog-log-slower-than";
 const MAX_LEN: &str = "slowlog-max-len";
+const KEY_EVENTS: &str = "notify-keyspace-events";
 
 /// Settings that CONFIG SET changes, by Redis's names.
 fn changeable(context: &Context) -> impl Iterator<Item = (&'static str, String)> {
@@ -79,7 +81,9 @@ fn changeable(context: &Context) -> impl Iterator<Item = (&'static str, String)>
         (MAX_LEN, slow_log.max_len.to_string()),
     ];
     let of_clients = context.limits.settings().shown();
-    of_slow_log.into_iter().chain(of_clients)
+    let key_events = context.store.events().classes().to_string();
+    let of_keys = [(KEY_EVENTS, key_events)];
+    of_slow_log.into_iter().chain(of_keys).chain(of_clients)
 }
 
 /// All of them, or none.
@@ -106,9 +110,13 @@ fn config_set(context: &Context, pairs: &[(String, bytes::Bytes)]) -> Result<(),
     }
     let mut slow_log = context.slow_log.settings();
     let mut limits = context.limits.settings();
+    let mut key_events = None;
     for (name, value) in pairs {
         let set = match name.as_str() {
             SLOWER_THAN | MAX_LEN => set_slow_log(&mut slow_log, name, value),
+            KEY_EVENTS => Classes::parse(value)
+                .map(|classes| key_events = Some(classes))
+                .ok_or(Classes::UNKNOWN),
             name => limits.set(name, &String::from_utf8_lossy(value)),
         };
         if let Err(why) = set {
@@ -117,6 +125,9 @@ fn config_set(context: &Context, pairs: &[(String, bytes::Bytes)]) -> Result<(),
     }
     context.slow_log.set(slow_log);
     context.limits.set(limits);
+    if let Some(classes) = key_events {
+        context.store.notify(classes);
+    }
     Ok(())
 }
 

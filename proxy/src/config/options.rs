@@ -293,6 +293,10 @@ options! {
     /// second, on the average of 30 s (60 s for taking); 0: any rate will do [default: 64]
     #[arg(long, env = "SCATTERHOARD_CLIENT_MIN_KB_S", value_name = "K")]
     client_min_kb_s: u32,
+    /// Which events of keys are published, by the letters that Redis has for them: `KEA` is
+    /// all but m and n; empty: none [default: empty]
+    #[arg(long, env = "SCATTERHOARD_NOTIFY_KEYSPACE_EVENTS", value_name = "LETTERS")]
+    notify_keyspace_events: String,
     /// Commands that take so many microseconds are in the slow log; -1: none
     /// [default: 10000]
     #[arg(long, env = "SCATTERHOARD_SLOWLOG_LOG_SLOWER_THAN", value_name = "US", allow_hyphen_values = true)]

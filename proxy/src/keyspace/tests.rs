@@ -23,11 +23,11 @@ fn object(counter: u64, size: u64) -> Arc<Object> {
     ))
 }
 
-fn at(key: &[u8]) -> KeyRef<'_> {
+pub(super) fn at(key: &[u8]) -> KeyRef<'_> {
     KeyRef { db: 0, key }
 }
 
-fn put(k: &mut Keyspace, key: &[u8], counter: u64) -> Committed {
+pub(super) fn put(k: &mut Keyspace, key: &[u8], counter: u64) -> Committed {
     k.commit(
         at(key),
         object(counter, 10),

@@ -65,6 +65,7 @@ use crate::{
     journal::{Journal, JournalError},
     keyspace::{DATABASES, EvictionPolicy, Found, KeyRef, Keyspace, Kind, Object},
     pool::Pool,
+    pubsub::{Classes, KeyEvents},
     value::Value,
 };
 use behind::Behind;
@@ -172,6 +173,7 @@ pub struct Store {
     behind: Option<Behind>,
     packer: Packer,
     watches: Watches,
+    events: KeyEvents,
 }
 
 /// Work that requests leave to others: for [`Store::settle_for_ever`] and
@@ -294,6 +296,8 @@ impl Drop for Pinned {
 pub struct CommitOutcome {
     /// Whether the key names the new value now.
     pub done: bool,
+    /// Whether it named nothing before.
+    pub is_new: bool,
     /// The value before, if it was asked for.
     pub previous: Lookup,
 }
@@ -339,6 +343,7 @@ impl Store {
         let store = Self {
             packer,
             watches: Watches::default(),
+            events: KeyEvents::default(),
             hot: Mutex::new(hot),
             memory: Admission::new(settings.memory_bytes),
             settings,
@@ -405,6 +410,18 @@ impl Store {
     /// How it is set up.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Where what happens to keys is published.
+    pub fn events(&self) -> &KeyEvents {
+        &self.events
+    }
+
+    /// Has these classes of events published from now on.
+    pub fn notify(&self, classes: Classes) {
+        let mut index = self.index();
+        self.events.set(classes);
+        index.keep_departures(classes.have_departures());
     }
 
     /// Where writes wait for a transaction that cannot get through.

@@ -117,7 +117,7 @@ impl<S: Read + Write> Peer<S> {
         self.ask(&words)
     }
 
-    fn reply(&mut self) -> Reply {
+    pub(crate) fn reply(&mut self) -> Reply {
         let mut line = Vec::new();
         self.0.read_until(b'\n', &mut line).unwrap();
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
@@ -301,7 +301,7 @@ fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
     }
 }
 
-const POOL: [&str; 4] = ["--data-parity", "4+2", "--nodes", "8"];
+pub(crate) const POOL: [&str; 4] = ["--data-parity", "4+2", "--nodes", "8"];
 
 #[test]
 fn random_commands_are_answered_alike_from_nodes() {

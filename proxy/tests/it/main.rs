@@ -37,6 +37,7 @@ mod differential;
 mod endpoint;
 mod handover;
 mod inspect;
+mod keyevents;
 mod library;
 mod memory;
 mod nodes;
