@@ -21,6 +21,7 @@ mod ranges;
 mod scripts;
 mod server;
 mod strings;
+mod tracking;
 mod update;
 
 use std::{
@@ -34,6 +35,7 @@ use std::{
 
 pub use intake::{Intake, intake};
 pub use scripts::Scripting;
+pub use server::MAX_TRACKED;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -86,6 +88,9 @@ impl Context {
     /// That of a server without connections yet.
     pub fn new(store: Arc<Store>, config: Config) -> Self {
         store.notify(config.key_events);
+        store
+            .tracking()
+            .set_most_keys(config.tracking_table_max_keys);
         Self {
             clients: Clients::default(),
             limits: Arc::new(ClientLimits::new(config.client_limits)),
@@ -350,6 +355,12 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         return multi::refused(client, is_exec, error.into()).into();
     }
     client.carried_out = true;
+    let is_client = permission
+        .as_ref()
+        .is_ok_and(|spec| spec.name.starts_with("client|"));
+    if let Ok(spec) = permission {
+        tracking::reads(context, client, spec, &request);
+    }
     let outcome = match (Command::parse(request), refused()) {
         (Err(error), _) => multi::refused(client, is_exec, error.into()).into(),
         (_, Some(refusal)) => multi::refused(client, is_exec, refusal).into(),
@@ -359,6 +370,12 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         }
         (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,
     };
+    if let Some(tracked) = &mut client.tracking
+        && client.queue.is_none()
+        && !is_client
+    {
+        tracked.caching = false;
+    }
     let Some(journal) = journal else {
         return outcome;
     };

@@ -6,7 +6,7 @@ use std::{collections::hash_map::Entry, time::Instant};
 use bytes::Bytes;
 use scatterhoard_node::random::HashMap;
 
-use super::{Context, Outcome, apply as apply_one, attempts::Attempts, key};
+use super::{Context, Outcome, apply as apply_one, attempts::Attempts, key, tracking};
 use crate::{
     clients::{Client, Queue},
     command::{Command, CommandError, CommandSpec, TransactionCommand},
@@ -179,6 +179,9 @@ async fn exec(
         for request in &requests {
             let began = Instant::now();
             let view = View::within(store, &transaction);
+            if let Ok(spec) = CommandSpec::of(request) {
+                tracking::reads(context, client, spec, request);
+            }
             let outcome = match Command::parse(request.clone()) {
                 Ok(command) => apply_one(context, view, client, command).await,
                 Err(error) => error.into(),

@@ -71,6 +71,9 @@ pub(super) fn bulk(text: String) -> Reply {
 
 const SLOWER_THAN: &str = "slowlog-log-slower-than";
 const MAX_LEN: &str = "slowlog-max-len";
+const TRACKED: &str = "tracking-table-max-keys";
+/// Keys that are remembered for CLIENT TRACKING, whatever is asked for.
+pub const MAX_TRACKED: usize = 10_000_000;
 const KEY_EVENTS: &str = "notify-keyspace-events";
 
 /// Settings that CONFIG SET changes, by Redis's names.
@@ -82,7 +85,8 @@ fn changeable(context: &Context) -> impl Iterator<Item = (&'static str, String)>
     ];
     let of_clients = context.limits.settings().shown();
     let key_events = context.store.events().classes().to_string();
-    let of_keys = [(KEY_EVENTS, key_events)];
+    let tracked = context.store.tracking().most_keys().to_string();
+    let of_keys = [(KEY_EVENTS, key_events), (TRACKED, tracked)];
     of_slow_log.into_iter().chain(of_keys).chain(of_clients)
 }
 
@@ -110,10 +114,15 @@ fn config_set(context: &Context, pairs: &[(String, bytes::Bytes)]) -> Result<(),
     }
     let mut slow_log = context.slow_log.settings();
     let mut limits = context.limits.settings();
-    let mut key_events = None;
+    let (mut key_events, mut tracked) = (None, None);
     for (name, value) in pairs {
         let set = match name.as_str() {
             SLOWER_THAN | MAX_LEN => set_slow_log(&mut slow_log, name, value),
+            TRACKED => parse_i64(value)
+                .and_then(|most| usize::try_from(most).ok())
+                .filter(|most| (1..=MAX_TRACKED).contains(most))
+                .map(|most| tracked = Some(most))
+                .ok_or("argument must be between 1 and 10000000 inclusive"),
             KEY_EVENTS => Classes::parse(value)
                 .map(|classes| key_events = Some(classes))
                 .ok_or(Classes::UNKNOWN),
@@ -125,6 +134,9 @@ fn config_set(context: &Context, pairs: &[(String, bytes::Bytes)]) -> Result<(),
     }
     context.slow_log.set(slow_log);
     context.limits.set(limits);
+    if let Some(most) = tracked {
+        context.store.tracking().set_most_keys(most);
+    }
     if let Some(classes) = key_events {
         context.store.notify(classes);
     }

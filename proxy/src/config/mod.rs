@@ -169,6 +169,8 @@ pub struct Config {
     pub slow_log: slow_log::Settings,
     /// Which events of keys are published, to begin with.
     pub key_events: Classes,
+    /// Keys that are remembered for CLIENT TRACKING, to begin with.
+    pub tracking_table_max_keys: usize,
     /// Bytes of request bodies under way.
     pub inflight_bytes: u64,
     /// Refuse clients from other machines while there are no passwords.
@@ -348,6 +350,10 @@ impl Config {
             client_min_bytes_per_s: kib(options.client_min_kb_s, 64 << 10),
             slow_log,
             key_events,
+            tracking_table_max_keys: options
+                .tracking_table_max_keys
+                .unwrap_or(1_000_000)
+                .clamp(1, crate::apply::MAX_TRACKED),
             inflight_bytes: u64::from(options.inflight_mb.unwrap_or(256).max(1)) << 20,
             protected_mode: options.protected_mode.unwrap_or(true),
             shutdown_timeout: seconds(options.shutdown_timeout_s.unwrap_or(10)),

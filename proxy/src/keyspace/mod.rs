@@ -31,7 +31,7 @@ use changes::Changes;
 pub use eviction::EvictionPolicy;
 pub use names::Names;
 use news::News;
-pub use news::{Departure, MAX_DEPARTURES, Why};
+pub use news::{Departure, MAX_CHANGED, MAX_DEPARTURES, Why};
 pub use object::{Kind, Object, Place};
 use recency::{Links, Recency};
 pub use rename::Rename;
@@ -238,6 +238,7 @@ impl Keyspace {
         };
         self.join_segment(&slot.object, i);
         self.changes.slot(i);
+        self.news.changed(key.key);
         self.slots[i as usize] = Some(slot);
         self.recency.push(&mut self.slots, i);
         self.enter(i, key);
@@ -267,6 +268,7 @@ impl Keyspace {
             return;
         };
         let old = std::mem::replace(&mut slot.object, object);
+        self.news.changed(&slot.key);
         self.bytes = self.bytes + size - old.size_bytes();
         self.recency.touch(&mut self.slots, i);
         self.release(old);
@@ -293,6 +295,7 @@ impl Keyspace {
         self.counts[usize::from(slot.db)] -= 1;
         self.bytes -= slot.object.size_bytes();
         let object = slot.object.clone();
+        self.news.changed(&slot.key);
         self.changes.removed(slot.db, slot.key);
         self.release(object.clone());
         Some(object)
@@ -380,6 +383,7 @@ impl Keyspace {
             return;
         }
         self.changes.slot(i);
+        self.news.changed(&slot.key);
         self.expiries.remove(&(slot.expires_unix_ms, i));
         slot.expires_unix_ms = at_ms;
         if at_ms != 0 {

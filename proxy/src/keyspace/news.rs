@@ -23,6 +23,10 @@ pub struct Departure {
     pub why: Why,
 }
 
+/// Keys that have changed that are kept under one hold of the lock; if there are more,
+/// all are taken for changed.
+pub const MAX_CHANGED: usize = 1 << 16;
+
 /// What is kept under one hold of the lock; more is only counted.
 pub const MAX_DEPARTURES: usize = 1 << 16;
 
@@ -32,9 +36,31 @@ pub(super) struct News {
     wants_departures: bool,
     departures: Vec<Departure>,
     left_out: u64,
+    wants_changes: bool,
+    changed: Vec<Box<[u8]>>,
+    flushed: bool,
 }
 
 impl News {
+    /// A key means something else, or nothing any more.
+    pub(super) fn changed(&mut self, key: &[u8]) {
+        if !self.wants_changes || self.flushed {
+            return;
+        }
+        if self.changed.len() == MAX_CHANGED {
+            // too many to be named
+            self.flushed();
+            return;
+        }
+        self.changed.push(key.into());
+    }
+
+    /// All keys of a database do.
+    pub(super) fn flushed(&mut self) {
+        self.flushed = self.wants_changes;
+        self.changed.clear();
+    }
+
     pub(super) fn left(&mut self, db: u8, key: &[u8], why: Why) {
         if !self.wants_departures {
             return;
@@ -55,6 +81,25 @@ impl Keyspace {
         if !wanted {
             self.take_departures();
         }
+    }
+
+    /// Whether keys that change are kept, from now on.
+    pub fn keep_changed(&mut self, wanted: bool) {
+        self.news.wants_changes = wanted;
+        if !wanted {
+            self.take_changed();
+        }
+    }
+
+    /// Whether any have changed since [`Self::take_changed`].
+    pub fn has_any_changed(&self) -> bool {
+        self.news.flushed || !self.news.changed.is_empty()
+    }
+
+    /// Keys that have changed; `None`: any may have.
+    pub fn take_changed(&mut self) -> Option<Vec<Box<[u8]>>> {
+        let changed = std::mem::take(&mut self.news.changed);
+        (!std::mem::take(&mut self.news.flushed)).then_some(changed)
     }
 
     /// Whether any have left since [`Self::take_departures`].
@@ -121,6 +166,38 @@ mod tests {
         put(&mut k, b"f", 20);
         k.flush(None);
         assert!(!k.has_departures());
+    }
+
+    #[test]
+    fn keys_that_change_are_told_but_not_those_that_move() {
+        let mut k = Keyspace::default();
+        put(&mut k, b"quiet", 1);
+        assert!(!k.has_any_changed());
+        k.keep_changed(true);
+        let told = |k: &mut Keyspace| {
+            let changed = k.take_changed().expect("keys that have names");
+            let text = |key: Box<[u8]>| String::from_utf8(key.into_vec()).unwrap();
+            changed.into_iter().map(text).collect::<Vec<_>>()
+        };
+        put(&mut k, b"a", 2);
+        put(&mut k, b"a", 3);
+        k.set_expiry(at(b"a"), Some(90), 0);
+        assert_eq!(told(&mut k), ["a", "a", "a"]);
+        k.rename(at(b"a"), at(b"b"), 0);
+        assert_eq!(told(&mut k), ["a", "b"]);
+        let b = k.peek(at(b"b"), 0).unwrap().object;
+        assert!(k.chunk_moved(at(b"b"), b.write_id, 0, scatterhoard_wire::NodeId(5)));
+        assert!(!k.has_any_changed());
+        k.expire(90, 10);
+        assert_eq!(told(&mut k), ["b"]);
+        put(&mut k, b"c", 5);
+        k.flush(Some(7));
+        assert!(k.has_any_changed() && k.take_changed().is_none());
+        for i in 0..=MAX_CHANGED as u64 {
+            put(&mut k, &i.to_be_bytes(), i + 9);
+        }
+        assert!(k.take_changed().is_none(), "too many");
+        assert!(!k.has_any_changed());
     }
 
     #[test]

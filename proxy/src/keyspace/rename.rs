@@ -57,6 +57,7 @@ impl Keyspace {
         }
         self.counts[usize::from(key.db)] -= 1;
         self.changes.removed(key.db, key.key.into());
+        self.news.changed(key.key);
     }
 
     fn name(&mut self, i: u32, key: KeyRef<'_>) {
@@ -65,6 +66,7 @@ impl Keyspace {
         }
         self.counts[usize::from(key.db)] += 1;
         self.changes.slot(i);
+        self.news.changed(key.key);
         self.enter(i, key);
     }
 }

@@ -36,6 +36,9 @@ impl Drop for IndexGuard<'_> {
         if self.index.has_departures() {
             self.store.tell_departures(&mut self.index);
         }
+        if self.index.has_any_changed() {
+            self.store.tell_trackers(&mut self.index);
+        }
         if !self.index.has_changed() {
             return;
         }
@@ -65,6 +68,14 @@ impl Store {
         IndexGuard {
             store: self,
             index: self.index.lock(),
+        }
+    }
+
+    /// Tells who tracks them which keys have changed.
+    fn tell_trackers(&self, index: &mut Keyspace) {
+        match index.take_changed() {
+            Some(keys) => keys.iter().for_each(|key| self.tracking.changed(key)),
+            None => self.tracking.flushed(),
         }
     }
 

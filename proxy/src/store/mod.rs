@@ -34,6 +34,7 @@ mod repair;
 pub mod repairs;
 mod standby;
 mod stock;
+mod trackers;
 mod transaction;
 mod view;
 mod watch;
@@ -66,6 +67,7 @@ use crate::{
     keyspace::{DATABASES, EvictionPolicy, Found, KeyRef, Keyspace, Kind, Object},
     pool::Pool,
     pubsub::{Classes, KeyEvents},
+    tracking::Tracking,
     value::Value,
 };
 use behind::Behind;
@@ -84,6 +86,7 @@ pub use read::{ObjectReader, ReadError};
 pub use repair::{REPAIRS_AT_ONCE, RepairJob};
 use repairs::Repairs;
 pub use standby::{LOOK, ROUNDS_AT_ONCE};
+pub use trackers::TrackingEntry;
 pub use transaction::{Announcement, Transaction, Uncommitted};
 pub use view::View;
 pub use watch::Watch;
@@ -174,6 +177,7 @@ pub struct Store {
     packer: Packer,
     watches: Watches,
     events: KeyEvents,
+    tracking: Tracking,
 }
 
 /// Work that requests leave to others: for [`Store::settle_for_ever`] and
@@ -344,6 +348,7 @@ impl Store {
             packer,
             watches: Watches::default(),
             events: KeyEvents::default(),
+            tracking: Tracking::default(),
             hot: Mutex::new(hot),
             memory: Admission::new(settings.memory_bytes),
             settings,
@@ -415,6 +420,11 @@ impl Store {
     /// Where what happens to keys is published.
     pub fn events(&self) -> &KeyEvents {
         &self.events
+    }
+
+    /// Who wants to be told when keys change.
+    pub fn tracking(&self) -> &Tracking {
+        &self.tracking
     }
 
     /// Has these classes of events published from now on.

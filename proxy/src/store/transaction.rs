@@ -333,6 +333,11 @@ impl Store {
                 self.watches.touch(&Key { db, bytes });
             }
         }
+        if self.tracking.any() {
+            for (_, bytes) in &staged.touched {
+                self.tracking.changed(bytes);
+            }
+        }
         for db in &staged.flushed {
             index.flush(Some(*db));
         }

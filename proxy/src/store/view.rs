@@ -209,7 +209,12 @@ impl<'a> View<'a> {
     /// A key was changed, though it means what it did: who watches it is told.
     pub fn touch(&self, key: &Key) {
         match self.transaction {
-            None => self.store.watches.touch(key),
+            None => {
+                self.store.watches.touch(key);
+                if self.store.tracking.any() {
+                    self.store.tracking.changed(&key.bytes);
+                }
+            }
             Some(transaction) => transaction.touches(key),
         }
     }

@@ -131,7 +131,7 @@ impl<S: Read + Write> Peer<S> {
                 let bulk = bulk[..len as usize].escape_ascii().to_string();
                 Reply::Plain(format!("{mark}{bulk}"))
             }
-            ('*' | '~' | '%', Some(len @ 0..)) => {
+            ('*' | '~' | '%' | '>', Some(len @ 0..)) => {
                 let len = if mark == '%' { 2 * len } else { len };
                 Reply::Several(mark, (0..len).map(|_| self.reply()).collect())
             }

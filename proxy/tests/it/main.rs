@@ -55,4 +55,5 @@ mod strangers;
 mod streams;
 mod timeouts;
 mod tls;
+mod tracking;
 mod transactions;
