@@ -1,8 +1,7 @@
 //! Commands of Redis 7.0 that are not here.
 
 /// Their names, sorted.
-pub(super) const ELSEWHERE: [&str; 136] = [
-    "asking",
+pub(super) const ELSEWHERE: [&str; 131] = [
     "bgrewriteaof",
     "bgsave",
     "blmove",
@@ -13,7 +12,6 @@ pub(super) const ELSEWHERE: [&str; 136] = [
     "bzmpop",
     "bzpopmax",
     "bzpopmin",
-    "cluster",
     "debug",
     "dump",
     "failover",
@@ -30,7 +28,6 @@ pub(super) const ELSEWHERE: [&str; 136] = [
     "georadiusbymember_ro",
     "geosearch",
     "geosearchstore",
-    "hincrbyfloat",
     "latency",
     "lindex",
     "linsert",
@@ -55,8 +52,6 @@ pub(super) const ELSEWHERE: [&str; 136] = [
     "pfmerge",
     "pfselftest",
     "psync",
-    "readonly",
-    "readwrite",
     "replconf",
     "replicaof",
     "restore",

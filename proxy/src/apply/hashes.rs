@@ -12,6 +12,7 @@ use crate::{
     encoding::{Undecodable, hash::Hash},
     keyspace::Kind,
     resp::{Reply, number::parse_i64},
+    strings::extended::Extended,
     value::Value,
 };
 
@@ -31,6 +32,7 @@ pub(super) async fn apply(scope: Scope<'_>, command: HashCommand) -> Outcome {
             | HashAction::SetNew { .. }
             | HashAction::Del { .. }
             | HashAction::Add { .. }
+            | HashAction::AddFloat { .. }
     ) {
         let change = |old: &Old| {
             let before = decode(old)?;
@@ -113,6 +115,14 @@ fn change(
             hash.set(vec![(field.clone(), sum.to_string().into())]);
             (Reply::Integer(sum), Some("hincrby"))
         }
+        HashAction::AddFloat { field, increment } => {
+            let old = hash.get(field).map_or(&b"0"[..], |text| &text[..]);
+            let old = Extended::parse(old).ok_or(CommandError::HashNotAFloat)?;
+            let sum = old.plus(*increment).ok_or(CommandError::NotFinite)?;
+            let text = Bytes::from(sum.to_string());
+            hash.set(vec![(field.clone(), text.clone())]);
+            (bulk(&text), Some("hincrbyfloat"))
+        }
         // they change nothing
         _ => (Reply::Null, None),
     })
@@ -136,7 +146,8 @@ fn read(hash: &Hash, action: HashAction) -> Reply {
         HashAction::Set { .. }
         | HashAction::SetNew { .. }
         | HashAction::Del { .. }
-        | HashAction::Add { .. } => Reply::Null,
+        | HashAction::Add { .. }
+        | HashAction::AddFloat { .. } => Reply::Null,
     }
 }
 

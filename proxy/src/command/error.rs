@@ -190,6 +190,12 @@ pub enum CommandError {
     /// INCRBYFLOAT: the value or the increment.
     #[error("ERR value is not a valid float")]
     NotAFloat,
+    /// HINCRBYFLOAT: the increment is infinite.
+    #[error("ERR value is NaN or Infinity")]
+    InfiniteIncrement,
+    /// HINCRBYFLOAT: the field holds no number.
+    #[error("ERR hash value is not a float")]
+    HashNotAFloat,
     /// INCRBYFLOAT: the sum is no number.
     #[error("ERR increment would produce NaN or Infinity")]
     NotFinite,

@@ -355,6 +355,42 @@ fn float(random: &mut Random) -> String {
     format!("{sign}{number}")
 }
 
+/// Sums in fields of hashes, and what is refused: both answer the same.
+#[test]
+fn sums_in_hashes_are_those_of_redis() {
+    let Some(redis) = Redis::start() else { return };
+    let server = Server::start(&POOL);
+    let (mut ours, mut theirs) = (Peer::of(&server), redis.connect());
+    let mut random = Random::new(11);
+    for peer in ["string", "hash"] {
+        let set = match peer {
+            "string" => "set k 1",
+            _ => "del k",
+        };
+        assert_eq!(ours.say("del k"), theirs.say("del k"));
+        ours.say(set);
+        theirs.say(set);
+        for n in 0..300 {
+            let increment = match n % 12 {
+                0 => ["inf", "-inf", "nan", "x", "", "1e4000", "1e5000"][random.below(7)].into(),
+                _ => float(&mut random),
+            };
+            let set = match n % 9 {
+                0 => format!(
+                    "hset k f {}",
+                    ["abc", "inf", "1.50", " 1"][random.below(4)].trim()
+                ),
+                1 => "hdel k f".into(),
+                _ => "ping".into(),
+            };
+            assert_eq!(ours.say(&set), theirs.say(&set), "{set}");
+            let add = format!("hincrbyfloat k f {increment}");
+            assert_eq!(ours.say(&add), theirs.say(&add), "{add}");
+            assert_eq!(ours.say("hget k f"), theirs.say("hget k f"), "{add}");
+        }
+    }
+}
+
 #[test]
 fn sums_are_those_of_redis_to_the_last_digit() {
     let Some(redis) = Redis::start() else { return };

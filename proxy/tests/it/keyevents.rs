@@ -84,6 +84,8 @@ const ON_HASHES: &[&str] = &[
     "hincrby K a 2",
     "hincrby K a 0",
     "hincrby K b 1",
+    "hincrbyfloat K a 0.5",
+    "hincrbyfloat K b 1",
     "hdel K a",
     "hdel K a b c",
     "hget K a",
