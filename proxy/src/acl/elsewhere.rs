@@ -1,7 +1,7 @@
 //! Commands of Redis 7.0 that are not here.
 
 /// Their names, sorted.
-pub(super) const ELSEWHERE: [&str; 131] = [
+pub(super) const ELSEWHERE: [&str; 130] = [
     "bgrewriteaof",
     "bgsave",
     "blmove",
@@ -83,7 +83,6 @@ pub(super) const ELSEWHERE: [&str; 131] = [
     "sscan",
     "sunion",
     "sunionstore",
-    "swapdb",
     "sync",
     "wait",
     "xack",

@@ -42,7 +42,7 @@ use crate::{
     client_limits::ClientLimits,
     clients::{Client, Clients},
     clock,
-    command::{self, Command, CommandError, CommandSpec, TransactionCommand},
+    command::{self, Command, CommandError, CommandSpec, ServerCommand, TransactionCommand},
     config::Config,
     pubsub::{Classes, Hub, KeyEvent},
     resp::{Protocol, Reply},
@@ -424,6 +424,7 @@ async fn apply(
         Command::PubSub(command) => pubsub::apply(scope, client, command),
         Command::Acl(command) => acl::apply(context, client, command),
         Command::Cluster(command) => cluster::apply(scope, client, command).await,
+        Command::Server(ServerCommand::SwapDb(pair)) => server::swap(scope, pair).await.into(),
         Command::Server(command) => server::apply(scope, command),
         // EXEC has forgotten them already
         Command::Transaction(TransactionCommand::Unwatch) => Reply::OK.into(),

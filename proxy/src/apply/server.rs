@@ -4,6 +4,7 @@ use super::{Context, Outcome, Scope, info};
 use crate::{
     clock,
     command::{CommandError, ServerCommand, describe, glob, server::ConfigCommand},
+    keyspace::DATABASES,
     pubsub::Classes,
     resp::{Reply, number::parse_i64},
     slow_log,
@@ -26,6 +27,8 @@ pub(super) fn apply(scope: Scope<'_>, command: ServerCommand) -> Outcome {
             scope.view.flush((!all).then_some(scope.db));
             Reply::OK
         }
+        // it waits: see below
+        ServerCommand::SwapDb(_) => Reply::Null,
         ServerCommand::Time => {
             let now = clock::since_1970();
             let text = |n: String| Reply::Bulk(Value::from(bytes::Bytes::from(n)));
@@ -37,6 +40,31 @@ pub(super) fn apply(scope: Scope<'_>, command: ServerCommand) -> Outcome {
         }
     };
     reply.into()
+}
+
+/// SWAPDB.
+pub(super) async fn swap(scope: Scope<'_>, pair: [i32; 2]) -> Reply {
+    if scope.context.config.cluster.is_some() {
+        return CommandError::SwapInCluster.into();
+    }
+    if scope.view.transaction().is_some() {
+        return CommandError::SwapInTransaction.into();
+    }
+    let db = |n: i32| {
+        u8::try_from(n)
+            .ok()
+            .filter(|db| usize::from(*db) < DATABASES)
+    };
+    let [Some(a), Some(b)] = pair.map(db) else {
+        return CommandError::DbIndex.into();
+    };
+    match scope.store().swap(a, b).await {
+        true => Reply::OK,
+        false => {
+            let text = "UNAVAILABLE values that no node has yet do not get there; try again";
+            Reply::Error(text.into())
+        }
+    }
 }
 
 fn config(context: &Context, command: ConfigCommand) -> Reply {

@@ -247,6 +247,15 @@ pub enum CommandError {
         /// What is wrong.
         why: &'static str,
     },
+    /// SWAPDB: no number.
+    #[error("ERR invalid {0} DB index")]
+    SwapIndex(&'static str),
+    /// SWAPDB with other commands that belong together.
+    #[error("ERR SWAPDB is not supported in transactions and scripts")]
+    SwapInTransaction,
+    /// SWAPDB where there is one database.
+    #[error("ERR SWAPDB is not allowed in cluster mode")]
+    SwapInCluster,
     /// CLIENT TRACKING: no such connection.
     #[error("ERR The client ID you want redirect to does not exist")]
     NoRedirect,

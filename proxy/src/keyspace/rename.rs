@@ -51,6 +51,28 @@ impl Keyspace {
         done
     }
 
+    /// Has two databases change places.
+    pub fn swap(&mut self, a: u8, b: u8) {
+        let is_meant = |i: &u32| {
+            let db = self.slot(*i).map(|slot| slot.db);
+            a != b && (db == Some(a) || db == Some(b))
+        };
+        let count = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let slots: Vec<u32> = (0..count).filter(is_meant).collect();
+        let named = |keyspace: &Self, i: u32| keyspace.slot(i).map(|s| (s.db, s.key.clone()));
+        for i in &slots {
+            if let Some((db, key)) = named(self, *i) {
+                self.unname(*i, KeyRef { db, key: &key });
+            }
+        }
+        for i in slots {
+            if let Some((db, key)) = named(self, i) {
+                let db = if db == a { b } else { a };
+                self.name(i, KeyRef { db, key: &key });
+            }
+        }
+    }
+
     fn unname(&mut self, i: u32, key: KeyRef<'_>) {
         if let Ok(entry) = self.table.find_entry(self.hash(key), |&j| j == i) {
             entry.remove();

@@ -1,15 +1,22 @@
 //! What was written becomes what keys mean, or everything goes.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
-    CommitOutcome, Key, Lookup, Store,
+    CommitOutcome, IndexGuard, Key, Lookup, Store,
     written::{Cargo, Written},
 };
 use crate::{
     clock,
     keyspace::{Committed, Condition, Keyspace, NewExpiry, Object},
 };
+
+/// SWAPDB waits so long for values that no node has yet, and looks so often.
+const SWAP_LIMIT: Duration = Duration::from_secs(30);
+const SWAP_LOOK: Duration = Duration::from_millis(5);
 
 /// What a commit did.
 pub(super) struct Placed {
@@ -113,6 +120,34 @@ impl Store {
         }
         let is_new = done && previous.is_none();
         Placed { done, is_new }
+    }
+
+    /// Has two databases change places; false if values that no node has yet, which
+    /// are looked for under their keys, do not get there.
+    pub async fn swap(&self, a: u8, b: u8) -> bool {
+        let deadline = tokio::time::Instant::now() + SWAP_LIMIT;
+        let mut others_wait = None;
+        loop {
+            if let Some(mut index) = self.clean_index() {
+                index.swap(a, b);
+                self.free(&mut index);
+                return true;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            if others_wait.is_none() {
+                others_wait = Some(self.gate().close().await);
+            }
+            tokio::time::sleep(SWAP_LOOK).await;
+        }
+    }
+
+    /// The index, if nodes have all that it names.
+    fn clean_index(&self) -> Option<IndexGuard<'_>> {
+        let index = self.index();
+        let is_clean = self.hot.lock().dirty() == 0;
+        is_clean.then_some(index)
     }
 
     /// Removes every key of a database, or of all of them. What is being

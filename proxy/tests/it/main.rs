@@ -53,6 +53,7 @@ mod shutdown;
 mod standby;
 mod strangers;
 mod streams;
+mod swapdb;
 mod timeouts;
 mod tls;
 mod tracking;
