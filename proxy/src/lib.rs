@@ -37,4 +37,5 @@ pub mod session;
 pub mod slow_log;
 pub mod store;
 pub mod strings;
+pub mod tracking;
 pub mod value;

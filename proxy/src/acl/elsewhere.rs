@@ -1,7 +1,7 @@
 //! Commands of Redis 7.0 that are not here.
 
 /// Their names, sorted.
-pub(super) const ELSEWHERE: [&str; 132] = [
+pub(super) const ELSEWHERE: [&str; 130] = [
     "bgrewriteaof",
     "bgsave",
     "blmove",
@@ -28,7 +28,6 @@ pub(super) const ELSEWHERE: [&str; 132] = [
     "georadiusbymember_ro",
     "geosearch",
     "geosearchstore",
-    "hincrbyfloat",
     "latency",
     "lindex",
     "linsert",
@@ -84,7 +83,6 @@ pub(super) const ELSEWHERE: [&str; 132] = [
     "sscan",
     "sunion",
     "sunionstore",
-    "swapdb",
     "sync",
     "wait",
     "xack",

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     command::{BitCommand, CommandError, bits::Fields},
     keyspace::{Condition, Kind, NewExpiry},
+    pubsub::Classes,
     resp::Reply,
     store::{Broken, Key, Lookup, Patch, ReadError, Store},
     strings::{
@@ -159,6 +160,9 @@ async fn try_fields(scope: Scope<'_>, key: &Key, fields: &Fields) -> Option<Outc
         Some(looked) => (Some(looked.write_id), looked.lookup),
         None => (None, Lookup::Missing),
     };
+    if named.is_none() && !fields.steps.iter().any(Step::writes) {
+        scope.missed(key);
+    }
     let retry = again(store, &old);
     let read = async {
         let old = match old {
@@ -196,7 +200,18 @@ async fn try_fields(scope: Scope<'_>, key: &Key, fields: &Fields) -> Option<Outc
     };
     let unchanged = Condition::Names(named);
     let outcome = view.commit(key.clone(), written, unchanged, NewExpiry::Keep, false);
-    outcome.done.then(|| answer().into())
+    if !outcome.done {
+        return None;
+    }
+    if outcome.is_new {
+        scope.notify(Classes::NEW, "new", key);
+    }
+    // one that is longer now, though nothing could be written to it, is not told
+    let mut answered = fields.steps.iter().zip(&answers);
+    if changed || answered.any(|(step, answer)| step.writes() && answer.is_some()) {
+        scope.notify(Classes::STRING, "setbit", key);
+    }
+    Some(answer().into())
 }
 
 /// Those bytes of a value that are needed, by their places.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Context, Outcome};
+use super::{Context, Outcome, tracking};
 use crate::{
     clients::{Client, Filter, Silence},
     command::{
@@ -145,12 +145,22 @@ fn client_command(context: &Context, client: &mut Client, command: ClientCommand
             context.clients.pause.end();
             Reply::OK
         }
-        ClientCommand::GetRedir => Reply::Integer(-1),
-        ClientCommand::TrackingInfo => Reply::Map(vec![
-            (text("flags"), Reply::Set(vec![text("off")])),
-            (text("redirect"), Reply::Integer(-1)),
-            (text("prefixes"), Reply::Array(Vec::new())),
-        ]),
+        ClientCommand::GetRedir => {
+            let redirect = client.tracking.as_ref().map(|t| t.redirect.cast_signed());
+            Reply::Integer(redirect.unwrap_or(-1))
+        }
+        ClientCommand::Tracking(None) => {
+            client.tracking = None;
+            client.show();
+            Reply::OK
+        }
+        ClientCommand::Tracking(Some(options)) => {
+            let reply = tracking::on(context, client, options).unwrap_or_else(Reply::from);
+            client.show();
+            reply
+        }
+        ClientCommand::Caching(yes) => tracking::caching(client, yes),
+        ClientCommand::TrackingInfo => tracking::info(context, client),
         ClientCommand::GetName => match client.entry.name() {
             name if name.is_empty() => Reply::Null,
             name => text(name),

@@ -5,13 +5,14 @@ use rand::{Rng, seq::index::sample};
 
 use super::{
     Outcome, Scope, key,
-    update::{New, Old, update, whole},
+    update::{Changed, New, Old, update, whole},
 };
 use crate::{
     command::{CommandError, HashCommand, glob, hashes::HashAction, keys::Scan},
     encoding::{Undecodable, hash::Hash},
     keyspace::Kind,
     resp::{Reply, number::parse_i64},
+    strings::extended::Extended,
     value::Value,
 };
 
@@ -31,22 +32,24 @@ pub(super) async fn apply(scope: Scope<'_>, command: HashCommand) -> Outcome {
             | HashAction::SetNew { .. }
             | HashAction::Del { .. }
             | HashAction::Add { .. }
+            | HashAction::AddFloat { .. }
     ) {
         let change = |old: &Old| {
             let before = decode(old)?;
             let mut hash = before.clone();
-            let reply = change(&mut hash, &action)?;
-            if hash == before {
-                return Ok((New::Same, reply));
-            }
-            if hash.is_empty() {
-                return Ok((New::Gone, reply));
-            }
-            let bytes = hash.encode();
-            if bytes.len() as u64 > limit {
-                return Err(CommandError::StructureTooLong);
-            }
-            Ok((New::Bytes(bytes), reply))
+            let (reply, event) = change(&mut hash, &action)?;
+            let new = if hash == before {
+                New::Same
+            } else if hash.is_empty() {
+                New::Gone
+            } else {
+                let bytes = hash.encode();
+                if bytes.len() as u64 > limit {
+                    return Err(CommandError::StructureTooLong);
+                }
+                New::Bytes(bytes)
+            };
+            Ok(Changed { new, reply, event })
         };
         return update(scope, key, Kind::Hash, u64::MAX, change).await;
     }
@@ -78,23 +81,31 @@ impl From<Undecodable> for CommandError {
     }
 }
 
-fn change(hash: &mut Hash, action: &HashAction) -> Result<Reply, CommandError> {
+/// The reply, and Redis's name of what happened, if anything did.
+fn change(
+    hash: &mut Hash,
+    action: &HashAction,
+) -> Result<(Reply, Option<&'static str>), CommandError> {
     Ok(match action {
         HashAction::Set { pairs, says_ok } => {
             let new = hash.set(pairs.clone());
-            match says_ok {
+            let reply = match says_ok {
                 true => Reply::OK,
                 false => count(new),
-            }
+            };
+            (reply, Some("hset"))
         }
         HashAction::SetNew { field, value } => {
             let is_new = hash.get(field).is_none();
             if is_new {
                 hash.set(vec![(field.clone(), value.clone())]);
             }
-            Reply::Integer(is_new.into())
+            (Reply::Integer(is_new.into()), is_new.then_some("hset"))
         }
-        HashAction::Del { fields } => count(hash.remove(fields)),
+        HashAction::Del { fields } => {
+            let removed = hash.remove(fields);
+            (count(removed), (removed > 0).then_some("hdel"))
+        }
         HashAction::Add { field, increment } => {
             let old = match hash.get(field) {
                 None => 0,
@@ -102,10 +113,18 @@ fn change(hash: &mut Hash, action: &HashAction) -> Result<Reply, CommandError> {
             };
             let sum = old.checked_add(*increment).ok_or(CommandError::Overflow)?;
             hash.set(vec![(field.clone(), sum.to_string().into())]);
-            Reply::Integer(sum)
+            (Reply::Integer(sum), Some("hincrby"))
+        }
+        HashAction::AddFloat { field, increment } => {
+            let old = hash.get(field).map_or(&b"0"[..], |text| &text[..]);
+            let old = Extended::parse(old).ok_or(CommandError::HashNotAFloat)?;
+            let sum = old.plus(*increment).ok_or(CommandError::NotFinite)?;
+            let text = Bytes::from(sum.to_string());
+            hash.set(vec![(field.clone(), text.clone())]);
+            (bulk(&text), Some("hincrbyfloat"))
         }
         // they change nothing
-        _ => Reply::Null,
+        _ => (Reply::Null, None),
     })
 }
 
@@ -127,7 +146,8 @@ fn read(hash: &Hash, action: HashAction) -> Reply {
         HashAction::Set { .. }
         | HashAction::SetNew { .. }
         | HashAction::Del { .. }
-        | HashAction::Add { .. } => Reply::Null,
+        | HashAction::Add { .. }
+        | HashAction::AddFloat { .. } => Reply::Null,
     }
 }
 

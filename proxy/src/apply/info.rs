@@ -78,6 +78,7 @@ fn clients(context: &Context, out: &mut String) -> std::fmt::Result {
         "connected_clients" => context.clients.len(),
         "maxclients" => context.config.max_clients,
         "blocked_clients" => 0,
+        "tracking_clients" => context.store.tracking().counts().0,
     )
 }
 
@@ -127,6 +128,7 @@ fn stats(context: &Context, out: &mut String) -> std::fmt::Result {
         "expired_keys" => expired,
         "keyspace_hits" => stats.hits.load(Ordering::Relaxed),
         "keyspace_misses" => stats.misses.load(Ordering::Relaxed),
+        "tracking_total_keys" => context.store.tracking().counts().1,
     )
 }
 

@@ -8,7 +8,9 @@ use crate::{
         keys::{Scan, TtlQuery},
     },
     keyspace::{Found, Names, Object},
+    pubsub::{Classes, KeyEvents},
     resp::Reply,
+    store::Key,
     value::Value,
 };
 
@@ -35,10 +37,50 @@ pub(super) async fn apply(scope: Scope<'_>, command: KeyCommand) -> Outcome {
             db,
             replace,
         } => moves::copy(scope, &from, &to, db, replace).await,
-        command => scope
-            .view
-            .names(|names| on_names(names, scope.db, now, command))
-            .into(),
+        command => {
+            let mut events = Events {
+                wanted: scope.store().events(),
+                all: Vec::new(),
+            };
+            let on_names =
+                |names: &mut dyn Names| on_names(names, scope.db, now, command, &mut events);
+            let reply = scope.view.names(on_names);
+            for (class, name, key) in events.all {
+                scope.notify(class, name, &key);
+            }
+            reply.into()
+        }
+    }
+}
+
+/// What happened to keys, to be told when the index is unlocked.
+struct Events<'a> {
+    wanted: &'a KeyEvents,
+    all: Vec<(Classes, &'static str, Key)>,
+}
+
+impl Events<'_> {
+    fn note(&mut self, class: Classes, name: &'static str, key: &Key) {
+        if self.wanted.wants(class) {
+            self.all.push((class, name, key.clone()));
+        }
+    }
+
+    /// Whether a key that was read is there.
+    fn read(&mut self, found: Option<&Found>, key: &Key) -> bool {
+        if found.is_none() {
+            self.note(Classes::MISSED, "keymiss", key);
+        }
+        found.is_some()
+    }
+}
+
+/// Redis's name of what happens to a key that gets another expiry.
+pub(super) fn expiry_event(at_ms: Option<u64>, now_ms: u64) -> &'static str {
+    match at_ms {
+        None => "persist",
+        Some(at) if at <= now_ms => "del",
+        Some(_) => "expire",
     }
 }
 
@@ -46,25 +88,42 @@ fn count(n: usize) -> Reply {
     Reply::Integer(i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-fn on_names(index: &mut dyn Names, db: u8, now: u64, command: KeyCommand) -> Reply {
+fn on_names(
+    index: &mut dyn Names,
+    db: u8,
+    now: u64,
+    command: KeyCommand,
+    events: &mut Events<'_>,
+) -> Reply {
     match command {
         KeyCommand::Del { keys } => count(
             keys.iter()
-                .filter(|k| index.remove(key(db, k).as_ref(), now))
+                .map(|k| key(db, k))
+                .filter(|k| {
+                    let was = index.remove(k.as_ref(), now);
+                    if was {
+                        events.note(Classes::GENERIC, "del", k);
+                    }
+                    was
+                })
                 .count(),
         ),
         KeyCommand::Exists { keys } => count(
             keys.iter()
-                .filter(|k| index.peek(key(db, k).as_ref(), now).is_some())
+                .map(|k| key(db, k))
+                .filter(|k| events.read(index.peek(k.as_ref(), now).as_ref(), k))
                 .count(),
         ),
         KeyCommand::Touch { keys } => count(
             keys.iter()
-                .filter(|k| index.get(key(db, k).as_ref(), now).is_some())
+                .map(|k| key(db, k))
+                .filter(|k| events.read(index.get(k.as_ref(), now).as_ref(), k))
                 .count(),
         ),
         KeyCommand::Type { key: k } => {
-            let found = index.peek(key(db, &k).as_ref(), now);
+            let k = key(db, &k);
+            let found = index.peek(k.as_ref(), now);
+            events.read(found.as_ref(), &k);
             Reply::Simple(found.map_or("none", |f| f.object.kind.name()).into())
         }
         KeyCommand::Expire {
@@ -81,18 +140,31 @@ fn on_names(index: &mut dyn Names, db: u8, now: u64, command: KeyCommand) -> Rep
             };
             let at = expiry.deadline(now, expires_unix_ms);
             let allowed = at.is_none_or(|at| condition.allows(expires_unix_ms, at));
-            Reply::Integer((allowed && index.set_expiry(k.as_ref(), at, now)).into())
+            let done = allowed && index.set_expiry(k.as_ref(), at, now);
+            if done {
+                events.note(Classes::GENERIC, expiry_event(at, now), &k);
+            }
+            Reply::Integer(done.into())
         }
-        KeyCommand::Ttl { key: k, query } => match index.peek(key(db, &k).as_ref(), now) {
-            None => Reply::Integer(TtlQuery::NO_KEY),
-            Some(found) => Reply::Integer(query.answer(found.expires_unix_ms, now)),
-        },
+        KeyCommand::Ttl { key: k, query } => {
+            let k = key(db, &k);
+            let found = index.peek(k.as_ref(), now);
+            events.read(found.as_ref(), &k);
+            Reply::Integer(match found {
+                None => TtlQuery::NO_KEY,
+                Some(found) => query.answer(found.expires_unix_ms, now),
+            })
+        }
         KeyCommand::Persist { key: k } => {
             let k = key(db, &k);
             let had = index
                 .peek(k.as_ref(), now)
                 .is_some_and(|f| f.expires_unix_ms.is_some());
-            Reply::Integer((had && index.set_expiry(k.as_ref(), None, now)).into())
+            let done = had && index.set_expiry(k.as_ref(), None, now);
+            if done {
+                events.note(Classes::GENERIC, "persist", &k);
+            }
+            Reply::Integer(done.into())
         }
         KeyCommand::Scan(step) => scan(index, db, now, &step),
         KeyCommand::Keys { pattern } => {

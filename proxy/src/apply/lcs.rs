@@ -45,6 +45,8 @@ pub(super) async fn lcs(scope: Scope<'_>, command: &Lcs) -> Outcome {
 async fn try_lcs(scope: Scope<'_>, command: &Lcs) -> Option<Outcome> {
     let keys = command.keys.each_ref().map(|k| key(scope.db, k));
     let looked = scope.view.look_up_all(keys.to_vec());
+    let missed = keys.iter().zip(&looked).filter(|(_, l)| l.is_none());
+    missed.for_each(|(key, _)| scope.missed(key));
     let is_other = |looked: &Option<Looked>| {
         let kind = looked.as_ref().map(|looked| looked.kind);
         kind.is_some_and(|kind| kind != Kind::String)

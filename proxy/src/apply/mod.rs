@@ -21,6 +21,7 @@ mod ranges;
 mod scripts;
 mod server;
 mod strings;
+mod tracking;
 mod update;
 
 use std::{
@@ -34,15 +35,16 @@ use std::{
 
 pub use intake::{Intake, intake};
 pub use scripts::Scripting;
+pub use server::MAX_TRACKED;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     client_limits::ClientLimits,
     clients::{Client, Clients},
     clock,
-    command::{self, Command, CommandError, CommandSpec, TransactionCommand},
+    command::{self, Command, CommandError, CommandSpec, ServerCommand, TransactionCommand},
     config::Config,
-    pubsub::Hub,
+    pubsub::{Classes, Hub, KeyEvent},
     resp::{Protocol, Reply},
     room::{Room, Rooms},
     slow_log::{SlowLog, Suspect},
@@ -85,13 +87,16 @@ pub struct Context {
 impl Context {
     /// That of a server without connections yet.
     pub fn new(store: Arc<Store>, config: Config) -> Self {
+        store.notify(config.key_events);
+        store
+            .tracking()
+            .set_most_keys(config.tracking_table_max_keys);
         Self {
-            store,
             clients: Clients::default(),
             limits: Arc::new(ClientLimits::new(config.client_limits)),
             stats: Stats::default(),
             scripting: Scripting::new(config.script_limit),
-            hub: Arc::default(),
+            hub: store.events().hub().clone(),
             queues: Rooms::new(QUEUES_BYTES, QUEUE_BYTES),
             replies: Rooms::new(REPLIES_BYTES, QUEUE_BYTES),
             wholes: Arc::new(Semaphore::new(WHOLES_KIB as usize)),
@@ -99,6 +104,7 @@ impl Context {
             slow_log: SlowLog::new(config.slow_log),
             started: Instant::now(),
             started_unix_ms: clock::unix_ms(),
+            store,
             config,
         }
     }
@@ -128,6 +134,38 @@ impl<'a> Scope<'a> {
     /// The objects.
     pub fn store(&self) -> &'a Arc<Store> {
         &self.context.store
+    }
+
+    /// Tells those who want to know what a command did to a key: at once, or with the
+    /// commit of the transaction that it is part of.
+    fn notify(&self, class: Classes, name: &'static str, key: &Key) {
+        if !self.store().events().wants(class) {
+            return;
+        }
+        let event = KeyEvent {
+            db: key.db,
+            // copied: it outlives the request
+            key: bytes::Bytes::copy_from_slice(&key.bytes),
+            name,
+        };
+        match self.view.transaction() {
+            Some(transaction) => transaction.tells(event),
+            None => self.store().events().publish(&event),
+        }
+    }
+
+    /// The same of a key that was written; Redis says before what was done to it
+    /// whether it is new.
+    fn notify_written(&self, class: Classes, name: &'static str, key: &Key, is_new: bool) {
+        if is_new {
+            self.notify(Classes::NEW, "new", key);
+        }
+        self.notify(class, name, key);
+    }
+
+    /// A command that reads found no such key.
+    fn missed(&self, key: &Key) {
+        self.notify(Classes::MISSED, "keymiss", key);
     }
 }
 
@@ -328,6 +366,12 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         return multi::refused(client, is_exec, error.into()).into();
     }
     client.carried_out = true;
+    let is_client = permission
+        .as_ref()
+        .is_ok_and(|spec| spec.name.starts_with("client|"));
+    if let Ok(spec) = permission {
+        tracking::reads(context, client, spec, &request);
+    }
     let outcome = match (Command::parse(request), refused()) {
         (Err(error), _) => multi::refused(client, is_exec, error.into()).into(),
         (_, Some(refusal)) => multi::refused(client, is_exec, refusal).into(),
@@ -336,6 +380,12 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         }
         (Ok(command), None) => apply(context, View::of(&context.store), client, command).await,
     };
+    if let Some(tracked) = &mut client.tracking
+        && client.queue.is_none()
+        && !is_client
+    {
+        tracked.caching = false;
+    }
     let Some(journal) = journal else {
         return outcome;
     };
@@ -385,6 +435,7 @@ async fn apply(
         Command::PubSub(command) => pubsub::apply(scope, client, command),
         Command::Acl(command) => acl::apply(context, client, command),
         Command::Cluster(command) => Box::pin(cluster::apply(scope, client, command)).await,
+        Command::Server(ServerCommand::SwapDb(pair)) => server::swap(scope, pair).await.into(),
         Command::Server(command) => server::apply(scope, command),
         // EXEC has forgotten them already
         Command::Transaction(TransactionCommand::Unwatch) => Reply::OK.into(),

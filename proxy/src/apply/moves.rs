@@ -8,6 +8,7 @@ use crate::{
     clock,
     command::CommandError,
     keyspace::{Condition, Kind, NewExpiry},
+    pubsub::Classes,
     resp::Reply,
     store::{Broken, BrokenSource, Key, Looked, Lookup, ReadError, Transaction, Uncommitted, View},
     strings::bits::Operation,
@@ -49,7 +50,12 @@ impl<'a> Move<'a> {
                 if_absent,
             } => rename_in(scope, from, to, if_absent).await,
             Self::Copy { from, to, replace } => match copy_to(scope, from, to, replace).await {
-                Ok(done) => Reply::Integer(done.into()).into(),
+                Ok(done) => {
+                    if done {
+                        scope.notify_written(Classes::GENERIC, "copy_to", to, true);
+                    }
+                    Reply::Integer(done.into()).into()
+                }
                 Err(refusal) => refusal.into(),
             },
             Self::Combine {
@@ -75,8 +81,9 @@ impl<'a> Move<'a> {
             let transaction = Transaction::default();
             let view = View::within(store, &transaction);
             let outcome = self.carry_out(Scope { view, ..scope }).await;
-            match transaction.commit(store, [].iter(), drop).await {
-                Ok(()) => return outcome,
+            let announce = |messages| super::multi::send(scope.context, messages);
+            match transaction.commit(store, [].iter(), announce).await {
+                Ok(_) => return outcome,
                 Err(Uncommitted::Write(error)) => return Reply::from(error).into(),
                 Err(Uncommitted::Conflict(_) | Uncommitted::Watched) => {}
             }
@@ -116,6 +123,13 @@ async fn combine(scope: Scope<'_>, operation: Operation, to: &Key, from: &[Key])
     let (store, view) = (scope.store(), scope.view);
     loop {
         let looked = view.look_up_all(from.to_vec());
+        for (key, looked) in from.iter().zip(&looked) {
+            match looked {
+                None => scope.missed(key),
+                Some(looked) if looked.kind != Kind::String => break,
+                Some(_) => {}
+            }
+        }
         let mut kinds = looked.iter().flatten().map(|looked| looked.kind);
         if kinds.any(|kind| kind != Kind::String) {
             return CommandError::WrongType.into();
@@ -124,7 +138,9 @@ async fn combine(scope: Scope<'_>, operation: Operation, to: &Key, from: &[Key])
         let values: Vec<Lookup> = looked.into_iter().map(lookup).collect();
         let longest = values.iter().map(Lookup::len).max().unwrap_or(0);
         if longest == 0 {
-            view.names(|names| names.remove(to.as_ref(), clock::unix_ms()));
+            if view.names(|names| names.remove(to.as_ref(), clock::unix_ms())) {
+                scope.notify(Classes::GENERIC, "del", to);
+            }
             return Reply::Integer(0).into();
         }
         let retry: Vec<Lookup> = values.iter().map(|v| pieces::again(store, v)).collect();
@@ -142,7 +158,8 @@ async fn combine(scope: Scope<'_>, operation: Operation, to: &Key, from: &[Key])
             }
         };
         let (always, never) = (Condition::Always, NewExpiry::Set(None));
-        view.commit(to.clone(), written, always, never, false);
+        let done = view.commit(to.clone(), written, always, never, false);
+        scope.notify_written(Classes::STRING, "set", to, done.is_new);
         return Reply::Integer(i64::try_from(longest).unwrap_or(i64::MAX)).into();
     }
 }
@@ -156,6 +173,13 @@ async fn rename_in(scope: Scope<'_>, from: &Key, to: &Key, if_absent: bool) -> O
     let done = || match if_absent {
         true => Reply::Integer(1).into(),
         false => Reply::OK.into(),
+    };
+    // what had the name before is gone without a word
+    let moved = || {
+        scope.notify(Classes::NEW, "new", to);
+        scope.notify(Classes::GENERIC, "rename_from", from);
+        scope.notify(Classes::GENERIC, "rename_to", to);
+        done()
     };
     let Some(found) = found else {
         return CommandError::NoSuchKey.into();
@@ -171,13 +195,13 @@ async fn rename_in(scope: Scope<'_>, from: &Key, to: &Key, if_absent: bool) -> O
         return match copy_to(scope, from, to, true).await {
             Ok(_) => {
                 view.names(|names| names.remove(from.as_ref(), now));
-                done()
+                moved()
             }
             Err(refusal) => refusal.into(),
         };
     }
     view.names(|names| names.rename(from.as_ref(), to.as_ref(), now));
-    done()
+    moved()
 }
 
 pub(super) async fn copy(
@@ -200,6 +224,7 @@ async fn copy_to(scope: Scope<'_>, from: &Key, to: &Key, replace: bool) -> Resul
     let view = scope.view;
     loop {
         let Some(looked) = view.look_up_named(from.clone()) else {
+            scope.missed(from);
             return Ok(false);
         };
         let now = clock::unix_ms();

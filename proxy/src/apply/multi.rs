@@ -6,7 +6,7 @@ use std::{collections::hash_map::Entry, time::Instant};
 use bytes::Bytes;
 use scatterhoard_node::random::HashMap;
 
-use super::{Context, Outcome, apply as apply_one, attempts::Attempts, key};
+use super::{Context, Outcome, apply as apply_one, attempts::Attempts, key, tracking};
 use crate::{
     clients::{Client, Queue},
     command::{Command, CommandError, CommandSpec, TransactionCommand},
@@ -182,6 +182,9 @@ async fn exec(
         for request in &requests {
             let began = Instant::now();
             let view = View::within(store, &transaction);
+            if let Ok(spec) = CommandSpec::of(request) {
+                tracking::reads(context, client, spec, request);
+            }
             let outcome = match Command::parse(request.clone()) {
                 Ok(command) => apply_one(context, view, client, command).await,
                 Err(error) => error.into(),
@@ -248,9 +251,19 @@ fn bytes_of(outcome: &Outcome) -> u64 {
 /// Sends messages; to how many, each.
 pub(super) fn send(context: &Context, messages: Vec<Announcement>) -> Vec<usize> {
     let hub = &context.hub;
-    let send = |m: Announcement| match m.to_shard {
-        false => hub.publish(&m.channel, &m.payload),
-        true => hub.publish_to_shard(&m.channel, &m.payload),
+    let send = |message: Announcement| match message {
+        Announcement::Message {
+            channel,
+            payload,
+            to_shard: false,
+        } => hub.publish(&channel, &payload),
+        Announcement::Message {
+            channel, payload, ..
+        } => hub.publish_to_shard(&channel, &payload),
+        Announcement::Event(event) => {
+            context.store.events().publish(&event);
+            0
+        }
     };
     messages.into_iter().map(send).collect()
 }

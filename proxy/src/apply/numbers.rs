@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     Outcome, Scope, key,
-    update::{New, Old, update},
+    update::{Changed, New, Old, update},
 };
 use crate::{
     command::CommandError,
@@ -28,7 +28,11 @@ pub(super) async fn add(scope: Scope<'_>, k: &Bytes, increment: i64) -> Outcome 
             Old::TooLong => return Err(CommandError::NotAnInteger),
         };
         let sum = old.checked_add(increment).ok_or(CommandError::Overflow)?;
-        Ok((New::Bytes(sum.to_string().into()), Reply::Integer(sum)))
+        Ok(Changed {
+            new: New::Bytes(sum.to_string().into()),
+            reply: Reply::Integer(sum),
+            event: Some("incrby"),
+        })
     };
     update(scope, key(scope.db, k), Kind::String, MAX_DIGITS, change).await
 }
@@ -50,7 +54,11 @@ pub(super) async fn add_float(
         let text = sum.ok_or(CommandError::NotFinite)?.to_string();
         let text = Bytes::from(text);
         let reply = Reply::Bulk(Value::from(text.clone()));
-        Ok((New::Bytes(text), reply))
+        Ok(Changed {
+            new: New::Bytes(text),
+            reply,
+            event: Some("incrbyfloat"),
+        })
     };
     let key = key(scope.db, k);
     update(scope, key, Kind::String, MAX_FLOAT_BYTES, change).await

@@ -7,7 +7,7 @@ use crate::{
     clients::Client,
     command::{CommandError, PubSubCommand, describe},
     pubsub::{Message, Topic},
-    resp::Reply,
+    resp::{Protocol, Reply},
     value::Value,
 };
 
@@ -73,9 +73,26 @@ pub(super) fn apply(scope: Scope<'_>, client: &mut Client, command: PubSubComman
     reply.into()
 }
 
-/// A message as it is sent.
-pub fn push(message: Message) -> Reply {
-    Reply::Push(match message {
+/// A message as it is sent, if it is, to a connection that speaks this protocol, and
+/// may have subscriptions.
+pub fn push(message: Message, protocol: Protocol, subscribed: bool) -> Option<Reply> {
+    let is_new = protocol == Protocol::Resp3;
+    Some(Reply::Push(match message {
+        Message::Invalidate { key, redirected } => {
+            let keys = key.map_or(Reply::Null, |key| Reply::Array(vec![bulk(key)]));
+            match is_new {
+                true => vec![word("invalidate"), keys],
+                false if redirected && subscribed => {
+                    vec![word("message"), word("__redis__:invalidate"), keys]
+                }
+                false => return None,
+            }
+        }
+        Message::RedirectBroken(id) if is_new => {
+            let id = Reply::Integer(id.cast_signed());
+            vec![word("tracking-redir-broken"), id]
+        }
+        Message::RedirectBroken(_) => return None,
         Message::Channel { channel, payload } => {
             vec![word("message"), bulk(channel), bulk(payload)]
         }
@@ -92,7 +109,7 @@ pub fn push(message: Message) -> Reply {
         Message::Shard { channel, payload } => {
             vec![word("smessage"), bulk(channel), bulk(payload)]
         }
-    })
+    }))
 }
 
 fn verb(topic: Topic, begins: bool) -> &'static str {

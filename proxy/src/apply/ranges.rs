@@ -10,6 +10,7 @@ use crate::{
         strings::{Edit, Place},
     },
     keyspace::{Condition, Kind, NewExpiry},
+    pubsub::Classes,
     resp::Reply,
     store::{Broken, Key, Lookup, Patch, Pinned, ReadError, Store},
     value::Value,
@@ -115,6 +116,7 @@ async fn try_edit(scope: Scope<'_>, key: &Key, place: Place, value: &Value) -> O
         if place == Place::End {
             // Redis takes that for a change
             view.touch(key);
+            scope.notify(Classes::STRING, "append", key);
         }
         return integer(old_bytes);
     }
@@ -151,6 +153,11 @@ async fn try_edit(scope: Scope<'_>, key: &Key, place: Place, value: &Value) -> O
     let unchanged = Condition::Names(named);
     let outcome = view.commit(key.clone(), written, unchanged, NewExpiry::Keep, false);
     if outcome.done {
+        let event = match place {
+            Place::End => "append",
+            Place::At(_) => "setrange",
+        };
+        scope.notify_written(Classes::STRING, event, key, outcome.is_new);
         return integer(new_bytes);
     }
     None

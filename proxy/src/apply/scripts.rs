@@ -20,7 +20,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     Context, Memory, Outcome, Scope, ValueReply, acl, apply as apply_one, attempts::Attempts,
-    cluster, key, ranges::range_in, ready_in,
+    cluster, key, ranges::range_in, ready_in, tracking,
 };
 use crate::{
     clients::Client,
@@ -291,6 +291,7 @@ impl Caller for Commands<'_, '_> {
                 "MISCONF the journal cannot be written ({why}); writes are refused"
             ));
         }
+        tracking::reads(context, self.client, spec, &request);
         let command = match Command::parse(request) {
             Ok(command) => command,
             Err(error) => return refused(&error.to_string()),

@@ -4,6 +4,8 @@ use super::{Context, Outcome, Scope, info};
 use crate::{
     clock,
     command::{CommandError, ServerCommand, describe, glob, server::ConfigCommand},
+    keyspace::DATABASES,
+    pubsub::Classes,
     resp::{Reply, number::parse_i64},
     slow_log,
     value::Value,
@@ -25,6 +27,8 @@ pub(super) fn apply(scope: Scope<'_>, command: ServerCommand) -> Outcome {
             scope.view.flush((!all).then_some(scope.db));
             Reply::OK
         }
+        // it waits: see below
+        ServerCommand::SwapDb(_) => Reply::Null,
         ServerCommand::Time => {
             let now = clock::since_1970();
             let text = |n: String| Reply::Bulk(Value::from(bytes::Bytes::from(n)));
@@ -36,6 +40,31 @@ pub(super) fn apply(scope: Scope<'_>, command: ServerCommand) -> Outcome {
         }
     };
     reply.into()
+}
+
+/// SWAPDB.
+pub(super) async fn swap(scope: Scope<'_>, pair: [i32; 2]) -> Reply {
+    if scope.context.config.cluster.is_some() {
+        return CommandError::SwapInCluster.into();
+    }
+    if scope.view.transaction().is_some() {
+        return CommandError::SwapInTransaction.into();
+    }
+    let db = |n: i32| {
+        u8::try_from(n)
+            .ok()
+            .filter(|db| usize::from(*db) < DATABASES)
+    };
+    let [Some(a), Some(b)] = pair.map(db) else {
+        return CommandError::DbIndex.into();
+    };
+    match scope.store().swap(a, b).await {
+        true => Reply::OK,
+        false => {
+            let text = "UNAVAILABLE values that no node has yet do not get there; try again";
+            Reply::Error(text.into())
+        }
+    }
 }
 
 fn config(context: &Context, command: ConfigCommand) -> Reply {
@@ -70,6 +99,10 @@ pub(super) fn bulk(text: String) -> Reply {
 
 const SLOWER_THAN: &str = "slowlog-log-slower-than";
 const MAX_LEN: &str = "slowlog-max-len";
+const TRACKED: &str = "tracking-table-max-keys";
+/// Keys that are remembered for CLIENT TRACKING, whatever is asked for.
+pub const MAX_TRACKED: usize = 10_000_000;
+const KEY_EVENTS: &str = "notify-keyspace-events";
 
 /// Settings that CONFIG SET changes, by Redis's names.
 fn changeable(context: &Context) -> impl Iterator<Item = (&'static str, String)> {
@@ -79,7 +112,10 @@ fn changeable(context: &Context) -> impl Iterator<Item = (&'static str, String)>
         (MAX_LEN, slow_log.max_len.to_string()),
     ];
     let of_clients = context.limits.settings().shown();
-    of_slow_log.into_iter().chain(of_clients)
+    let key_events = context.store.events().classes().to_string();
+    let tracked = context.store.tracking().most_keys().to_string();
+    let of_keys = [(KEY_EVENTS, key_events), (TRACKED, tracked)];
+    of_slow_log.into_iter().chain(of_keys).chain(of_clients)
 }
 
 /// All of them, or none.
@@ -106,9 +142,18 @@ fn config_set(context: &Context, pairs: &[(String, bytes::Bytes)]) -> Result<(),
     }
     let mut slow_log = context.slow_log.settings();
     let mut limits = context.limits.settings();
+    let (mut key_events, mut tracked) = (None, None);
     for (name, value) in pairs {
         let set = match name.as_str() {
             SLOWER_THAN | MAX_LEN => set_slow_log(&mut slow_log, name, value),
+            TRACKED => parse_i64(value)
+                .and_then(|most| usize::try_from(most).ok())
+                .filter(|most| (1..=MAX_TRACKED).contains(most))
+                .map(|most| tracked = Some(most))
+                .ok_or("argument must be between 1 and 10000000 inclusive"),
+            KEY_EVENTS => Classes::parse(value)
+                .map(|classes| key_events = Some(classes))
+                .ok_or(Classes::UNKNOWN),
             name => limits.set(name, &String::from_utf8_lossy(value)),
         };
         if let Err(why) = set {
@@ -117,6 +162,12 @@ fn config_set(context: &Context, pairs: &[(String, bytes::Bytes)]) -> Result<(),
     }
     context.slow_log.set(slow_log);
     context.limits.set(limits);
+    if let Some(most) = tracked {
+        context.store.tracking().set_most_keys(most);
+    }
+    if let Some(classes) = key_events {
+        context.store.notify(classes);
+    }
     Ok(())
 }
 

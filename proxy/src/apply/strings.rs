@@ -1,6 +1,6 @@
 //! GET, SET and their relatives.
 
-use super::{Memory, Outcome, Scope, Stats, ValueReply, key, lcs, numbers, ranges, ready_in};
+use super::{Memory, Outcome, Scope, Stats, ValueReply, key, keys, lcs, numbers, ranges, ready_in};
 use crate::{
     clients::Client,
     clock,
@@ -9,6 +9,7 @@ use crate::{
         strings::{Set, SetAnswer, SetCondition},
     },
     keyspace::{Condition, Kind, NewExpiry},
+    pubsub::Classes,
     resp::Reply,
     store::{Key, Looked, Lookup, WriteError, Written},
     value::Value,
@@ -30,11 +31,13 @@ pub(super) async fn apply(
             Err(error) => error.into(),
         },
         StringCommand::MGet { keys } => {
-            let keys = keys.iter().map(|k| key(db, k)).collect();
-            let looked = scope.view.look_up_all(keys).into_iter();
+            let keys: Vec<Key> = keys.iter().map(|k| key(db, k)).collect();
+            let looked = scope.view.look_up_all(keys.clone()).into_iter();
             // a value of another kind is no string: none
-            let value = |looked| value_of(counted(scope, looked).unwrap_or_default());
-            Outcome::Values(looked.map(value).collect())
+            let value = |(looked, key): (_, &Key)| {
+                value_of(counted(scope, key, looked).unwrap_or_default())
+            };
+            Outcome::Values(looked.zip(&keys).map(value).collect())
         }
         StringCommand::GetDel { key: k } => get_del(scope, key(db, &k)).await,
         StringCommand::GetEx { key: k, expiry } => get_ex(scope, key(db, &k), expiry).await,
@@ -54,8 +57,11 @@ pub(super) async fn apply(
             if_none_exist,
         } => mset(scope, client, pairs, if_none_exist).await,
         StringCommand::StrLen { key: k } => {
-            let now = clock::unix_ms();
-            let found = scope.view.names(|n| n.get(key(db, &k).as_ref(), now));
+            let (k, now) = (key(db, &k), clock::unix_ms());
+            let found = scope.view.names(|n| n.get(k.as_ref(), now));
+            if found.is_none() {
+                scope.missed(&k);
+            }
             match found {
                 Some(found) if found.object.kind != Kind::String => CommandError::WrongType.into(),
                 found => {
@@ -69,10 +75,17 @@ pub(super) async fn apply(
 
 /// A string, or nothing; counted as a hit or a miss.
 pub(super) fn look_up(scope: Scope<'_>, key: Key) -> Result<Option<Looked>, CommandError> {
-    counted(scope, scope.view.look_up_named(key))
+    counted(scope, &key, scope.view.look_up_named(key.clone()))
 }
 
-fn counted(scope: Scope<'_>, found: Option<Looked>) -> Result<Option<Looked>, CommandError> {
+fn counted(
+    scope: Scope<'_>,
+    key: &Key,
+    found: Option<Looked>,
+) -> Result<Option<Looked>, CommandError> {
+    if found.is_none() {
+        scope.missed(key);
+    }
     let stats = &scope.context.stats;
     Stats::count(if found.is_some() {
         &stats.hits
@@ -99,7 +112,11 @@ async fn get_del(scope: Scope<'_>, key: Key) -> Outcome {
             Err(error) => return error.into(),
         };
         let (value, is_there) = confirmed(scope, looked.lookup).await;
-        if !is_there || scope.view.remove_if(&key, looked.write_id) {
+        if !is_there {
+            return value;
+        }
+        if scope.view.remove_if(&key, looked.write_id) {
+            scope.notify(Classes::GENERIC, "del", &key);
             return value;
         }
         tokio::task::yield_now().await;
@@ -122,8 +139,12 @@ async fn get_ex(scope: Scope<'_>, key: Key, expiry: Result<Expiry, CommandError>
         if expiry == Expiry::Keep || !is_there {
             return value;
         }
-        let at = expiry.deadline(clock::unix_ms(), None);
+        let now = clock::unix_ms();
+        let at = expiry.deadline(now, None);
         if scope.view.expire_if(&key, looked.write_id, at) {
+            if at.is_some() || looked.expires_unix_ms.is_some() {
+                scope.notify(Classes::GENERIC, keys::expiry_event(at, now), &key);
+            }
             return value;
         }
         tokio::task::yield_now().await;
@@ -215,7 +236,26 @@ async fn set(scope: Scope<'_>, client: &mut Client, command: Set) -> Outcome {
         other => NewExpiry::Set(other.deadline(now, None)),
     };
     let want_previous = answer == SetAnswer::OldValue;
-    let outcome = view.commit(key, written, condition(when), new_expiry, want_previous);
+    let outcome = view.commit(
+        key.clone(),
+        written,
+        condition(when),
+        new_expiry,
+        want_previous,
+    );
+    if want_previous && matches!(outcome.previous, Lookup::Missing) {
+        scope.missed(&key);
+    }
+    if outcome.done {
+        scope.notify_written(Classes::STRING, "set", &key, outcome.is_new);
+        if let NewExpiry::Set(Some(at)) = new_expiry {
+            scope.notify(Classes::GENERIC, "expire", &key);
+            if at <= now {
+                // it was over at once
+                scope.notify(Classes::EXPIRED, "expired", &key);
+            }
+        }
+    }
     match answer {
         SetAnswer::Ok if outcome.done => Reply::OK.into(),
         SetAnswer::Ok => Reply::Null.into(),
@@ -284,9 +324,17 @@ async fn mset(
         // what was written so far is garbage as it is dropped
         Err(error) => return Reply::from(error).into(),
     };
+    // only where somebody wants to know
+    let keys: Vec<Key> = match scope.store().events().wants(Classes::STRING | Classes::NEW) {
+        true => writes.iter().map(|(key, _)| key.clone()).collect(),
+        false => Vec::new(),
+    };
     let done = view.commit_all(writes, if_none_exist);
+    for (key, is_new) in keys.iter().zip(done.iter().flatten()) {
+        scope.notify_written(Classes::STRING, "set", key, *is_new);
+    }
     if if_none_exist {
-        Reply::Integer(done.into()).into()
+        Reply::Integer(done.is_some().into()).into()
     } else {
         Reply::OK.into()
     }

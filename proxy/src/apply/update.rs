@@ -10,6 +10,7 @@ use super::{Outcome, Scope, WHOLES_KIB, forget_if_lost, pieces};
 use crate::{
     command::CommandError,
     keyspace::{Condition, Kind, NewExpiry},
+    pubsub::Classes,
     resp::Reply,
     store::{Key, Looked, Lookup, ReadError},
     value::Value,
@@ -41,6 +42,14 @@ pub(super) enum New {
     Gone,
 }
 
+/// What a change comes to.
+pub(super) struct Changed {
+    pub(super) new: New,
+    pub(super) reply: Reply,
+    /// Redis's name of what happened; none: nothing did.
+    pub(super) event: Option<&'static str>,
+}
+
 /// Changes the value of a key, which must be of this kind if there is one. `change`
 /// is called again when somebody else was faster.
 pub(super) async fn update(
@@ -48,7 +57,7 @@ pub(super) async fn update(
     key: Key,
     kind: Kind,
     max_bytes: u64,
-    mut change: impl FnMut(&Old) -> Result<(New, Reply), CommandError>,
+    mut change: impl FnMut(&Old) -> Result<Changed, CommandError>,
 ) -> Outcome {
     // one after the other: the loser would have to write its value again
     let _turn = scope.view.edit_turn(&key).await;
@@ -63,12 +72,19 @@ pub(super) async fn update(
             }
             Err(Unread::Refused(reply)) => return reply.into(),
         };
-        let (new, reply) = match change(&old) {
+        let Changed { new, reply, event } = match change(&old) {
             Ok(changed) => changed,
             Err(error) => return error.into(),
         };
+        let (is_gone, mut is_new) = (matches!(new, New::Gone), false);
         let done = match new {
-            New::Same => true,
+            New::Same => {
+                if event.is_some() {
+                    // Redis takes that for a change
+                    scope.view.touch(&key);
+                }
+                true
+            }
             New::Gone => named.is_none_or(|id| scope.view.remove_if(&key, id)),
             New::Bytes(bytes) => {
                 let written = match scope.view.write(Value::from(bytes)).await {
@@ -77,14 +93,28 @@ pub(super) async fn update(
                 };
                 let (unchanged, keep) = (Condition::Names(named), NewExpiry::Keep);
                 let view = scope.view;
-                view.commit(key.clone(), written, unchanged, keep, false)
-                    .done
+                let outcome = view.commit(key.clone(), written, unchanged, keep, false);
+                is_new = outcome.is_new;
+                outcome.done
             }
         };
         if done {
+            if let Some(event) = event {
+                scope.notify_written(class_of(kind), event, &key, is_new);
+            }
+            if is_gone && named.is_some() {
+                scope.notify(Classes::GENERIC, "del", &key);
+            }
             return reply.into();
         }
         tokio::task::yield_now().await;
+    }
+}
+
+fn class_of(kind: Kind) -> Classes {
+    match kind {
+        Kind::String => Classes::STRING,
+        Kind::Hash => Classes::HASH,
     }
 }
 
@@ -99,6 +129,9 @@ pub(super) async fn whole(
 ) -> Result<Old, Reply> {
     loop {
         let looked = scope.view.look_up_named(key.clone());
+        if looked.is_none() {
+            scope.missed(&key);
+        }
         match old(scope, looked, kind, max_bytes).await {
             Ok(old) => return Ok(old),
             Err(Unread::Refused(reply)) => return Err(reply),

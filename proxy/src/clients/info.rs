@@ -48,6 +48,8 @@ pub struct ClientInfo {
     pub subscriptions: [usize; 3],
     /// What is queued since MULTI, and its bytes.
     pub queued: Option<(usize, usize)>,
+    /// CLIENT TRACKING: where to (or 0), whether BCAST, whether nobody is there.
+    pub tracking: Option<(u64, bool, bool)>,
     /// CLIENT NO-EVICT.
     pub is_kept: bool,
     /// Bytes that have come and wait, and what their buffer has room for.
@@ -79,6 +81,7 @@ impl ClientInfo {
             command: "NULL",
             subscriptions: [0; 3],
             queued: None,
+            tracking: None,
             is_kept: false,
             input: (0, 0),
             argument_bytes: 0,
@@ -98,6 +101,9 @@ impl ClientInfo {
         let flags = [
             ('P', self.kind() == Kind::PubSub),
             ('x', self.queued.is_some()),
+            ('t', self.tracking.is_some()),
+            ('R', self.tracking.is_some_and(|(_, _, broken)| broken)),
+            ('B', self.tracking.is_some_and(|(_, bcast, _)| bcast)),
             ('e', self.is_kept),
         ];
         let set: String = flags
@@ -126,7 +132,7 @@ impl ClientInfo {
             "id={id} addr={} laddr={} fd={} name={} age={} idle={} flags={} db={} sub={sub} \
              psub={psub} ssub={ssub} multi={queued} qbuf={waiting} qbuf-free={room} \
              argv-mem={} multi-mem={queued_bytes} obl={output} oll=0 omem=0 tot-mem={total} \
-             events={} cmd={} user={} redir=-1 resp={} lib-name={} lib-ver={}\n",
+             events={} cmd={} user={} redir={} resp={} lib-name={} lib-ver={}\n",
             self.peer,
             self.local,
             self.descriptor,
@@ -139,6 +145,8 @@ impl ClientInfo {
             if output > 0 { "rw" } else { "r" },
             self.command,
             text(&self.user),
+            self.tracking
+                .map_or(-1, |(redirect, ..)| redirect.cast_signed()),
             self.resp,
             text(&self.lib_name),
             text(&self.lib_ver),

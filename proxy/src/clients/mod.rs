@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,11 +28,12 @@ pub use strangers::{STRANGER_LIMIT, Stranger, Strangers};
 
 use crate::{
     acl::User,
-    command::CommandError,
+    command::{CommandError, connection::Consent},
     pubsub::{Hub, Mailbox, Subscriptions},
     resp::Protocol,
     room::Room,
-    store::{Key, Watch, WriteError, Written},
+    store::{Key, TrackingEntry, Watch, WriteError, Written},
+    tracking::Wish,
     value::Value,
 };
 
@@ -50,6 +51,7 @@ pub struct Arrival {
 
 struct Known {
     info: Arc<Mutex<ClientInfo>>,
+    mailbox: Weak<Mailbox>,
     end: CancellationToken,
 }
 
@@ -111,12 +113,33 @@ pub struct Client {
     pub subscriptions: Subscriptions,
     /// What EXEC depends on.
     pub watches: HashMap<Key, Watch>,
+    /// What it wants to be told of keys that change.
+    pub tracking: Option<Tracked>,
+    /// Keys that the present request reads are tracked: that they change is told behind
+    /// its reply.
+    pub has_remembered: bool,
+    /// Where it finds its messages.
+    pub mailbox: Arc<Mailbox>,
     /// Who it is; nobody as long as it has not said a password.
     pub user: Option<Arc<User>>,
     /// Whether it came by TLS.
     pub by_tls: bool,
     /// Its entry among the connections.
     pub entry: Entry,
+}
+
+/// CLIENT TRACKING.
+pub struct Tracked {
+    /// What is wanted.
+    pub wish: Wish,
+    /// Of which reads.
+    pub consent: Consent,
+    /// CLIENT CACHING was said before the present command.
+    pub caching: bool,
+    /// The connection that is told instead, or 0.
+    pub redirect: u64,
+    /// Wanted until dropped.
+    pub registration: TrackingEntry,
 }
 
 /// Requests that wait for EXEC.
@@ -148,6 +171,9 @@ impl Client {
             subscriptions: Subscriptions::new(hub.clone(), entry.id(), mailbox.clone()),
             queue: None,
             watches: HashMap::default(),
+            tracking: None,
+            has_remembered: false,
+            mailbox: mailbox.clone(),
             by_tls: false,
             entry,
         }
@@ -164,11 +190,14 @@ impl Client {
     /// What it has set is made known to others.
     pub fn show(&self) {
         let subscriptions = self.subscriptions.counts();
+        let tracking = self.tracking.as_ref();
+        let tracking = tracking.map(|t| (t.redirect, t.wish.broadcast, t.registration.is_broken()));
         let queued = self.queue.as_ref();
         let queued = queued.map(|queue| (queue.requests.len(), queue.room.used() as usize));
         self.entry.update(|c| {
             c.subscriptions = subscriptions;
             c.queued = queued;
+            c.tracking = tracking;
         });
     }
 
@@ -177,6 +206,7 @@ impl Client {
         self.queue = None;
         self.subscriptions.clear();
         self.watches.clear();
+        self.tracking = None;
         self.uploads.clear();
         self.db = 0;
         self.protocol = Protocol::Resp2;
@@ -198,6 +228,7 @@ impl Clients {
         let info = Arc::new(Mutex::new(info));
         let known = Known {
             info: info.clone(),
+            mailbox: Weak::new(),
             end: arrival.end,
         };
         self.table.lock().insert(id, known);
@@ -206,6 +237,11 @@ impl Clients {
             info,
             table: self.table.clone(),
         }
+    }
+
+    /// Where a connection finds its messages.
+    pub fn mailbox(&self, id: u64) -> Option<Arc<Mailbox>> {
+        self.table.lock().get(&id)?.mailbox.upgrade()
     }
 
     /// Number of connections.
@@ -275,6 +311,13 @@ impl Clients {
 }
 
 impl Entry {
+    /// The connection finds its messages there.
+    pub fn finds_messages(&self, mailbox: &Arc<Mailbox>) {
+        if let Some(known) = self.table.lock().get_mut(&self.id) {
+            known.mailbox = Arc::downgrade(mailbox);
+        }
+    }
+
     /// The connection's number.
     pub fn id(&self) -> u64 {
         self.id

@@ -89,10 +89,14 @@ pub enum ClientCommand {
         /// Printable ASCII without spaces; empty: no name.
         name: Bytes,
     },
-    /// GETREDIR: -1, for nothing is redirected.
+    /// GETREDIR: where to; 0: nowhere, -1: nothing is tracked.
     GetRedir,
-    /// TRACKINGINFO: that nothing is tracked.
+    /// TRACKINGINFO: what is tracked.
     TrackingInfo,
+    /// TRACKING: with these options, or off.
+    Tracking(Option<TrackingOptions>),
+    /// CACHING.
+    Caching(bool),
     /// KILL: OK, or how many were ended.
     Kill {
         /// Which.
@@ -133,6 +137,32 @@ pub enum ClientAttribute {
     LibName,
     /// Its version.
     LibVer,
+}
+
+/// Of which keys that it reads a connection wants to hear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Of all.
+    Always,
+    /// Of those that the command behind CLIENT CACHING YES reads.
+    OptIn,
+    /// Of all others than the command behind CLIENT CACHING NO reads.
+    OptOut,
+}
+
+/// CLIENT TRACKING ON, as it was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrackingOptions {
+    /// The connection to be told instead.
+    pub redirect: Option<u64>,
+    /// BCAST.
+    pub broadcast: bool,
+    /// NOLOOP.
+    pub no_loop: bool,
+    /// PREFIX.
+    pub prefixes: Vec<Bytes>,
+    /// OPTIN and OPTOUT, each at most once.
+    pub consent: Vec<Consent>,
 }
 
 /// Whether a connection gets replies.
@@ -210,6 +240,16 @@ static CLIENT_COMMANDS: &[CommandSpec] = &[
         "6.0.0",
         "Returns to which connection notices of changes are redirected.",
     ),
+    spec("client|tracking", -3, CLIENT, client_tracking).doc(
+        "6.0.0",
+        "Has this connection be told when keys change that it has read.",
+    ),
+    spec("client|caching", 3, CLIENT, |mut args| {
+        client(ClientCommand::Caching(
+            args.one_of(&[("YES", true), ("NO", false)])?,
+        ))
+    })
+    .doc("6.0.0", "Has the next command's keys be tracked, or not."),
     spec("client|trackinginfo", 2, CLIENT, |_| {
         client(ClientCommand::TrackingInfo)
     })
@@ -360,6 +400,39 @@ fn client_reply(mut args: Args) -> Result<Command, CommandError> {
         ("SKIP", ReplyMode::Skip),
     ];
     client(ClientCommand::Reply(args.one_of(&modes)?))
+}
+
+fn client_tracking(mut args: Args) -> Result<Command, CommandError> {
+    let on = args.token()?;
+    let mut options = TrackingOptions::default();
+    while let Some(option) = args.option()? {
+        let consent = choose(
+            &option,
+            &[("OPTIN", Consent::OptIn), ("OPTOUT", Consent::OptOut)],
+        );
+        if let Some(consent) = consent {
+            if !options.consent.contains(&consent) {
+                options.consent.push(consent);
+            }
+        } else if is(&option, "REDIRECT") && args.len() > 0 {
+            if options.redirect.is_some() {
+                return Err(CommandError::SeveralRedirects);
+            }
+            let id = args.integer()?;
+            // no connection has number 0
+            options.redirect = Some(u64::try_from(id).unwrap_or(0));
+        } else if is(&option, "PREFIX") && args.len() > 0 {
+            options.prefixes.push(args.token()?);
+        } else if is(&option, "BCAST") {
+            options.broadcast = true;
+        } else if is(&option, "NOLOOP") {
+            options.no_loop = true;
+        } else {
+            return Err(CommandError::Syntax);
+        }
+    }
+    let on = choose(&on, ON_OFF).ok_or(CommandError::Syntax)?;
+    client(ClientCommand::Tracking(on.then_some(options)))
 }
 
 fn client_kill(mut args: Args) -> Result<Command, CommandError> {

@@ -190,6 +190,12 @@ pub enum CommandError {
     /// INCRBYFLOAT: the value or the increment.
     #[error("ERR value is not a valid float")]
     NotAFloat,
+    /// HINCRBYFLOAT: the increment is infinite.
+    #[error("ERR value is NaN or Infinity")]
+    InfiniteIncrement,
+    /// HINCRBYFLOAT: the field holds no number.
+    #[error("ERR hash value is not a float")]
+    HashNotAFloat,
     /// INCRBYFLOAT: the sum is no number.
     #[error("ERR increment would produce NaN or Infinity")]
     NotFinite,
@@ -241,6 +247,66 @@ pub enum CommandError {
         /// What is wrong.
         why: &'static str,
     },
+    /// SWAPDB: no number.
+    #[error("ERR invalid {0} DB index")]
+    SwapIndex(&'static str),
+    /// SWAPDB with other commands that belong together.
+    #[error("ERR SWAPDB is not supported in transactions and scripts")]
+    SwapInTransaction,
+    /// SWAPDB where there is one database.
+    #[error("ERR SWAPDB is not allowed in cluster mode")]
+    SwapInCluster,
+    /// CLIENT TRACKING: no such connection.
+    #[error("ERR The client ID you want redirect to does not exist")]
+    NoRedirect,
+    /// CLIENT TRACKING: REDIRECT twice.
+    #[error("ERR A client can only redirect to a single other client")]
+    SeveralRedirects,
+    /// CLIENT TRACKING: prefixes are for BCAST.
+    #[error("ERR PREFIX option requires BCAST mode to be enabled")]
+    PrefixWithoutBcast,
+    /// CLIENT TRACKING: it is on already, in another mode.
+    #[error(
+        "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then re-enabling it with a different mode."
+    )]
+    SwitchesBcast,
+    /// The same.
+    #[error(
+        "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then re-enabling it with a different mode."
+    )]
+    SwitchesOptIn,
+    /// CLIENT TRACKING: OPTIN with OPTOUT.
+    #[error("ERR You can't specify both OPTIN mode and OPTOUT mode")]
+    OptInAndOut,
+    /// CLIENT TRACKING: either with BCAST.
+    #[error("ERR OPTIN and OPTOUT are not compatible with BCAST")]
+    OptInOfBcast,
+    /// CLIENT TRACKING: no prefix of a connection begins with another one.
+    #[error(
+        "ERR Prefix '{prefix}' overlaps with {which} prefix '{other}'. Prefixes for a single client must not overlap."
+    )]
+    PrefixOverlaps {
+        /// The one.
+        prefix: String,
+        /// Whether the other one was there before.
+        which: &'static str,
+        /// The other one.
+        other: String,
+    },
+    /// CLIENT TRACKING: they are bounded.
+    #[error("ERR a client has at most 1024 prefixes")]
+    TooManyPrefixes,
+    /// CLIENT CACHING without TRACKING.
+    #[error(
+        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
+    )]
+    CachingWithoutTracking,
+    /// CLIENT CACHING YES without OPTIN.
+    #[error("ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.")]
+    CachingYes,
+    /// CLIENT CACHING NO without OPTOUT.
+    #[error("ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.")]
+    CachingNo,
     /// SLOWLOG GET: below -1, or no number.
     #[error("ERR count should be greater than or equal to -1")]
     SlowLogCount,

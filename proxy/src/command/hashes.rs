@@ -6,6 +6,7 @@ use super::args::{Args, integer, is};
 use super::keys::{Scan, cursor, scan_options};
 use super::table::{CommandSpec, Group, flags::*};
 use super::{Command, CommandError};
+use crate::strings::extended::Extended;
 
 /// A command about a hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +73,13 @@ pub enum HashAction {
         field: Bytes,
         /// What is added.
         increment: i64,
+    },
+    /// HINCRBYFLOAT: the sum, as text.
+    AddFloat {
+        /// The field; if it does not exist its value is 0.
+        field: Bytes,
+        /// What is added.
+        increment: Extended,
     },
     /// HRANDFIELD.
     Random {
@@ -183,6 +191,30 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         })
     })
     .doc("2.0.0", "Adds to the number in a field."),
+    spec(
+        "hincrbyfloat",
+        4,
+        WRITES,
+        &["RW", "access", "update"],
+        |args| {
+            with(args, |args| {
+                Ok(HashAction::AddFloat {
+                    field: args.bytes()?,
+                    increment: match Extended::parse(&args.token()?) {
+                        None => return Err(CommandError::NotAFloat),
+                        Some(Extended::Infinite { .. }) => {
+                            return Err(CommandError::InfiniteIncrement);
+                        }
+                        Some(finite) => finite,
+                    },
+                })
+            })
+        },
+    )
+    .doc(
+        "2.6.0",
+        "Adds to the number in a field, which need not be whole.",
+    ),
     spec("hrandfield", -2, READONLY, READ, random)
         .long_from(0)
         .tips(RANDOM)

@@ -4,6 +4,7 @@ use super::args::{Args, is};
 use super::describe::{CommandQuery, ListFilter};
 use super::table::{CommandSpec, Group, flags::*};
 use super::{Command, CommandError};
+use crate::resp::number::parse_i64;
 
 /// A command about the server as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum ServerCommand {
         /// ASYNC or SYNC; `None`: the server decides.
         mode: Option<FlushMode>,
     },
+    /// SWAPDB: two databases change places.
+    SwapDb([i32; 2]),
     /// TIME: seconds since 1970 and microseconds, as bulk strings.
     Time,
     /// LOLWUT: the version.
@@ -104,11 +107,23 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .acl(&["@keyspace", "@dangerous"])
         .tips(ALL_SHARDS)
         .doc("1.0.0", "Deletes all keys of the database."),
+    spec("swapdb", 3, WRITE | FAST, swapdb)
+        .acl(&["@keyspace", "@dangerous"])
+        .doc("4.0.0", "Exchanges two databases."),
     spec("time", 1, LOADING | STALE | FAST, time)
         .tips(&["nondeterministic_output"])
         .doc("2.6.0", "Returns the server's time."),
     spec("lolwut", -1, READONLY | FAST, lolwut).doc("5.0.0", "Returns the version."),
 ];
+
+fn swapdb(mut args: Args) -> Result<Command, CommandError> {
+    let mut index = |which| {
+        let number = parse_i64(&args.token()?).and_then(|n| i32::try_from(n).ok());
+        number.ok_or(CommandError::SwapIndex(which))
+    };
+    let pair = [index("first")?, index("second")?];
+    Ok(Command::Server(ServerCommand::SwapDb(pair)))
+}
 
 static COMMAND_COMMANDS: &[CommandSpec] = &[
     spec("command|count", 2, QUERY, |_| query(CommandQuery::Count))

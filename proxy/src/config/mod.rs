@@ -24,6 +24,7 @@ use crate::{
     journal::Fsync,
     keyspace::EvictionPolicy,
     pool::{backup, linger, link_tls::leaves_the_machine, retire, warmth},
+    pubsub::Classes,
     slow_log,
     store::{Ack, Recover},
 };
@@ -168,6 +169,10 @@ pub struct Config {
     pub client_min_bytes_per_s: u64,
     /// What the slow log takes, to begin with.
     pub slow_log: slow_log::Settings,
+    /// Which events of keys are published, to begin with.
+    pub key_events: Classes,
+    /// Keys that are remembered for CLIENT TRACKING, to begin with.
+    pub tracking_table_max_keys: usize,
     /// Bytes of request bodies under way.
     pub inflight_bytes: u64,
     /// Refuse clients from other machines while there are no passwords.
@@ -271,6 +276,12 @@ impl Config {
         let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
         let warmth = warmth_settings(&options, upkeep);
         let slow_log = slow_log_settings(&options)?;
+        let key_events = options
+            .notify_keyspace_events
+            .as_deref()
+            .unwrap_or_default();
+        let key_events = Classes::parse(key_events.as_bytes())
+            .ok_or_else(|| bad("notify_keyspace_events", Classes::UNKNOWN))?;
         let link_listen = options.link_listen.unwrap_or(local(0));
         let advertised = options.link_advertise.map(|address| address.ip());
         let link_tls = options.link_tls.unwrap_or_default();
@@ -343,6 +354,11 @@ impl Config {
             client_limits,
             client_min_bytes_per_s: kib(options.client_min_kb_s, 64 << 10),
             slow_log,
+            key_events,
+            tracking_table_max_keys: options
+                .tracking_table_max_keys
+                .unwrap_or(1_000_000)
+                .clamp(1, crate::apply::MAX_TRACKED),
             inflight_bytes: u64::from(options.inflight_mb.unwrap_or(256).max(1)) << 20,
             protected_mode: options.protected_mode.unwrap_or(true),
             shutdown_timeout: seconds(options.shutdown_timeout_s.unwrap_or(10)),

@@ -293,6 +293,14 @@ options! {
     /// second, on the average of 30 s; 0: any rate will do [default: 64]
     #[arg(long, env = "SCATTERHOARD_CLIENT_MIN_KB_S", value_name = "K")]
     client_min_kb_s: u32,
+    /// Which events of keys are published, by the letters that Redis has for them: `KEA` is
+    /// all but m and n; empty: none [default: empty]
+    #[arg(long, env = "SCATTERHOARD_NOTIFY_KEYSPACE_EVENTS", value_name = "LETTERS")]
+    notify_keyspace_events: String,
+    /// Keys that are remembered for CLIENT TRACKING; beyond that some are forgotten, and who
+    /// read them is told as if they had changed [default: 1000000]
+    #[arg(long, env = "SCATTERHOARD_TRACKING_TABLE_MAX_KEYS", value_name = "N")]
+    tracking_table_max_keys: usize,
     /// Commands that take so many microseconds are in the slow log; -1: none
     /// [default: 10000]
     #[arg(long, env = "SCATTERHOARD_SLOWLOG_LOG_SLOWER_THAN", value_name = "US", allow_hyphen_values = true)]

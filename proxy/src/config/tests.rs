@@ -48,6 +48,8 @@ fn wrong_values_say_what_would_be_right() {
     assert!(error("maxmemory_policy = \"mru\"").contains("allkeys-lru"));
     assert!(error("cell_kb = 0").starts_with("cell_kb"));
     assert!(error("admin = \"9121\"").starts_with("admin"));
+    let letters = error("notify_keyspace_events = \"KQ\"");
+    assert!(letters.starts_with("notify_keyspace_events: Invalid event class"));
 }
 
 #[test]

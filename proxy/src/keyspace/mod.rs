@@ -11,6 +11,7 @@ mod changes;
 pub mod eviction;
 pub mod inventory;
 mod names;
+mod news;
 mod object;
 mod recency;
 mod rename;
@@ -29,6 +30,8 @@ pub use changes::Change;
 use changes::Changes;
 pub use eviction::EvictionPolicy;
 pub use names::Names;
+use news::News;
+pub use news::{Departure, MAX_CHANGED, MAX_DEPARTURES, Why};
 pub use object::{Kind, Object, Place};
 use recency::{Links, Recency};
 pub use rename::Rename;
@@ -112,6 +115,7 @@ pub struct Keyspace {
     deferred: HashMap<WriteId, Arc<Object>>,
     segments: Segments,
     changes: Changes,
+    news: News,
     freed: Vec<Arc<Object>>,
     expired_total: u64,
 }
@@ -131,6 +135,7 @@ impl Default for Keyspace {
             deferred: HashMap::default(),
             segments: Segments::default(),
             changes: Changes::default(),
+            news: News::default(),
             freed: Vec::new(),
             expired_total: 0,
         }
@@ -157,7 +162,7 @@ impl Keyspace {
         let expires = self.slot(i)?.expires_unix_ms;
         if expires != 0 && expires <= now_ms {
             self.expired_total += 1;
-            self.remove_slot(i);
+            self.leave(i, Why::Expired);
             return None;
         }
         Some(i)
@@ -233,6 +238,7 @@ impl Keyspace {
         };
         self.join_segment(&slot.object, i);
         self.changes.slot(i);
+        self.news.changed(key.key);
         self.slots[i as usize] = Some(slot);
         self.recency.push(&mut self.slots, i);
         self.enter(i, key);
@@ -262,6 +268,7 @@ impl Keyspace {
             return;
         };
         let old = std::mem::replace(&mut slot.object, object);
+        self.news.changed(&slot.key);
         self.bytes = self.bytes + size - old.size_bytes();
         self.recency.touch(&mut self.slots, i);
         self.release(old);
@@ -288,6 +295,7 @@ impl Keyspace {
         self.counts[usize::from(slot.db)] -= 1;
         self.bytes -= slot.object.size_bytes();
         let object = slot.object.clone();
+        self.news.changed(&slot.key);
         self.changes.removed(slot.db, slot.key);
         self.release(object.clone());
         Some(object)
@@ -299,14 +307,22 @@ impl Keyspace {
         self.remove_slot(i)
     }
 
-    /// Removes a key if it still names this write.
-    pub fn remove_if(&mut self, key: KeyRef<'_>, write_id: WriteId) -> bool {
+    /// Removes a key whose value is lost, if it still names this write.
+    pub fn lose(&mut self, key: KeyRef<'_>, write_id: WriteId) -> bool {
         match self.find(key) {
             Some(i) if self.slot(i).is_some_and(|s| s.object.write_id == write_id) => {
-                self.remove_slot(i).is_some()
+                self.leave(i, Why::Evicted)
             }
             _ => false,
         }
+    }
+
+    /// A key goes that no command removes.
+    fn leave(&mut self, i: u32, why: Why) -> bool {
+        if let Some(slot) = self.slots.get(i as usize).and_then(Option::as_ref) {
+            self.news.left(slot.db, &slot.key, why);
+        }
+        self.remove_slot(i).is_some()
     }
 
     /// Notes that chunk `index` is on `node` now, if this write is a segment or
@@ -367,6 +383,7 @@ impl Keyspace {
             return;
         }
         self.changes.slot(i);
+        self.news.changed(&slot.key);
         self.expiries.remove(&(slot.expires_unix_ms, i));
         slot.expires_unix_ms = at_ms;
         if at_ms != 0 {
@@ -384,7 +401,7 @@ impl Keyspace {
             if at > now_ms {
                 break;
             }
-            self.remove_slot(i);
+            self.leave(i, Why::Expired);
             removed += 1;
         }
         self.expired_total += removed as u64;
@@ -458,7 +475,7 @@ impl Keyspace {
         let victims = eviction::victims(self, policy, rng, &mut wanted);
         victims
             .iter()
-            .filter(|i| self.remove_slot(**i).is_some())
+            .filter(|i| self.leave(**i, Why::Evicted))
             .count()
     }
 }

@@ -51,12 +51,35 @@ impl Keyspace {
         done
     }
 
+    /// Has two databases change places.
+    pub fn swap(&mut self, a: u8, b: u8) {
+        let is_meant = |i: &u32| {
+            let db = self.slot(*i).map(|slot| slot.db);
+            a != b && (db == Some(a) || db == Some(b))
+        };
+        let count = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let slots: Vec<u32> = (0..count).filter(is_meant).collect();
+        let named = |keyspace: &Self, i: u32| keyspace.slot(i).map(|s| (s.db, s.key.clone()));
+        for i in &slots {
+            if let Some((db, key)) = named(self, *i) {
+                self.unname(*i, KeyRef { db, key: &key });
+            }
+        }
+        for i in slots {
+            if let Some((db, key)) = named(self, i) {
+                let db = if db == a { b } else { a };
+                self.name(i, KeyRef { db, key: &key });
+            }
+        }
+    }
+
     fn unname(&mut self, i: u32, key: KeyRef<'_>) {
         if let Ok(entry) = self.table.find_entry(self.hash(key), |&j| j == i) {
             entry.remove();
         }
         self.counts[usize::from(key.db)] -= 1;
         self.changes.removed(key.db, key.key.into());
+        self.news.changed(key.key);
     }
 
     fn name(&mut self, i: u32, key: KeyRef<'_>) {
@@ -65,6 +88,7 @@ impl Keyspace {
         }
         self.counts[usize::from(key.db)] += 1;
         self.changes.slot(i);
+        self.news.changed(key.key);
         self.enter(i, key);
     }
 }

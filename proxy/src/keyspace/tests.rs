@@ -23,11 +23,11 @@ fn object(counter: u64, size: u64) -> Arc<Object> {
     ))
 }
 
-fn at(key: &[u8]) -> KeyRef<'_> {
+pub(super) fn at(key: &[u8]) -> KeyRef<'_> {
     KeyRef { db: 0, key }
 }
 
-fn put(k: &mut Keyspace, key: &[u8], counter: u64) -> Committed {
+pub(super) fn put(k: &mut Keyspace, key: &[u8], counter: u64) -> Committed {
     k.commit(
         at(key),
         object(counter, 10),
@@ -39,6 +39,39 @@ fn put(k: &mut Keyspace, key: &[u8], counter: u64) -> Committed {
 
 fn freed(k: &mut Keyspace) -> Vec<u64> {
     k.take_freed().iter().map(|o| o.write_id.counter).collect()
+}
+
+#[test]
+fn databases_change_places() {
+    let mut k = Keyspace::default();
+    put(&mut k, b"a", 1);
+    put(&mut k, b"both", 2);
+    let other = KeyRef {
+        db: 5,
+        key: b"both",
+    };
+    k.commit(
+        other,
+        object(3, 10),
+        Condition::Always,
+        NewExpiry::Set(Some(50)),
+        0,
+    );
+    k.swap(0, 5);
+    let at = |db, key| KeyRef { db, key };
+    let mut id = |db, key| {
+        k.peek(at(db, key), 0)
+            .map(|f| (f.object.write_id.counter, f.expires_unix_ms))
+    };
+    assert_eq!((id(0, b"a"), id(5, b"a")), (None, Some((1, None))));
+    assert_eq!(
+        (id(0, b"both"), id(5, b"both")),
+        (Some((3, Some(50))), Some((2, None)))
+    );
+    assert_eq!((k.len(0), k.len(5)), (1, 2));
+    assert_eq!(k.expire(50, 10), 1);
+    assert_eq!((k.len(0), k.len(5)), (0, 2));
+    assert_eq!(freed(&mut k), [3]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::{Keyspace, Object};
 impl Keyspace {
     /// Removes every key of one database, or of all.
     pub fn flush(&mut self, db: Option<u8>) {
+        self.news.flushed();
         for i in 0..self.slots.len() {
             let doomed = self.slots[i]
                 .as_ref()

@@ -81,6 +81,15 @@ pub enum Message {
         /// What was published.
         payload: Bytes,
     },
+    /// A key has changed; none: any of them may have.
+    Invalidate {
+        /// The key.
+        key: Option<Bytes>,
+        /// It is for another connection, which has its messages come here.
+        redirected: bool,
+    },
+    /// Whose messages this connection wanted to have go there is gone.
+    RedirectBroken(u64),
     /// Published to a shard channel that it subscribes to.
     Shard {
         /// The channel.
@@ -96,6 +105,8 @@ impl Message {
             Self::Channel { channel, payload } | Self::Shard { channel, payload } => {
                 channel.len() + payload.len()
             }
+            Self::Invalidate { key, .. } => key.as_ref().map_or(0, Bytes::len),
+            Self::RedirectBroken(_) => 0,
             Self::Pattern {
                 pattern,
                 channel,

@@ -1,5 +1,6 @@
 //! Publish and subscribe: who gets what is published to which channel.
 
+pub mod keyevents;
 mod mailbox;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+pub use keyevents::{Classes, KeyEvent, KeyEvents};
 pub use mailbox::{Limits, Mailbox, Message, SharedLimits};
 
 use crate::command::glob;

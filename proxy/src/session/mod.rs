@@ -34,6 +34,7 @@ use crate::{
     pubsub::Mailbox,
     resp::{OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
+    tracking,
     value::Value,
 };
 
@@ -126,6 +127,7 @@ impl Session {
         let end = arrival.end.clone();
         let entry = context.clients.enter(arrival);
         let mailbox = Arc::new(Mailbox::new(context.limits.of_subscribers(), end.clone()));
+        entry.finds_messages(&mailbox);
         let anybody = context.config.acl.anybody();
         let mut client = Client::new(entry, anybody, &context.hub, &mailbox);
         client.by_tls = matches!(stream, ClientStream::Tls(_));
@@ -311,7 +313,10 @@ impl Session {
     async fn deliver(&mut self, protocol: Protocol) -> Result<(), SessionError> {
         while self.mailbox.has_any() {
             if let Some(message) = self.mailbox.take() {
-                apply::pubsub::push(message).encode(protocol, &mut self.output);
+                let subscribed = self.client.subscriptions.any();
+                if let Some(push) = apply::pubsub::push(message, protocol, subscribed) {
+                    push.encode(protocol, &mut self.output);
+                }
             }
             if self.output.pending_bytes() >= FLUSH_BYTES {
                 self.flush().await?;
@@ -346,8 +351,16 @@ impl Session {
             true => None,
             false => context.slow_log.suspect(&request),
         };
+        let tracked = self.client.tracking.as_ref().filter(|t| t.wish.no_loop);
+        let no_loop = tracked.map(|_| self.client.entry.id());
         let began = Instant::now();
-        let outcome = apply::carry_out(&context, &mut self.client, request).await;
+        self.client.has_remembered = false;
+        let carry_out = apply::carry_out(&context, &mut self.client, request);
+        let outcome = match no_loop {
+            // boxed: there are few of them
+            Some(id) => Box::pin(tracking::acting(id, carry_out)).await,
+            None => carry_out.await,
+        };
         let outcome = match outcome {
             Outcome::Lookup(lookup) => Outcome::Value(apply::ready(&context.store, lookup).await),
             Outcome::Range(pinned, bytes) => {
@@ -359,7 +372,9 @@ impl Session {
             context.took(&self.client, suspect, began.elapsed());
         }
         // what has come meanwhile, too: nothing follows the end of subscriptions
-        if !outcome.begins_subscriptions() {
+        // that keys have changed which it read, or changed itself, is told behind the reply
+        let tracks = self.client.tracking.is_some() && !self.client.subscriptions.any();
+        if !outcome.begins_subscriptions() && !tracks && !self.client.has_remembered {
             self.deliver(protocol).await?;
         }
         if self.is_silent(before) {

@@ -1,15 +1,30 @@
 //! What was written becomes what keys mean, or everything goes.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
-    CommitOutcome, Key, Lookup, Store,
+    CommitOutcome, IndexGuard, Key, Lookup, Store,
     written::{Cargo, Written},
 };
 use crate::{
     clock,
     keyspace::{Committed, Condition, Keyspace, NewExpiry, Object},
 };
+
+/// SWAPDB waits so long for values that no node has yet, and looks so often.
+const SWAP_LIMIT: Duration = Duration::from_secs(30);
+const SWAP_LOOK: Duration = Duration::from_millis(5);
+
+/// What a commit did.
+pub(super) struct Placed {
+    /// Whether the condition held.
+    done: bool,
+    /// Whether the key named nothing before.
+    is_new: bool,
+}
 
 impl Store {
     /// Makes a key mean what was written, if the condition holds.
@@ -28,14 +43,22 @@ impl Store {
             Some(Some(found)) => self.pin(&mut index, key.clone(), found.object),
             _ => Lookup::Missing,
         };
-        let done = self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
+        let placed = self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
         self.free(&mut index);
-        CommitOutcome { done, previous }
+        CommitOutcome {
+            done: placed.done,
+            is_new: placed.is_new,
+            previous,
+        }
     }
 
     /// Commits several writes at once, in order; with `if_none_exist` only if
-    /// none of the keys exists. Says whether it did.
-    pub fn commit_all(&self, writes: Vec<(Key, Written)>, if_none_exist: bool) -> bool {
+    /// none of the keys exists. If it did: which of the keys are new.
+    pub fn commit_all(
+        &self,
+        writes: Vec<(Key, Written)>,
+        if_none_exist: bool,
+    ) -> Option<Vec<bool>> {
         let now = clock::unix_ms();
         let mut index = self.index();
         let blocked = if_none_exist
@@ -45,17 +68,20 @@ impl Store {
         // one of them begun before FLUSHALL: all of them were written before it
         let flushed = *self.flushed.lock();
         let torn = writes.iter().any(|(_, written)| written.is_before(flushed));
+        let mut new = Vec::with_capacity(writes.len());
         for (key, written) in writes {
             let (object, cargo) = written.into_parts();
             if blocked || torn {
                 index.discard(object);
+                new.push(false);
                 continue;
             }
             let (condition, expiry) = (Condition::Always, NewExpiry::Set(None));
-            self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
+            let placed = self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
+            new.push(placed.is_new);
         }
         self.free(&mut index);
-        !blocked
+        (!blocked).then_some(new)
     }
 
     #[allow(
@@ -71,15 +97,19 @@ impl Store {
         condition: Condition,
         expiry: NewExpiry,
         now: u64,
-    ) -> bool {
+    ) -> Placed {
         let write_id = object.write_id;
         let is_early = matches!(cargo, Cargo::Early(_));
         if !is_early && write_id < *self.flushed.lock() {
             // begun before FLUSHALL: it counts as written and flushed
             index.discard(object);
-            return true;
+            return Placed {
+                done: true,
+                is_new: false,
+            };
         }
-        let Committed { done, .. } = index.commit(key.as_ref(), object, condition, expiry, now);
+        let Committed { done, previous } =
+            index.commit(key.as_ref(), object, condition, expiry, now);
         match cargo {
             Cargo::Small(value) if done => self.hot.lock().put(write_id, &value),
             Cargo::Dirty(ticket) if done => {
@@ -88,7 +118,36 @@ impl Store {
             }
             _ => {}
         }
-        done
+        let is_new = done && previous.is_none();
+        Placed { done, is_new }
+    }
+
+    /// Has two databases change places; false if values that no node has yet, which
+    /// are looked for under their keys, do not get there.
+    pub async fn swap(&self, a: u8, b: u8) -> bool {
+        let deadline = tokio::time::Instant::now() + SWAP_LIMIT;
+        let mut others_wait = None;
+        loop {
+            if let Some(mut index) = self.clean_index() {
+                index.swap(a, b);
+                self.free(&mut index);
+                return true;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            if others_wait.is_none() {
+                others_wait = Some(self.gate().close().await);
+            }
+            tokio::time::sleep(SWAP_LOOK).await;
+        }
+    }
+
+    /// The index, if nodes have all that it names.
+    fn clean_index(&self) -> Option<IndexGuard<'_>> {
+        let index = self.index();
+        let is_clean = self.hot.lock().dirty() == 0;
+        is_clean.then_some(index)
     }
 
     /// Removes every key of a database, or of all of them. What is being

@@ -6,7 +6,10 @@ use std::ops::{Deref, DerefMut};
 use parking_lot::MutexGuard;
 
 use super::Store;
-use crate::keyspace::Keyspace;
+use crate::{
+    keyspace::{Keyspace, Why},
+    pubsub::{Classes, KeyEvent},
+};
 
 /// The index, locked.
 pub struct IndexGuard<'a> {
@@ -30,6 +33,12 @@ impl DerefMut for IndexGuard<'_> {
 
 impl Drop for IndexGuard<'_> {
     fn drop(&mut self) {
+        if self.index.has_departures() {
+            self.store.tell_departures(&mut self.index);
+        }
+        if self.index.has_any_changed() {
+            self.store.tell_trackers(&mut self.index);
+        }
         if !self.index.has_changed() {
             return;
         }
@@ -59,6 +68,32 @@ impl Store {
         IndexGuard {
             store: self,
             index: self.index.lock(),
+        }
+    }
+
+    /// Tells who tracks them which keys have changed.
+    fn tell_trackers(&self, index: &mut Keyspace) {
+        match index.take_changed() {
+            Some(keys) => keys.iter().for_each(|key| self.tracking.changed(key)),
+            None => self.tracking.flushed(),
+        }
+    }
+
+    /// Publishes which keys have left on their own.
+    fn tell_departures(&self, index: &mut Keyspace) {
+        let (departures, left_out) = index.take_departures();
+        for departure in departures {
+            let (class, name) = match departure.why {
+                Why::Expired => (Classes::EXPIRED, "expired"),
+                Why::Evicted => (Classes::EVICTED, "evicted"),
+            };
+            if self.events.wants(class) {
+                let (db, key) = (departure.db, departure.key.into());
+                self.events.publish(&KeyEvent { db, key, name });
+            }
+        }
+        if left_out > 0 {
+            metrics::counter!("scatterhoard_key_events_left_out_total").increment(left_out);
         }
     }
 

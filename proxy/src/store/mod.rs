@@ -34,6 +34,7 @@ mod repair;
 pub mod repairs;
 mod standby;
 mod stock;
+mod trackers;
 mod transaction;
 mod view;
 mod watch;
@@ -65,6 +66,8 @@ use crate::{
     journal::{Journal, JournalError},
     keyspace::{DATABASES, EvictionPolicy, Found, KeyRef, Keyspace, Kind, Object},
     pool::Pool,
+    pubsub::{Classes, KeyEvents},
+    tracking::Tracking,
     value::Value,
 };
 use behind::Behind;
@@ -83,6 +86,7 @@ pub use read::{ObjectReader, ReadError};
 pub use repair::{REPAIRS_AT_ONCE, RepairJob};
 use repairs::Repairs;
 pub use standby::{LOOK, ROUNDS_AT_ONCE};
+pub use trackers::TrackingEntry;
 pub use transaction::{Announcement, Transaction, Uncommitted};
 pub use view::View;
 pub use watch::Watch;
@@ -172,6 +176,8 @@ pub struct Store {
     behind: Option<Behind>,
     packer: Packer,
     watches: Watches,
+    events: KeyEvents,
+    tracking: Tracking,
 }
 
 /// Work that requests leave to others: for [`Store::settle_for_ever`] and
@@ -294,6 +300,8 @@ impl Drop for Pinned {
 pub struct CommitOutcome {
     /// Whether the key names the new value now.
     pub done: bool,
+    /// Whether it named nothing before.
+    pub is_new: bool,
     /// The value before, if it was asked for.
     pub previous: Lookup,
 }
@@ -339,6 +347,8 @@ impl Store {
         let store = Self {
             packer,
             watches: Watches::default(),
+            events: KeyEvents::default(),
+            tracking: Tracking::default(),
             hot: Mutex::new(hot),
             memory: Admission::new(settings.memory_bytes),
             settings,
@@ -405,6 +415,23 @@ impl Store {
     /// How it is set up.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Where what happens to keys is published.
+    pub fn events(&self) -> &KeyEvents {
+        &self.events
+    }
+
+    /// Who wants to be told when keys change.
+    pub fn tracking(&self) -> &Tracking {
+        &self.tracking
+    }
+
+    /// Has these classes of events published from now on.
+    pub fn notify(&self, classes: Classes) {
+        let mut index = self.index();
+        self.events.set(classes);
+        index.keep_departures(classes.have_departures());
     }
 
     /// Where writes wait for a transaction that cannot get through.

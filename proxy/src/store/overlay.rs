@@ -207,7 +207,8 @@ impl Overlay<'_> {
         found
     }
 
-    /// As [`Keyspace::commit`], of a value that was written.
+    /// As [`Keyspace::commit`], of a value that was written; whether it is so, and, if
+    /// that is asked, whether the key is new.
     pub(super) fn commit(
         &mut self,
         key: KeyRef<'_>,
@@ -215,10 +216,11 @@ impl Overlay<'_> {
         condition: Condition,
         expiry: NewExpiry,
         now_ms: u64,
-    ) -> bool {
+        asks_if_new: bool,
+    ) -> (bool, bool) {
         let object = written.object();
         // who overwrites without a look needs nothing to stay as it was
-        let blind = condition == Condition::Always && expiry != NewExpiry::Keep;
+        let blind = condition == Condition::Always && expiry != NewExpiry::Keep && !asks_if_new;
         let present = match blind {
             true => None,
             false => self.look(key, now_ms, false),
@@ -231,8 +233,9 @@ impl Overlay<'_> {
         };
         if !allowed {
             self.staged.retire_written(written);
-            return false;
+            return (false, false);
         }
+        let is_new = !blind && present.is_none();
         let expires_unix_ms = match expiry {
             NewExpiry::Keep => present.and_then(|f| f.expires_unix_ms),
             NewExpiry::Set(at) => at,
@@ -240,7 +243,7 @@ impl Overlay<'_> {
         if expires_unix_ms.is_some_and(|at| at <= now_ms) {
             self.staged.retire_written(written);
             self.staged.change(key, Change::Removed);
-            return true;
+            return (true, is_new);
         }
         let named = Named {
             object,
@@ -248,7 +251,7 @@ impl Overlay<'_> {
             from: Source::Written(written),
         };
         self.staged.change(key, Change::Named(named));
-        true
+        (true, is_new)
     }
 
     pub(super) fn flush(&mut self, db: Option<u8>) {

@@ -23,6 +23,7 @@ use crate::{
     clock,
     keyspace::{Condition, KeyRef, Keyspace, NewExpiry, Rename},
     pool::link::Pace,
+    pubsub::KeyEvent,
     value::Value,
 };
 
@@ -52,32 +53,49 @@ pub enum Uncommitted {
     Write(WriteError),
 }
 
-/// A message that goes out with the commit.
-pub struct Announcement {
-    /// The channel.
-    pub channel: Bytes,
-    /// The message.
-    pub payload: Bytes,
-    /// Whether the channel is one of a shard.
-    pub to_shard: bool,
+/// What goes out with the commit.
+pub enum Announcement {
+    /// A message that was published.
+    Message {
+        /// The channel.
+        channel: Bytes,
+        /// The message.
+        payload: Bytes,
+        /// Whether the channel is one of a shard.
+        to_shard: bool,
+    },
+    /// Something that happened to a key.
+    Event(KeyEvent),
 }
 
 impl Transaction {
     /// Has a message go out with the commit; its number.
     pub fn publishes(&self, channel: Bytes, payload: Bytes, to_shard: bool) -> usize {
+        let bytes = channel.len() + payload.len();
+        let message = Announcement::Message {
+            channel,
+            payload,
+            to_shard,
+        };
+        self.announces(message, bytes)
+    }
+
+    /// Has it be told with the commit what happened to a key.
+    pub fn tells(&self, event: KeyEvent) {
+        let bytes = event.key.len();
+        self.announces(Announcement::Event(event), bytes);
+    }
+
+    fn announces(&self, message: Announcement, bytes: usize) -> usize {
         let staged = &mut *self.staged();
-        staged.message_bytes += MESSAGE_BYTES + channel.len() + payload.len();
+        staged.message_bytes += MESSAGE_BYTES + bytes;
         if staged.message_bytes > MAX_MESSAGE_BYTES {
             let text = "OOM one transaction publishes too much";
             staged.refusal.get_or_insert_with(|| text.to_owned());
             // none of them will go out
             staged.messages.clear();
         }
-        staged.messages.push(Announcement {
-            channel,
-            payload,
-            to_shard,
-        });
+        staged.messages.push(message);
         staged.messages.len() - 1
     }
 
@@ -313,6 +331,11 @@ impl Store {
             for (db, bytes) in changed.map(|(name, _)| name).chain(&staged.touched) {
                 let (db, bytes) = (*db, bytes.clone());
                 self.watches.touch(&Key { db, bytes });
+            }
+        }
+        if self.tracking.any() {
+            for (_, bytes) in &staged.touched {
+                self.tracking.changed(bytes);
             }
         }
         for db in &staged.flushed {

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock,
     keyspace::{Condition, Names, NewExpiry},
+    pubsub::Classes,
     value::Value,
 };
 
@@ -143,15 +144,24 @@ impl<'a> View<'a> {
             false => Lookup::Missing,
         };
         let now = clock::unix_ms();
-        let done = transaction.over(self.store, |overlay| {
-            overlay.commit(key.as_ref(), written, condition, expiry, now)
+        let wants_new = self.store.events.wants(Classes::NEW);
+        let (done, is_new) = transaction.over(self.store, |overlay| {
+            overlay.commit(key.as_ref(), written, condition, expiry, now, wants_new)
         });
-        CommitOutcome { done, previous }
+        CommitOutcome {
+            done,
+            is_new,
+            previous,
+        }
     }
 
     /// Commits several writes at once, in order; with `if_none_exist` only if
-    /// none of the keys exists. Says whether it did.
-    pub fn commit_all(&self, writes: Vec<(Key, Written)>, if_none_exist: bool) -> bool {
+    /// none of the keys exists. If it did: which of the keys are new.
+    pub fn commit_all(
+        &self,
+        writes: Vec<(Key, Written)>,
+        if_none_exist: bool,
+    ) -> Option<Vec<bool>> {
         if self.transaction.is_none() {
             return self.store.commit_all(writes, if_none_exist);
         }
@@ -161,13 +171,11 @@ impl<'a> View<'a> {
             if_none_exist && keys.any(|(key, _)| names.peek(key.as_ref(), now).is_some())
         });
         if any {
-            return false;
+            return None;
         }
         let (always, never) = (Condition::Always, NewExpiry::Set(None));
-        for (key, written) in writes {
-            self.commit(key, written, always, never, false);
-        }
-        true
+        let commit = |(key, written)| self.commit(key, written, always, never, false).is_new;
+        Some(writes.into_iter().map(commit).collect())
     }
 
     /// Removes the key if it still names this write; says whether it did.
@@ -201,7 +209,12 @@ impl<'a> View<'a> {
     /// A key was changed, though it means what it did: who watches it is told.
     pub fn touch(&self, key: &Key) {
         match self.transaction {
-            None => self.store.watches.touch(key),
+            None => {
+                self.store.watches.touch(key);
+                if self.store.tracking.any() {
+                    self.store.tracking.changed(&key.bytes);
+                }
+            }
             Some(transaction) => transaction.touches(key),
         }
     }

@@ -117,7 +117,7 @@ impl<S: Read + Write> Peer<S> {
         self.ask(&words)
     }
 
-    fn reply(&mut self) -> Reply {
+    pub(crate) fn reply(&mut self) -> Reply {
         let mut line = Vec::new();
         self.0.read_until(b'\n', &mut line).unwrap();
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
@@ -131,7 +131,7 @@ impl<S: Read + Write> Peer<S> {
                 let bulk = bulk[..len as usize].escape_ascii().to_string();
                 Reply::Plain(format!("{mark}{bulk}"))
             }
-            ('*' | '~' | '%', Some(len @ 0..)) => {
+            ('*' | '~' | '%' | '>', Some(len @ 0..)) => {
                 let len = if mark == '%' { 2 * len } else { len };
                 Reply::Several(mark, (0..len).map(|_| self.reply()).collect())
             }
@@ -301,7 +301,7 @@ fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
     }
 }
 
-const POOL: [&str; 4] = ["--data-parity", "4+2", "--nodes", "8"];
+pub(crate) const POOL: [&str; 4] = ["--data-parity", "4+2", "--nodes", "8"];
 
 #[test]
 fn random_commands_are_answered_alike_from_nodes() {
@@ -353,6 +353,42 @@ fn float(random: &mut Random) -> String {
         _ => format!("{}.{}", random.below(100_000), random.below(100_000)),
     };
     format!("{sign}{number}")
+}
+
+/// Sums in fields of hashes, and what is refused: both answer the same.
+#[test]
+fn sums_in_hashes_are_those_of_redis() {
+    let Some(redis) = Redis::start() else { return };
+    let server = Server::start(&POOL);
+    let (mut ours, mut theirs) = (Peer::of(&server), redis.connect());
+    let mut random = Random::new(11);
+    for peer in ["string", "hash"] {
+        let set = match peer {
+            "string" => "set k 1",
+            _ => "del k",
+        };
+        assert_eq!(ours.say("del k"), theirs.say("del k"));
+        ours.say(set);
+        theirs.say(set);
+        for n in 0..300 {
+            let increment = match n % 12 {
+                0 => ["inf", "-inf", "nan", "x", "", "1e4000", "1e5000"][random.below(7)].into(),
+                _ => float(&mut random),
+            };
+            let set = match n % 9 {
+                0 => format!(
+                    "hset k f {}",
+                    ["abc", "inf", "1.50", " 1"][random.below(4)].trim()
+                ),
+                1 => "hdel k f".into(),
+                _ => "ping".into(),
+            };
+            assert_eq!(ours.say(&set), theirs.say(&set), "{set}");
+            let add = format!("hincrbyfloat k f {increment}");
+            assert_eq!(ours.say(&add), theirs.say(&add), "{add}");
+            assert_eq!(ours.say("hget k f"), theirs.say("hget k f"), "{add}");
+        }
+    }
 }
 
 #[test]
