@@ -63,6 +63,7 @@ fn who_asks_the_wrong_proxy_is_sent_to_the_right_one() {
     let script = "return redis.call('GET', 'foo')";
     assert!(error(first, &["EVAL", script, "0"]).contains("non local key"));
     assert!(error(first, &["SELECT", "1"]).contains("SELECT is not allowed in cluster mode"));
+    assert!(error(first, &["SWAPDB", "0", "1"]).contains("SWAPDB is not allowed in cluster mode"));
     assert!(
         error(first, &["COPY", "{hello}1", "{hello}2", "DB", "1"])
             .contains("not allowed in cluster")
