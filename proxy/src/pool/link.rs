@@ -128,7 +128,7 @@ struct Waiter {
 struct Waiters {
     by_request: HashMap<u32, Waiter>,
     /// Since when somebody waits and nothing comes. Giving a request up does not
-    /// end the silence; only the node does, at the latest with its goodbye.
+    /// end the silence; only the node does: it is asked to.
     silent_since: Option<Instant>,
     last_request: u32,
     closed: bool,
@@ -204,17 +204,19 @@ pub struct Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let unanswered = self
-            .link
-            .waiters
-            .lock()
-            .by_request
-            .remove(&self.request)
-            .is_some();
+        let (unanswered, is_last) = {
+            let mut waiters = self.link.waiters.lock();
+            let unanswered = waiters.by_request.remove(&self.request).is_some();
+            (unanswered, waiters.by_request.is_empty())
+        };
         if unanswered {
             // best effort: otherwise the node only works in vain
             self.link
                 .push(self.request, &Message::Cancel, Bytes::new(), Pace::AtOnce);
+        }
+        if unanswered && is_last {
+            // a node that need answer nothing any more is not mute: it says so
+            self.link.send(&Message::Ping);
         }
     }
 }
@@ -402,6 +404,10 @@ impl Link {
                 if is_last {
                     waiters.by_request.remove(&request);
                 }
+                if waiters.by_request.is_empty() {
+                    // it has said all that it was to say
+                    waiters.silent_since = None;
+                }
                 Ok(())
             }
         }
@@ -575,3 +581,6 @@ async fn write(link: &Link) -> io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
