@@ -80,6 +80,10 @@ pub fn check(data: &[u8]) {
     if asked.has_any(&SCRIPTS) {
         return;
     }
+    simulate(live(&config, &script, &asked));
+}
+
+fn simulate(life: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -88,7 +92,7 @@ pub fn check(data: &[u8]) {
     random::simulate(Some(1));
     LocalSet::new().block_on(&runtime, async {
         clock::simulate(Some(BEGINS));
-        let life = timeout(PATIENCE * 2, Box::pin(live(&config, &script, &asked)));
+        let life = timeout(PATIENCE * 2, Box::pin(life));
         life.await.expect("it hangs");
     });
     drop(runtime);
@@ -126,11 +130,18 @@ impl Asked {
     }
 }
 
-async fn live(config: &Config, script: &Script, asked: &Asked) {
+async fn start(config: &Config) -> (Rc<Platform>, Proxy) {
     let platform = Platform::new(settings(), Rc::new(History::new(false)));
     let mut epoch = Epoch(0);
     let proxy = Proxy::start(config, &platform, None, &mut epoch, PORT).await;
-    let proxy = proxy.expect("settings fit").expect("nodes answer");
+    (
+        platform,
+        proxy.expect("settings fit").expect("nodes answer"),
+    )
+}
+
+async fn live(config: &Config, script: &Script, asked: &Asked) {
+    let (platform, proxy) = start(config).await;
     let context = &proxy.context;
     let before = settle(context, usize::MAX).await;
     let (outcome, received) = meet(context, script).await;
@@ -202,7 +213,10 @@ async fn settle(context: &Context, most: usize) -> usize {
 fn connect(
     context: &Arc<Context>,
     buffer: usize,
-) -> (DuplexStream, impl Future<Output = Result<(), SessionError>>) {
+) -> (
+    DuplexStream,
+    impl Future<Output = Result<(), SessionError>> + use<>,
+) {
     let (near, far) = duplex(buffer);
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let arrival = Arrival {
@@ -284,4 +298,52 @@ async fn ask_witness(context: &Arc<Context>) {
     // the default user may have been changed
     let is_refused = text.starts_with("-NO");
     assert!(is_stored || is_refused, "the next client got {text:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::{AGAIN, HANG_UP};
+
+    #[test]
+    fn a_long_pipeline_lets_others_pass() {
+        const TIMES: usize = 20_000;
+        simulate(async {
+            let (platform, proxy) = start(&config()).await;
+            let (mut busy, session) = connect(&proxy.context, 1 << 20);
+            busy.write_all(&b"PING\r\n".repeat(TIMES)).await.unwrap();
+            busy.shutdown().await.unwrap();
+            let busy_session = tokio::task::spawn_local(session);
+            let (mut other, session) = connect(&proxy.context, WITNESS_BYTES);
+            other.write_all(b"PING\r\n").await.unwrap();
+            let other_session = tokio::task::spawn_local(session);
+            other.read_exact(&mut [0; 7]).await.unwrap();
+            assert!(!busy_session.is_finished(), "it had to wait");
+            drop(other);
+            let mut replies = Vec::new();
+            busy.read_to_end(&mut replies).await.unwrap();
+            assert_eq!(replies.len(), 7 * TIMES);
+            busy_session.await.unwrap().unwrap();
+            other_session.await.unwrap().unwrap();
+            proxy.kill(&platform, None, false);
+            proxy.bury().await;
+        });
+    }
+
+    #[test]
+    fn large_values_hang_ups_and_babble_leave_nothing() {
+        let set = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$70000\r\n";
+        let body = [b'x', AGAIN, 0, 0xff, 0xff, AGAIN, 0, 0x70, 0x11];
+        for end in [&b"\r\nGET k\r\n"[..], &[HANG_UP], b"", b"\r\n*x\r\n"] {
+            for head in [[12, 0, 0], [0, 100, 20]] {
+                check(&[&head[..], set, &body, end].concat());
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no RESP")]
+    fn replies_are_looked_at() {
+        replies::count(b"+OK\r\nhello\r\n");
+    }
 }

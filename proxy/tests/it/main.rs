@@ -46,6 +46,7 @@ mod pubsub;
 mod races;
 mod ranges;
 mod retire;
+mod robustness;
 mod scripts;
 mod settings;
 mod shutdown;
