@@ -148,7 +148,7 @@ fn exchange(server: &Server, request: &[u8], piece: usize) -> u64 {
 fn hundreds_of_thousands_of_tiny_commands_in_a_pipeline() {
     const TIMES: usize = 50_000;
     let street = Street::new(&[]);
-    street.endure("tiny pipelined commands", 96 * MB, |server| {
+    street.endure("tiny pipelined commands", 48 * MB, |server| {
         let () = server.client().set("n", 0).unwrap();
         let pings = b"PING\r\n".repeat(TIMES);
         let increments = b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n".repeat(TIMES / 25);
@@ -174,7 +174,7 @@ fn hundreds_of_thousands_of_tiny_commands_in_a_pipeline() {
 #[test]
 fn inline_lines_of_a_megabyte() {
     let street = Street::new(&[]);
-    street.endure("inline lines of 1 MB", 64 * MB, |server| {
+    street.endure("inline lines of 1 MB", 48 * MB, |server| {
         let line = [&b"GET "[..], &vec![b'a'; 1 << 20], b"\r\n"].concat();
         for _ in 0..200 {
             let mut socket = server.socket();
@@ -192,7 +192,7 @@ fn inline_lines_of_a_megabyte() {
 #[test]
 fn nesting_and_half_commands() {
     let street = Street::new(&[]);
-    street.endure("nesting and half commands", 64 * MB, |server| {
+    street.endure("nesting and half commands", 48 * MB, |server| {
         let nested = b"*1\r\n".repeat(250_000);
         let halves: [&[u8]; 5] = [
             b"*",
@@ -229,7 +229,7 @@ fn a_client_that_leaves_at_any_byte_of_a_large_set() {
         offsets.extend(head.len() + border - 4..head.len() + border + 4);
     }
     offsets.extend((0..LEN).step_by(9_973));
-    street.endure("leaving at any byte", 64 * MB, |server| {
+    street.endure("leaving at any byte", 48 * MB, |server| {
         for (i, offset) in offsets.iter().enumerate() {
             let mut socket = server.socket();
             socket.write_all(&whole[..*offset]).unwrap();
@@ -250,7 +250,7 @@ fn a_client_that_leaves_at_any_byte_of_a_large_set() {
 #[test]
 fn clients_that_send_a_byte_now_and_then() {
     let street = Street::new(&[]);
-    street.endure("a byte now and then", 96 * MB, |server| {
+    street.endure("a byte now and then", 48 * MB, |server| {
         let lines: [&[u8]; 4] = [
             &b"*3\r\n$3\r\nSET\r\n$9\r\nslow:loris\r\n".repeat(10),
             &[
