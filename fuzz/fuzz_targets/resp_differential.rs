@@ -2,7 +2,7 @@
 //! replies are encoded as it encodes them.
 #![no_main]
 
-use scatterhoard_fuzz::resp::fuzzing::{check_differential, check_reply};
+use scatterhoard_proxy::resp::fuzzing::{check_differential, check_reply};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     check_differential(data);

@@ -1,4 +1,4 @@
 //! Any bytes parse the same however they are cut, and within limits.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| scatterhoard_fuzz::resp::fuzzing::check_request(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| scatterhoard_proxy::resp::fuzzing::check_request(data));

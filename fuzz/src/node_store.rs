@@ -7,7 +7,9 @@ use scatterhoard_wire::{
     Cell, ChunkDescriptor, ChunkId, Epoch, Geometry, Layout, WriteId, message::Refusal,
 };
 
-use crate::{input::Input, node::store::ChunkStore};
+use scatterhoard_node::store::ChunkStore;
+
+use crate::input::Input;
 
 const BUDGET_BYTES: u64 = 20_000;
 

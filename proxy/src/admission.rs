@@ -61,6 +61,13 @@ impl Admission {
         }
     }
 
+    /// Whether nothing is admitted, and nobody exempt.
+    pub fn is_unused(&self) -> bool {
+        let units = self.units as usize;
+        let spare = self.spare.available_permits() == units / 2;
+        spare && self.free.available_permits() == units && self.exempt.try_lock().is_ok()
+    }
+
     /// The whole budget at most: a stripe larger than that passes alone.
     fn units(&self, bytes: u64) -> u32 {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX);
@@ -153,5 +160,8 @@ mod tests {
         );
         drop(a);
         admission.admit(&mut b, UNIT_BYTES).await;
+        assert!(!admission.is_unused());
+        drop(b);
+        assert!(admission.is_unused());
     }
 }

@@ -11,6 +11,7 @@ const STEP: u64 = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct Rooms {
     left: Arc<Semaphore>,
+    bytes: usize,
     share: u64,
 }
 
@@ -27,10 +28,17 @@ pub struct Room {
 impl Rooms {
     /// So many bytes, of which each may have so many.
     pub fn new(bytes: usize, share: u64) -> Self {
+        let bytes = bytes.min(Semaphore::MAX_PERMITS);
         Self {
-            left: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
+            left: Arc::new(Semaphore::new(bytes)),
+            bytes,
             share,
         }
+    }
+
+    /// Whether nobody has anything of it.
+    pub fn are_empty(&self) -> bool {
+        self.left.available_permits() == self.bytes
     }
 
     /// Nothing of it yet.
@@ -98,7 +106,8 @@ mod tests {
         assert!(other.take(40 << 10));
         drop(one);
         assert!(other.take(100 << 10));
+        assert!(!rooms.are_empty());
         drop(other);
-        assert_eq!(rooms.left.available_permits(), 200 << 10);
+        assert!(rooms.are_empty());
     }
 }

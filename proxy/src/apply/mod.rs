@@ -12,6 +12,7 @@ mod inspect;
 mod intake;
 mod keys;
 mod lcs;
+mod leftovers;
 mod moves;
 mod multi;
 mod numbers;

@@ -20,6 +20,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::{FutureExt, StreamExt, stream as streams};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    task::coop::consume_budget,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -194,6 +195,8 @@ impl Session {
         loop {
             match self.step() {
                 Ok(Step::Request(request)) => {
+                    // a pipeline lets others of its worker pass, however long it is
+                    consume_budget().await;
                     let ends = match self.run_of_writes(request) {
                         Ok(run) => self.answer_together(run).await?,
                         Err(request) => self.answer(request).await?,

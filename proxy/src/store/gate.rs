@@ -51,6 +51,11 @@ impl Gate {
         }
     }
 
+    /// Whether somebody has closed it, or is about to.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed) > 0
+    }
+
     /// Closes the gate, when nobody else does.
     pub async fn close(&self) -> Closed<'_> {
         self.closing.fetch_add(1, Ordering::Relaxed);

@@ -25,6 +25,7 @@ mod hot;
 mod index;
 mod inventory;
 mod labels;
+mod leftovers;
 mod maintenance;
 mod overlay;
 mod pack;

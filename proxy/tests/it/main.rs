@@ -47,6 +47,7 @@ mod pubsub;
 mod races;
 mod ranges;
 mod retire;
+mod robustness;
 mod scripts;
 mod settings;
 mod shutdown;
