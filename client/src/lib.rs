@@ -8,6 +8,7 @@ mod error;
 mod options;
 pub mod protocol;
 pub mod retry;
+mod stream;
 
 pub use client::Client;
 pub use command::{Command, Condition, Expiry, Set, SetOptions, Ttl};
@@ -15,3 +16,4 @@ pub use error::{Error, ErrorCode, ServerError};
 pub use options::{Options, Tls};
 pub use protocol::Reply;
 pub use rustls;
+pub use stream::{Resume, ValueStream};

@@ -7,7 +7,7 @@
 //! | `set_with` with NX, XX or GET, `delete`, `persist`, `append`, `incr` | only if nothing was sent, or the server refused at once |
 //! | `put_stream`, `put_reader` | only while nothing of the source has been taken |
 //! | `get_stream` | until its first byte; then see [`crate::Resume`] |
-//! | `command` | as the second last line but one; with [`crate::Command::idempotent`] as a `get` |
+//! | `command` | as `append`; with [`crate::Command::idempotent`] as `get` |
 //!
 //! A deadline is never followed by another attempt: the time is used up. What is
 //! not made again here may be made again by the caller, who knows what it means:
@@ -44,11 +44,16 @@ pub fn pause(
     if attempt >= retries || is_late || !is_safe || !error.is_retryable() {
         return None;
     }
+    Some(backoff(attempt, chance))
+}
+
+/// The pause before an attempt that is to be made.
+pub(crate) fn backoff(attempt: u32, chance: f64) -> Duration {
     let longest = FIRST_PAUSE
         .saturating_mul(1 << attempt.min(16))
         .min(LONGEST_PAUSE);
     // half of it by chance: clients of one server that fails do not return as one
-    Some(longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0))
+    longest.mul_f64(0.5 + chance.clamp(0.0, 1.0) / 2.0)
 }
 
 #[cfg(test)]

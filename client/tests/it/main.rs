@@ -17,3 +17,4 @@ mod commands;
 mod lanes;
 mod login;
 mod servers;
+mod streams;
