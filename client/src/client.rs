@@ -17,6 +17,7 @@ use crate::{
         pool::Pool,
         shared::{self, Call},
     },
+    fill::Flights,
     protocol::{Reply, Request},
     retry::{self, Repeat},
 };
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) options: Arc<Options>,
     shared: mpsc::Sender<Call>,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) flights: Flights,
     pub(crate) tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -68,6 +70,7 @@ impl Client {
                 pool: Arc::new(Pool::new(Arc::clone(&options))),
                 options,
                 shared,
+                flights: Flights::default(),
                 tasks,
                 stop,
             }),

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Error, Options,
-    protocol::{Encoded, Reply},
+    protocol::{Encoded, Reply, Request},
 };
 
 /// Idle connections, and how many more there may be.
@@ -102,6 +102,19 @@ impl Lease {
             .connection
             .reply(options.request_timeout, options.value_limit_bytes);
         reply.await.map_err(|failure| failure.into_error(true))
+    }
+
+    /// Sends two requests at once and reads their replies.
+    pub(crate) async fn call_both(&mut self, requests: [Request; 2]) -> Result<[Reply; 2], Error> {
+        let [first, second] = requests.map(|request| request.encode().segments);
+        let segments = [first, second].concat();
+        let first = self.call(Encoded { segments }).await?;
+        let options = &self.options;
+        let second = self
+            .connection
+            .reply(options.request_timeout, options.value_limit_bytes);
+        let second = second.await.map_err(|failure| failure.into_error(true))?;
+        Ok([first, second])
     }
 
     /// Sends a request.

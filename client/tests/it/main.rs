@@ -14,6 +14,7 @@
 
 mod broken;
 mod commands;
+mod fill;
 mod lanes;
 mod login;
 mod servers;
