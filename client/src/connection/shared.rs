@@ -2,11 +2,12 @@
 //! there is something to do, writes what is queued in batches, hands replies out
 //! in order. A caller that has given up is still answered, into nothing.
 
-use std::{collections::VecDeque, pin::pin, sync::Arc};
+use std::{collections::VecDeque, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     sync::{mpsc, oneshot},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +107,10 @@ async fn serve(
             },
         }
     };
+    if error.is_none() {
+        // the end of TLS is said; no more than a moment for a server that does not read
+        let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
+    }
     while let Ok(answer) = answers.try_recv() {
         let error = error.clone().unwrap_or_else(|| Error::ended(true));
         let _: Result<_, _> = Answer::send(answer, Err(error));

@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use scatterhoard_client::{Client, Command, Error, ErrorCode, Keep, Options, Ttl};
 use tokio::sync::Notify;
 
-use crate::servers::{Server, each};
+use crate::servers::{Fake, Peer, Server, each};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -129,32 +129,51 @@ async fn loaders_that_fail_or_panic_spoil_nothing() {
     );
 }
 
+/// A cache whose first answer is late: it says that there is nothing when another
+/// caller has stored something already.
 #[tokio::test]
-async fn who_comes_when_it_is_there_loads_nothing() {
-    let server = Server::redis(&[]);
-    let client = server.client().await;
-    let loads = Arc::new(AtomicUsize::new(0));
-    for round in 0..30 {
-        let all = (0..40).map(|n| {
-            let (client, loads) = (client.clone(), Arc::clone(&loads));
-            async move {
-                // some look before, some while, some after it is stored
-                for _ in 0..n * 3 {
-                    tokio::task::yield_now().await;
-                }
-                let load = move || async move {
-                    loads.fetch_add(1, SeqCst);
-                    io::Result::Ok(Bytes::from_static(b"v"))
-                };
-                client
-                    .get_or_insert_with(format!("k{round}"), keep(), load)
-                    .await
-                    .unwrap()
+async fn who_looked_before_it_was_stored_looks_again() {
+    let (stored, late) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+    let (has, go) = (Arc::clone(&stored), Arc::clone(&late));
+    let fake = Fake::start(move |number, mut peer: Peer| {
+        let (has, go) = (Arc::clone(&has), Arc::clone(&go));
+        async move {
+            let mut next = peer.welcome().await;
+            if number == 0 {
+                peer.request().await;
+                go.notified().await;
+                peer.say(":-2\r\n$-1\r\n").await;
+                next = peer.request().await;
             }
-        });
-        join_all(all).await;
-        assert_eq!(loads.load(SeqCst), round + 1);
-    }
+            while let Some(words) = next {
+                match (words[0].as_str(), has.load(SeqCst)) {
+                    ("SET", _) => {
+                        has.store(true, SeqCst);
+                        peer.say("+OK\r\n").await;
+                    }
+                    ("PTTL", true) => peer.say(":60000\r\n").await,
+                    ("PTTL", false) => peer.say(":-2\r\n").await,
+                    (_, true) => peer.say("$1\r\nv\r\n").await,
+                    (_, false) => peer.say("$-1\r\n").await,
+                }
+                next = peer.request().await;
+            }
+        }
+    })
+    .await;
+    let client = Client::new(fake.options());
+    let first = client.get_or_insert_with("k", keep(), nothing);
+    tokio::pin!(first);
+    let limit = Duration::from_millis(300);
+    assert!(tokio::time::timeout(limit, first.as_mut()).await.is_err());
+    let load = async || io::Result::Ok(Bytes::from_static(b"v"));
+    assert_eq!(
+        client.get_or_insert_with("k", keep(), load).await.unwrap(),
+        "v"
+    );
+    assert!(stored.load(SeqCst));
+    late.notify_one();
+    assert_eq!(first.await.unwrap(), "v");
 }
 
 #[tokio::test]
