@@ -31,6 +31,9 @@ use crate::{
 
 /// What is read at once where the length is not known.
 pub(crate) const READ_BYTES: usize = 64 << 10;
+/// What is reserved for a value on a server's word. Of larger ones at least half
+/// has come before more is reserved.
+const RESERVED_BYTES: usize = 64 << 20;
 /// Segments of one vectored write.
 const SEGMENTS: usize = 64;
 
@@ -116,12 +119,16 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
 
     /// The rest of a body, put together: read from the socket to its place.
     async fn body(&mut self, len: u64, stall: Duration) -> Result<Bytes, Failure> {
-        let capacity = usize::try_from(len).map_err(|_| Failure::TooLarge(usize::MAX as u64))?;
-        let mut whole = BytesMut::with_capacity(capacity);
+        let too_large = |_| Failure::TooLarge(usize::MAX as u64);
+        let len = usize::try_from(len).map_err(too_large)?;
+        let mut whole = BytesMut::with_capacity(len.min(RESERVED_BYTES));
         loop {
-            let rest = self.parser.body_rest();
+            let rest = usize::try_from(self.parser.body_rest()).map_err(too_large)?;
             if self.input.is_empty() && rest > 0 {
-                let mut place = (&mut whole).limit(usize::try_from(rest).unwrap_or(usize::MAX));
+                if whole.len() == whole.capacity() {
+                    whole.reserve(rest.min(whole.len()));
+                }
+                let mut place = (&mut whole).limit(rest);
                 let read = within("further bytes", stall, self.io.read_buf(&mut place)).await?;
                 if read == 0 {
                     return Err(Failure::Io(closed()));

@@ -14,6 +14,9 @@ use redis_protocol::resp3::{decode::complete, types::OwnedFrame};
 
 use super::Reply;
 
+/// What is reserved for a string within a list on a server's word.
+const RESERVED_BYTES: usize = 1 << 20;
+
 /// What a reply may take. Beyond, the connection is of no more use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -266,9 +269,8 @@ impl Parser {
         within("bytes", self.held, self.limits.held_bytes)?;
         let too_large = |_| malformed("a length", len.to_string().as_bytes());
         let rest = usize::try_from(len).map_err(too_large)?;
-        // what has come in is at least a part of what is reserved: small lies cost
-        // little, large ones are bounded by `held_bytes` and never touched
-        let bytes = BytesMut::with_capacity(rest);
+        // grown as it comes: who only says that it will gets little memory
+        let bytes = BytesMut::with_capacity(rest.min(RESERVED_BYTES));
         self.state = State::Held { kind, rest, bytes };
         Ok(None)
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use scatterhoard_client::{Command, Condition, Error, ErrorCode, Expiry, Reply, SetOptions, Ttl};
 
-use crate::servers::each;
+use crate::servers::{Server, each};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -172,4 +172,13 @@ async fn errors_say_what_they_are() {
         client.ping().await.unwrap();
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_value_larger_than_what_is_reserved_at_once() {
+    let server = Server::redis(&[]);
+    let client = server.client().await;
+    let value: Bytes = (0..150_000_003_u32).map(|n| (n >> 8) as u8).collect();
+    client.set("k", value.clone()).await.unwrap();
+    assert!(client.get("k").await.unwrap().unwrap() == value);
 }

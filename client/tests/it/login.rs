@@ -83,6 +83,36 @@ async fn servers_without_hello_are_spoken_to_in_resp2() {
     assert!(seen.ends_with("PING, GET k"), "{seen}");
 }
 
+#[tokio::test]
+async fn a_real_server_that_speaks_resp2_only() {
+    let arguments = ["--rename-command", "HELLO", "", "--requirepass", "pw"];
+    let server = Server::redis(&arguments);
+    let client = Client::connect(server.options().password("pw"))
+        .await
+        .unwrap();
+    let value = vec![9; 300_000];
+    client.set("k", value.clone()).await.unwrap();
+    assert!(client.get("k").await.unwrap().unwrap() == value);
+    let several = client.get_many(["none", "k"]).await.unwrap();
+    assert!(several[0].is_none() && several[1].as_ref().unwrap() == &value);
+    assert_eq!(client.get_small("none").await.unwrap(), None);
+    client
+        .command(Command::new("HSET").arg("h").arg("f").arg("v"))
+        .await
+        .unwrap();
+    let all = client
+        .command(Command::new("HGETALL").arg("h"))
+        .await
+        .unwrap();
+    assert!(
+        matches!(all, Reply::Array(items) if items.len() == 2),
+        "no map in RESP2"
+    );
+    let wrong = server.options().password("wrong").retries(0);
+    let error = Client::connect(wrong).await.unwrap_err();
+    assert_eq!(error.code(), Some(&ErrorCode::WrongPass));
+}
+
 /// TLS in front of redis-server, and the certificate as PEM.
 async fn tls(server: &Server) -> (u16, String, tokio::task::JoinHandle<()>) {
     let CertifiedKey { cert, signing_key } =

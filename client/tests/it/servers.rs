@@ -236,4 +236,26 @@ impl Peer {
             }
         }
     }
+
+    /// The same up to the first bytes of a SET's body.
+    pub(crate) async fn welcome_to_body(&mut self) {
+        loop {
+            let count = self.line('*').await.unwrap();
+            let mut words = vec![];
+            for n in 0..count {
+                let len = self.line('$').await.unwrap();
+                if n == 2 && words[0] == b"SET" {
+                    return;
+                }
+                let mut word = vec![0; len + 2];
+                self.socket.read_exact(&mut word).await.unwrap();
+                word.truncate(len);
+                words.push(word);
+            }
+            match &words[0][..] {
+                b"HELLO" => self.say("%1\r\n+proto\r\n:3\r\n").await,
+                _ => self.say("-ERR unknown subcommand\r\n").await,
+            }
+        }
+    }
 }

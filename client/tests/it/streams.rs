@@ -133,6 +133,21 @@ async fn a_source_that_is_not_as_announced_stores_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_no_more_may_say_why() {
+    let fake = Fake::start(async |_, mut peer: Peer| {
+        // shakes hands, and reads on until the body begins
+        peer.welcome_to_body().await;
+        peer.say("-OOM no memory left\r\n").await;
+    })
+    .await;
+    let client = Client::new(options(&fake));
+    let endless = stream::repeat(Bytes::from(vec![1; 1 << 16]));
+    let put = client.put_stream("k", 1 << 40, endless, SetOptions::new());
+    let error = put.await.unwrap_err();
+    assert_eq!(error.code(), Some(&ErrorCode::Oom), "{error}");
+}
+
+#[tokio::test]
 async fn streams_that_are_dropped_disturb_nobody() {
     each(async |client| {
         let body = value(3_000_000);
