@@ -1,0 +1,141 @@
+//! Connections that one request has for itself: for large values, and streams.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+
+use super::{
+    send,
+    socket::{Connection, connect},
+};
+use crate::{
+    Error, Options,
+    protocol::{Encoded, Reply, Request},
+};
+
+/// Idle connections, and how many more there may be.
+pub(crate) struct Pool {
+    options: Arc<Options>,
+    free: Arc<Semaphore>,
+    /// The one used last is at the end.
+    idle: Mutex<Vec<(Instant, Connection)>>,
+}
+
+/// A connection of one's own. Dropped, it is ended, unless it was given back.
+pub(crate) struct Lease {
+    pub(crate) connection: Connection,
+    pub(crate) options: Arc<Options>,
+    pool: Arc<Pool>,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Pool {
+    pub(crate) fn new(options: Arc<Options>) -> Self {
+        Self {
+            free: Arc::new(Semaphore::new(options.connections)),
+            idle: Mutex::default(),
+            options,
+        }
+    }
+
+    /// A connection, as soon as there may be one.
+    pub(crate) async fn take(self: &Arc<Self>) -> Result<Lease, Error> {
+        let limit = self.options.request_timeout;
+        let permit = match timeout(limit, Arc::clone(&self.free).acquire_owned()).await {
+            Ok(Ok(permit)) => permit,
+            Ok(Err(_)) => return Err(Error::Closed),
+            Err(_) => {
+                let what = "free connection";
+                let sent = false;
+                return Err(Error::Deadline { what, limit, sent });
+            }
+        };
+        let connection = match self.idle(Instant::now()) {
+            Some(connection) => connection,
+            None => connect(&self.options).await?,
+        };
+        Ok(Lease {
+            connection,
+            options: Arc::clone(&self.options),
+            pool: Arc::clone(self),
+            permit,
+        })
+    }
+
+    fn idle(&self, now: Instant) -> Option<Connection> {
+        let mut idle = self.idle.lock();
+        idle.retain(|(since, _)| now.duration_since(*since) < self.options.idle_timeout);
+        while let Some((_, mut connection)) = idle.pop() {
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// Waits until nobody has a connection, within `limit`, and ends all.
+    /// Returns whether all were given back.
+    pub(crate) async fn close(&self, limit: Duration) -> bool {
+        let all = u32::try_from(self.options.connections).unwrap_or(u32::MAX);
+        let is_done = match timeout(limit, self.free.acquire_many(all)).await {
+            Ok(Ok(_)) => true,
+            // closed before
+            Ok(Err(_)) => self.free.available_permits() >= self.options.connections,
+            Err(_) => false,
+        };
+        self.free.close();
+        self.idle.lock().clear();
+        is_done
+    }
+}
+
+impl Lease {
+    /// Sends a request and reads its reply.
+    pub(crate) async fn call(&mut self, request: Encoded) -> Result<Reply, Error> {
+        self.send(request).await?;
+        let options = &self.options;
+        let reply = self
+            .connection
+            .reply(options.request_timeout, options.value_limit_bytes);
+        reply.await.map_err(|failure| failure.into_error(true))
+    }
+
+    /// Sends two requests at once and reads their replies.
+    pub(crate) async fn call_both(&mut self, requests: [Request; 2]) -> Result<[Reply; 2], Error> {
+        let [first, second] = requests.map(|request| request.encode().segments);
+        let segments = [first, second].concat();
+        let first = self.call(Encoded { segments }).await?;
+        let options = &self.options;
+        let second = self
+            .connection
+            .reply(options.request_timeout, options.value_limit_bytes);
+        let second = second.await.map_err(|failure| failure.into_error(true))?;
+        Ok([first, second])
+    }
+
+    /// Sends a request.
+    pub(crate) async fn send(&mut self, request: Encoded) -> Result<(), Error> {
+        let mut segments = VecDeque::from(request.segments);
+        let stall = self.options.request_timeout;
+        let sending = send(&mut self.connection.io, &mut segments, stall);
+        sending.await.map_err(|failure| failure.into_error(true))
+    }
+
+    /// For the next one. Only when all replies have been read.
+    pub(crate) fn give_back(self) {
+        let Self {
+            connection,
+            pool,
+            permit,
+            ..
+        } = self;
+        if connection.parser.is_between() && !pool.free.is_closed() {
+            pool.idle.lock().push((Instant::now(), connection));
+        }
+        drop(permit);
+    }
+}

@@ -1,0 +1,102 @@
+//! Sockets to servers, plain or TLS, up to the end of the handshake.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use super::{Incoming, handshake, send};
+use crate::{
+    Error, Options,
+    protocol::{Limits, Parser, Reply, Request},
+};
+
+/// A byte stream in both directions.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A connection that is ready for requests.
+pub(crate) type Connection = Incoming<Box<dyn Stream>>;
+
+/// Connects, within the time for that.
+pub(crate) async fn connect(options: &Options) -> Result<Connection, Error> {
+    let limit = options.connect_timeout;
+    match timeout(limit, connected(options)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Deadline {
+            what: "connection",
+            limit,
+            sent: false,
+        }),
+    }
+}
+
+async fn connected(options: &Options) -> Result<Connection, Error> {
+    let address = options.address();
+    let failed = |why: io::Error| Error::Connect {
+        address: address.clone(),
+        why: Arc::new(why),
+    };
+    let place = (options.host.as_str(), options.port);
+    let tcp = TcpStream::connect(place).await.map_err(failed)?;
+    tcp.set_nodelay(true).map_err(failed)?;
+    let stream: Box<dyn Stream> = match &options.tls {
+        None if options.wants_tls => {
+            return Err(Error::usage("rediss:// needs certificates: Options::tls"));
+        }
+        None => Box::new(tcp),
+        Some(tls) => {
+            let name = ServerName::try_from(options.host.clone())
+                .map_err(|error| Error::usage(format!("host for TLS: {error}")))?;
+            let connector = TlsConnector::from(Arc::clone(&tls.config));
+            Box::new(connector.connect(name, tcp).await.map_err(failed)?)
+        }
+    };
+    let limits = Limits {
+        held_bytes: options.value_limit_bytes,
+        ..Limits::default()
+    };
+    let mut connection = Incoming::new(stream, Parser::new(limits));
+    shake_hands(&mut connection, options).await?;
+    Ok(connection)
+}
+
+async fn shake_hands(connection: &mut Connection, options: &Options) -> Result<(), Error> {
+    // the time for all of it is limited by who calls
+    const ANY: Duration = Duration::from_secs(3600);
+    let reply = ask(connection, &[handshake::hello(options)], ANY).await?;
+    let is_resp3 = handshake::speaks_resp3(reply.first())?;
+    let steps = handshake::steps(options, is_resp3);
+    let requests: Vec<_> = steps.iter().map(|step| step.request.clone()).collect();
+    let replies = ask(connection, &requests, ANY).await?;
+    for (step, reply) in steps.iter().zip(&replies) {
+        step.check(reply)?;
+    }
+    Ok(())
+}
+
+/// Sends requests and reads as many replies.
+async fn ask(
+    connection: &mut Connection,
+    requests: &[Request],
+    stall: Duration,
+) -> Result<Vec<Reply>, Error> {
+    let unsent = |failure: super::Failure| failure.into_error(false);
+    let mut segments: VecDeque<_> = requests
+        .iter()
+        .flat_map(|request| request.encode().segments)
+        .collect();
+    send(&mut connection.io, &mut segments, stall)
+        .await
+        .map_err(unsent)?;
+    let mut replies = Vec::with_capacity(requests.len());
+    for _ in requests {
+        replies.push(connection.reply(stall, 1 << 20).await.map_err(unsent)?);
+    }
+    Ok(replies)
+}
