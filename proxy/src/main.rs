@@ -89,10 +89,8 @@ fn run(args: Serve) -> ExitCode {
         return fail(EXIT_USAGE.into(), &error);
     }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if config.threads > 0 {
-        builder.worker_threads(config.threads);
-    }
-    let runtime = match builder.enable_all().build() {
+    let builder = builder.worker_threads(config.threads).enable_all();
+    let runtime = match builder.build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(ExitCode::FAILURE, &error),
     };

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::{
     command::table::{self, flags},
@@ -94,7 +95,7 @@ impl Log {
 }
 
 /// A request that may turn out to take long.
-pub struct Suspect(Vec<Bytes>);
+pub struct Suspect(SmallVec<[Bytes; 4]>);
 
 impl SlowLog {
     /// An empty one.
@@ -186,7 +187,7 @@ impl SlowLog {
 }
 
 /// As Redis cuts them; what may be a password is left out.
-fn cut(request: &[Value]) -> Vec<Bytes> {
+fn cut(request: &[Value]) -> SmallVec<[Bytes; 4]> {
     let shown = match request.len() {
         ..=MAX_ARGUMENTS => request.len(),
         // the last one says how many more there are

@@ -9,6 +9,7 @@ use scatterhoard_judge::model::{Content, Ending, Verdict};
 use scatterhoard_node::random;
 use scatterhoard_proxy::{
     apply::{self, Context, Outcome, ValueReply},
+    command::Named,
     resp::Reply,
     store::{Body, Broken},
     value::Value,
@@ -210,7 +211,8 @@ async fn ask(
     let mut client = proxy.client();
     client.uploads = uploads;
     let work = async {
-        let outcome = apply::carry_out(&context, &mut client, request).await;
+        let named = Named::of(&request);
+        let outcome = apply::carry_out(&context, &mut client, named, request).await;
         answer(&context, outcome).await
     };
     match timeout(PATIENCE, proxy.dead.run_until_cancelled(work)).await {

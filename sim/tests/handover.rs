@@ -22,6 +22,7 @@ use bytes::Bytes;
 use scatterhoard_node::{clock, random};
 use scatterhoard_proxy::{
     apply::{self, Outcome, ValueReply},
+    command::Named,
     config::{Config, Options},
     keyspace::{KeyRef, Object},
     pool::retire,
@@ -121,7 +122,8 @@ impl World {
         let context = self.proxy.context.clone();
         let mut client = self.proxy.client();
         let word = |word: &&[u8]| Value::from_segments(vec![Bytes::copy_from_slice(word)]);
-        apply::carry_out(&context, &mut client, words.iter().map(word).collect()).await
+        let request: Vec<Value> = words.iter().map(word).collect();
+        apply::carry_out(&context, &mut client, Named::of(&request), request).await
     }
 
     async fn set(&self, key: &str, value: &[u8]) {

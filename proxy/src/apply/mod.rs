@@ -43,7 +43,7 @@ use crate::{
     client_limits::ClientLimits,
     clients::{Client, Clients},
     clock,
-    command::{self, Command, CommandError, CommandSpec, ServerCommand, TransactionCommand},
+    command::{Command, CommandError, CommandSpec, Named, ServerCommand, TransactionCommand},
     config::Config,
     pubsub::{Classes, Hub, KeyEvent},
     resp::{Protocol, Reply},
@@ -327,22 +327,27 @@ impl From<WriteError> for Reply {
 }
 
 /// Carries a request out, and returns when the journal is as far as its policy
-/// wants it before an acknowledgement.
-pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Value>) -> Outcome {
+/// wants it before an acknowledgement. `named` is what the request names.
+pub async fn carry_out(
+    context: &Context,
+    client: &mut Client,
+    named: Named,
+    request: Vec<Value>,
+) -> Outcome {
     client.carried_out = false;
     let subscribed = client.protocol == Protocol::Resp2 && client.subscriptions.any();
-    let is_queued = client.queue.is_some() && !command::is_transactional(&request);
-    let is_exec = command::is_exec(&request);
+    let is_queued = client.queue.is_some() && !named.is_transactional();
+    let is_exec = named.is_exec();
     let writes = match &client.queue {
-        Some(queue) if is_exec => queue.requests.iter().any(|r| command::writes(r)),
-        _ => command::writes(&request),
+        Some(queue) if is_exec => queue.requests.iter().any(|r| Named::of(r).writes()),
+        _ => named.writes(),
     };
     let journal = context.store.journal().filter(|_| writes);
     let refused = || journal.and_then(|j| j.failure()).map(journal_failed);
     let permission = match client.refusal.take() {
         // found out when one of its arguments was announced
         Some(error) => Err(error),
-        None => CommandSpec::of(&request).and_then(|spec| {
+        None => named.spec(&request).and_then(|spec| {
             acl::check(context, client, spec, &request)?;
             cluster::check(context, client, spec, &request)?;
             refused_argument(&request).map_or(Ok(spec), Err)
@@ -358,22 +363,18 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         context.store.gate().pass().await;
     }
     if subscribed
-        && !command::is_for_subscribers(&request)
+        && !named.is_for_subscribers()
         && let Ok(spec) = permission
     {
         return CommandError::Subscribed(spec.name.to_owned()).into();
     }
-    if let Err(error) = permission {
-        return multi::refused(client, is_exec, error.into()).into();
-    }
+    let spec = match permission {
+        Ok(spec) => spec,
+        Err(error) => return multi::refused(client, is_exec, error.into()).into(),
+    };
     client.carried_out = true;
-    let is_client = permission
-        .as_ref()
-        .is_ok_and(|spec| spec.name.starts_with("client|"));
-    if let Ok(spec) = permission {
-        tracking::reads(context, client, spec, &request);
-    }
-    let outcome = match (Command::parse(request), refused()) {
+    tracking::reads(context, client, spec, &request);
+    let outcome = match (Command::parse_as(spec, request), refused()) {
         (Err(error), _) => multi::refused(client, is_exec, error.into()).into(),
         (_, Some(refusal)) => multi::refused(client, is_exec, refusal).into(),
         (Ok(Command::Transaction(command)), None) => {
@@ -383,7 +384,7 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     };
     if let Some(tracked) = &mut client.tracking
         && client.queue.is_none()
-        && !is_client
+        && !spec.name.starts_with("client|")
     {
         tracked.caching = false;
     }

@@ -56,44 +56,60 @@ pub fn stores_next(args_so_far: &[Value]) -> bool {
     spec.is_some_and(|spec| spec.stores(args_so_far.len()))
 }
 
-/// Whether a request may change keys.
-pub fn writes(request: &[Value]) -> bool {
-    let spec = request.first().and_then(table::named);
-    spec.is_some_and(|spec| {
-        spec.is(table::flags::WRITE) || matches!(spec.name, "exec" | "eval" | "evalsha")
-    })
-}
+/// The command that a request names, looked up once.
+#[derive(Clone, Copy, Debug)]
+pub struct Named(Option<&'static CommandSpec>);
 
-/// Whether a request waits while CLIENT PAUSE holds writes back: it may change keys,
-/// or what others get. EXEC does what is queued.
-pub fn waits_with_writes(request: &[Value]) -> bool {
-    let spec = request.first().and_then(table::named);
-    spec.is_some_and(|spec| {
-        let name = spec.name;
-        spec.is(table::flags::WRITE) || matches!(name, "eval" | "evalsha" | "publish" | "spublish")
-    })
-}
+impl Named {
+    /// That of a request; there may be none of this name.
+    pub fn of(request: &[Value]) -> Self {
+        Self(request.first().and_then(table::named))
+    }
 
-/// Where a request of a client that has said MULTI is carried out at once.
-pub fn is_transactional(request: &[Value]) -> bool {
-    let spec = request.first().and_then(table::named);
-    const AT_ONCE: [&str; 6] = ["multi", "exec", "discard", "watch", "quit", "reset"];
-    spec.is_some_and(|spec| AT_ONCE.contains(&spec.name))
-}
+    fn is(self, what: impl FnOnce(&'static CommandSpec) -> bool) -> bool {
+        self.0.is_some_and(what)
+    }
 
-/// Whether this is EXEC.
-pub fn is_exec(request: &[Value]) -> bool {
-    let spec = request.first().and_then(table::named);
-    spec.is_some_and(|spec| spec.name == "exec")
-}
+    /// The entry of the request, see [`CommandSpec::of`].
+    pub fn spec(self, request: &[Value]) -> Result<&'static CommandSpec, CommandError> {
+        CommandSpec::of_named(self.0, request)
+    }
 
-/// Whether a subscriber that speaks RESP2 may ask for this.
-pub fn is_for_subscribers(request: &[Value]) -> bool {
-    let spec = request.first().and_then(table::named);
-    spec.is_some_and(|spec| {
-        let name = spec.name;
-        name.ends_with("subscribe") || matches!(name, "ping" | "quit" | "reset")
-    })
+    /// Whether it may change keys.
+    pub fn writes(self) -> bool {
+        self.is(|spec| {
+            spec.is(table::flags::WRITE) || matches!(spec.name, "exec" | "eval" | "evalsha")
+        })
+    }
+
+    /// Whether it waits while CLIENT PAUSE holds writes back: it may change keys, or what
+    /// others get. EXEC does what is queued.
+    pub fn waits_with_writes(self) -> bool {
+        self.is(|spec| {
+            let name = spec.name;
+            spec.is(table::flags::WRITE)
+                || matches!(name, "eval" | "evalsha" | "publish" | "spublish")
+        })
+    }
+
+    /// Whether it is carried out at once for a client that has said MULTI.
+    pub fn is_transactional(self) -> bool {
+        const AT_ONCE: [&str; 6] = ["multi", "exec", "discard", "watch", "quit", "reset"];
+        self.is(|spec| AT_ONCE.contains(&spec.name))
+    }
+
+    /// Whether this is EXEC.
+    pub fn is_exec(self) -> bool {
+        self.is(|spec| spec.name == "exec")
+    }
+
+    /// Whether a subscriber that speaks RESP2 may ask for this.
+    pub fn is_for_subscribers(self) -> bool {
+        self.is(|spec| {
+            let name = spec.name;
+            name.ends_with("subscribe") || matches!(name, "ping" | "quit" | "reset")
+        })
+    }
 }
 
 /// Which argument of a request is a value to be stored, if there is exactly one.
@@ -138,7 +154,11 @@ impl Command {
     /// Arguments stay slices of the buffer that they arrived in (see
     /// [`crate::resp::Step::Request`]): copy what outlives the request.
     pub fn parse(request: Vec<Value>) -> Result<Self, CommandError> {
-        let spec = CommandSpec::of(&request)?;
+        Self::parse_as(CommandSpec::of(&request)?, request)
+    }
+
+    /// The same of a request whose entry is known.
+    pub fn parse_as(spec: &'static CommandSpec, request: Vec<Value>) -> Result<Self, CommandError> {
         let is_refused = |value: &Value| matches!(value, Value::Refused { .. });
         let is_refused = request.iter().any(is_refused);
         let command = (spec.parse)(args::Args::new(spec, request))?;

@@ -375,8 +375,15 @@ impl CommandSpec {
     /// The entry that a request belongs to (the subcommand's, where there is
     /// one), once its number of arguments is right.
     pub fn of(request: &[Value]) -> Result<&'static Self, CommandError> {
-        let unknown = || unknown_command(request);
-        let command = request.first().and_then(named).ok_or_else(unknown)?;
+        Self::of_named(request.first().and_then(named), request)
+    }
+
+    /// The same where the command that it names has been looked up.
+    pub(super) fn of_named(
+        named: Option<&'static Self>,
+        request: &[Value],
+    ) -> Result<&'static Self, CommandError> {
+        let command = named.ok_or_else(|| unknown_command(request))?;
         let spec =
             match request.get(1) {
                 Some(name) if !command.subcommands.is_empty() => command

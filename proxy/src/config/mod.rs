@@ -5,7 +5,7 @@ mod upkeep;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    num::NonZeroU64,
+    num::{NonZero, NonZeroU64},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -179,12 +179,25 @@ pub struct Config {
     pub protected_mode: bool,
     /// Longest shutdown.
     pub shutdown_timeout: Duration,
-    /// Worker threads; 0 for one per processor.
+    /// Worker threads.
     pub threads: usize,
     /// Log filter.
     pub log: String,
     /// Log format.
     pub log_format: LogFormat,
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Nodes and clients on the same machine want processors, too: with a worker for each,
+/// the workers take turns with those that they wait for (figures in docs/performance.md).
+fn default_threads(processors: usize, functions: &Functions) -> usize {
+    match functions {
+        Functions::Local => (processors / 2).max(1),
+        _ => processors,
+    }
 }
 
 fn bad(setting: &'static str, why: impl Into<String>) -> ConfigError {
@@ -271,6 +284,10 @@ impl Config {
             // processes on this machine cost nothing while they wait
             Functions::Local => (10.0 * linger::USD_PER_WAIT, Upkeep::LOCAL),
             _ => (linger::USD_PER_WAIT, Upkeep::REMOTE),
+        };
+        let threads = match options.threads.unwrap_or(0) {
+            0 => default_threads(processors(), &functions),
+            chosen => chosen,
         };
         let backing = backing_settings(&options)?;
         let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
@@ -362,7 +379,7 @@ impl Config {
             inflight_bytes: u64::from(options.inflight_mb.unwrap_or(256).max(1)) << 20,
             protected_mode: options.protected_mode.unwrap_or(true),
             shutdown_timeout: seconds(options.shutdown_timeout_s.unwrap_or(10)),
-            threads: options.threads.unwrap_or(0),
+            threads,
             log: options.log.unwrap_or_else(|| "info".into()),
             log_format: options.log_format.unwrap_or_default(),
         })

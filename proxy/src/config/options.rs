@@ -321,7 +321,7 @@ options! {
     /// [default: 400; 200 for local ones]
     #[arg(long, env = "SCATTERHOARD_REPAIR_MB_S", value_name = "M")]
     repair_mb_s: u32,
-    /// Worker threads; 0: one per processor [default: 0]
+    /// Worker threads; 0: one per processor, with a local pool one per two [default: 0]
     #[arg(long, env = "SCATTERHOARD_THREADS", value_name = "N")]
     threads: usize,
     /// What is logged, e.g. `warn` or `info,scatterhoard_proxy::pool=debug` [default: info]

@@ -159,3 +159,22 @@ fn passwords_are_not_shown() {
     assert!(!format!("{config:?}").contains("s3cret"));
     assert!(config.acl.log_in(b"default", b"s3cret").is_some());
 }
+
+#[test]
+fn a_local_pool_leaves_processors_to_its_nodes() {
+    let aws = Functions::Aws;
+    let threads = |n| {
+        [
+            default_threads(n, &Functions::Local),
+            default_threads(n, &aws),
+        ]
+    };
+    assert_eq!(threads(1), [1, 1]);
+    assert_eq!(threads(2), [1, 2]);
+    assert_eq!(threads(5), [2, 5]);
+    let chosen = Options {
+        threads: Some(3),
+        ..Options::default()
+    };
+    assert_eq!(Config::from_options(chosen).unwrap().threads, 3);
+}

@@ -39,6 +39,15 @@ impl OutBuffer {
         self.pending_bytes() == 0
     }
 
+    /// Everything that waits, if it is in one piece.
+    pub fn only_chunk(&self) -> Option<&[u8]> {
+        match (self.segments.len(), self.tail.is_empty()) {
+            (0, _) => Some(&self.tail),
+            (1, true) => self.segments.front().map(|segment| &segment[..]),
+            _ => None,
+        }
+    }
+
     /// Appends a copy of `bytes`.
     pub fn small(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);

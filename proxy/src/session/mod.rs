@@ -31,7 +31,7 @@ use crate::{
     apply::{self, Context, Outcome, Stats, ValueReply},
     client_limits::{self, OutputLimit},
     clients::{Arrival, Client, Silence, Stranger},
-    command,
+    command::Named,
     pubsub::Mailbox,
     resp::{OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
@@ -285,19 +285,19 @@ impl Session {
     }
 
     /// Waits as long as CLIENT PAUSE wants it; messages go out meanwhile.
-    async fn wait_out_pause(&mut self, request: &[Value]) -> Result<(), SessionError> {
-        let pause = self.context.clients.pause.clone();
-        let writes = || match &self.client.queue {
-            // what is queued waits as it does alone; EXEC for any of it
-            Some(queue) if command::is_exec(request) => {
-                queue.requests.iter().any(|r| command::waits_with_writes(r))
-            }
-            _ => command::waits_with_writes(request),
-        };
-        if self.client.user.is_none() || pause.holds(true).is_none() {
+    async fn wait_out_pause(&mut self, named: Named) -> Result<(), SessionError> {
+        if self.client.user.is_none() || self.context.clients.pause.holds(true).is_none() {
             return Ok(());
         }
-        let writes = writes();
+        let pause = self.context.clients.pause.clone();
+        let writes = match &self.client.queue {
+            // what is queued waits as it does alone; EXEC for any of it
+            Some(queue) if named.is_exec() => {
+                let mut queued = queue.requests.iter();
+                queued.any(|r| Named::of(r).waits_with_writes())
+            }
+            _ => named.waits_with_writes(),
+        };
         while let Some(until) = pause.holds(writes) {
             self.deliver(self.client.protocol).await?;
             self.flush().await?;
@@ -345,11 +345,12 @@ impl Session {
         Stats::count(&self.context.stats.commands);
         let context = self.context.clone();
         let before = self.client.silence;
-        self.wait_out_pause(&request).await?;
+        let named = Named::of(&request);
+        self.wait_out_pause(named).await?;
         // what was sent before the request goes out before its reply
         let protocol = self.client.protocol;
         self.deliver(protocol).await?;
-        let is_queued = self.client.queue.is_some() && !command::is_transactional(&request);
+        let is_queued = self.client.queue.is_some() && !named.is_transactional();
         let suspect = match is_queued {
             true => None,
             false => context.slow_log.suspect(&request),
@@ -358,7 +359,7 @@ impl Session {
         let no_loop = tracked.map(|_| self.client.entry.id());
         let began = Instant::now();
         self.client.has_remembered = false;
-        let carry_out = apply::carry_out(&context, &mut self.client, request);
+        let carry_out = apply::carry_out(&context, &mut self.client, named, request);
         let outcome = match no_loop {
             // boxed: there are few of them
             Some(id) => Box::pin(tracking::acting(id, carry_out)).await,
@@ -527,7 +528,7 @@ impl Session {
                 return Err(SessionError::Output);
             }
             // mostly the socket takes it: no clock is read then
-            let mut write = pin!(self.stream.write_buf(&mut self.output));
+            let mut write = pin!(write_some(&mut self.stream, &mut self.output));
             let (written, waited) = match write.as_mut().now_or_never() {
                 Some(written) => (Some(written?), Duration::ZERO),
                 None => {
@@ -583,4 +584,15 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Writes what the stream takes at once; how many bytes that were.
+async fn write_some(stream: &mut ClientStream, output: &mut OutBuffer) -> io::Result<usize> {
+    let Some(all) = output.only_chunk() else {
+        return stream.write_buf(output).await;
+    };
+    // a vectored write of one piece costs the kernel more
+    let written = stream.write(all).await?;
+    output.advance(written);
+    Ok(written)
 }
