@@ -39,7 +39,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::keyspace::Object;
+use crate::{keyspace::Object, value::Value};
 use deletions::DELETE_GATHER;
 use format::{BLOCK_BYTES, Image};
 pub use id::keep_all;
@@ -138,6 +138,11 @@ const MENDS: usize = 64;
 /// Failures after which such an upload is given up, until the next read.
 const MEND_TRIES: u32 = 8;
 
+/// Bytes of writes that wait for their upload which are held in memory: of all, and the
+/// most of one.
+const HELD_BYTES: usize = 16 << 20;
+const MOST_HELD_BYTES: u64 = 1 << 20;
+
 /// A write that is to be uploaded, and its part of the budget.
 pub(crate) struct Queued {
     object: Arc<Object>,
@@ -146,7 +151,15 @@ pub(crate) struct Queued {
     failures: u32,
     /// It is there, but damaged.
     is_mend: bool,
+    /// Its bytes, if there was room for them: else nodes are asked.
+    held: Option<Held>,
     _budget: OwnedSemaphorePermit,
+}
+
+/// Bytes in memory that wait for their upload.
+struct Held {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
 }
 
 /// A backing store in use.
@@ -160,6 +173,8 @@ pub struct Backing {
     stock: Notify,
     budget: Arc<Semaphore>,
     budget_units: u32,
+    /// Room for bytes that are held, in bytes.
+    held: Arc<Semaphore>,
     /// Turns of what is uploaded anew.
     mends: Arc<Semaphore>,
     /// What takes back unfinished uploads.
@@ -214,6 +229,7 @@ impl Backing {
             stock: Notify::new(),
             budget: Arc::new(Semaphore::new(units as usize)),
             budget_units: units,
+            held: Arc::new(Semaphore::new(HELD_BYTES)),
             mends: Arc::new(Semaphore::new(MENDS)),
             chores: TaskTracker::new(),
             ending: CancellationToken::new(),
@@ -304,14 +320,28 @@ impl Backing {
         }
     }
 
-    /// A write that is to be uploaded later.
-    pub(crate) fn queue(&self, object: Arc<Object>, budget: OwnedSemaphorePermit) {
+    /// A write that is to be uploaded later. Its value, if it is in memory, is kept for
+    /// that as long as there is room: nodes are paid for.
+    pub(crate) fn queue(
+        &self,
+        object: Arc<Object>,
+        value: Option<&Value>,
+        budget: OwnedSemaphorePermit,
+    ) {
         let write_id = object.write_id;
+        let held = value.filter(|v| v.len() <= MOST_HELD_BYTES).and_then(|v| {
+            let len = u32::try_from(v.len()).ok()?;
+            let room = self.held.clone().try_acquire_many_owned(len).ok()?;
+            // copied: a slice would keep the whole buffer that it was read with
+            let bytes = Bytes::copy_from_slice(&v.clone().into_contiguous());
+            Some(Held { bytes, _room: room })
+        });
         let queued = Queued {
             object,
             due: Instant::now() + GATHER,
             failures: 0,
             is_mend: false,
+            held,
             _budget: budget,
         };
         self.ledger.lock().wait(write_id, queued);
@@ -330,6 +360,7 @@ impl Backing {
             due: Instant::now(),
             failures: 0,
             is_mend: true,
+            held: None,
             _budget: turn,
         };
         if self.ledger.lock().mend(write_id, queued) {
@@ -433,6 +464,11 @@ impl Queued {
     /// What is to be uploaded.
     pub(crate) fn object(&self) -> &Arc<Object> {
         &self.object
+    }
+
+    /// Its bytes, if they are in memory.
+    pub(crate) fn held(&self) -> Option<Bytes> {
+        self.held.as_ref().map(|held| held.bytes.clone())
     }
 
     /// Whether that was tried in vain: its chunks may be elsewhere by now.

@@ -84,12 +84,7 @@ impl Keyspace {
             visit(Change::Removed(KeyRef { db: *db, key }));
         }
         for slot in changes.slots.iter().filter_map(|i| self.slot(*i)) {
-            let found = slot.found();
-            visit(Change::Named(
-                slot.key(),
-                &slot.object,
-                found.expires_unix_ms,
-            ));
+            visit(Change::Named(slot.key(), &slot.object, slot.expiry()));
         }
         for id in &changes.segments {
             visit(match self.segments.object(*id) {

@@ -9,6 +9,7 @@
 
 mod changes;
 pub mod eviction;
+mod hot;
 pub mod inventory;
 mod names;
 mod news;
@@ -29,6 +30,8 @@ use scatterhoard_wire::WriteId;
 pub use changes::Change;
 use changes::Changes;
 pub use eviction::EvictionPolicy;
+use hot::Hot;
+pub use hot::bytes_of;
 pub use names::Names;
 use news::News;
 pub use news::{Departure, MAX_CHANGED, MAX_DEPARTURES, Why};
@@ -89,6 +92,8 @@ struct Slot {
     object: Arc<Object>,
     /// 0: never.
     expires_unix_ms: u64,
+    /// The value, if it is kept.
+    hot: Option<Arc<[u8]>>,
     links: Links,
 }
 
@@ -99,6 +104,8 @@ pub struct Found {
     pub object: Arc<Object>,
     /// When it expires.
     pub expires_unix_ms: Option<u64>,
+    /// The value, if the index keeps it.
+    pub hot: Option<Arc<[u8]>>,
 }
 
 /// All keys of all databases.
@@ -108,6 +115,7 @@ pub struct Keyspace {
     table: HashTable<u32>,
     hasher: Hashing,
     recency: Recency,
+    hot: Hot,
     expiries: BTreeSet<(u64, u32)>,
     counts: [u64; DATABASES],
     bytes: u64,
@@ -128,6 +136,7 @@ impl Default for Keyspace {
             table: HashTable::new(),
             hasher: Hashing::default(),
             recency: Recency::default(),
+            hot: Hot::default(),
             expiries: BTreeSet::new(),
             counts: [0; DATABASES],
             bytes: 0,
@@ -227,6 +236,7 @@ impl Keyspace {
             db: key.db,
             object,
             expires_unix_ms: 0,
+            hot: None,
             links: Links::default(),
         };
         let i = match self.vacant.pop() {
@@ -262,6 +272,7 @@ impl Keyspace {
 
     fn replace(&mut self, i: u32, object: Arc<Object>) {
         let size = object.size_bytes();
+        self.cool(i);
         self.join_segment(&object, i);
         self.changes.slot(i);
         let Some(slot) = self.slots[i as usize].as_mut() else {
@@ -286,6 +297,7 @@ impl Keyspace {
         self.slots[i as usize] = slot;
         self.recency.unlink(&mut self.slots, i);
         let slot = self.slots[i as usize].take()?;
+        self.left_hot(&slot);
         let hash = std::hash::BuildHasher::hash_one(&self.hasher, (slot.db, &slot.key[..]));
         if let Ok(entry) = self.table.find_entry(hash, |&j| j == i) {
             entry.remove();
@@ -496,11 +508,15 @@ impl Slot {
         self.expires_unix_ms != 0 && self.expires_unix_ms <= now_ms
     }
 
+    fn expiry(&self) -> Option<u64> {
+        Some(self.expires_unix_ms).filter(|at| *at != 0)
+    }
+
     fn found(&self) -> Found {
-        let expires_unix_ms = Some(self.expires_unix_ms).filter(|at| *at != 0);
         Found {
             object: self.object.clone(),
-            expires_unix_ms,
+            expires_unix_ms: self.expiry(),
+            hot: self.hot.clone(),
         }
     }
 }

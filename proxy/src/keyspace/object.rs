@@ -59,8 +59,8 @@ pub struct Object {
 enum Home {
     /// In chunks of its own.
     Chunks(Box<[NodeId]>),
-    /// Among others in a segment.
-    Packed(Place),
+    /// Among others in a segment: a [`Place`], without its padding.
+    Packed { segment: WriteId, offset_bytes: u32 },
 }
 
 /// Where in a segment a packed object lies.
@@ -95,7 +95,10 @@ impl Object {
             write_id,
             layout,
             kind: Kind::String,
-            home: Home::Packed(place),
+            home: Home::Packed {
+                segment: place.segment,
+                offset_bytes: place.offset_bytes,
+            },
         }
     }
 
@@ -110,14 +113,20 @@ impl Object {
     pub fn place(&self) -> Option<Place> {
         match self.home {
             Home::Chunks(_) => None,
-            Home::Packed(place) => Some(place),
+            Home::Packed {
+                segment,
+                offset_bytes,
+            } => Some(Place {
+                segment,
+                offset_bytes,
+            }),
         }
     }
 
     fn placement(&self) -> &[NodeId] {
         match &self.home {
             Home::Chunks(placement) => placement,
-            Home::Packed(_) => &[],
+            Home::Packed { .. } => &[],
         }
     }
 
@@ -180,3 +189,6 @@ impl Object {
         moved
     }
 }
+
+// a million keys are an ordinary load
+const _: () = assert!(size_of::<Object>() <= 64, "each key has one");

@@ -30,6 +30,8 @@ pub(super) struct Recency {
     oldest: u32,
     newest: u32,
     uses: u32,
+    /// Slots before this one have no hot value.
+    hot_from: u32,
 }
 
 impl Default for Recency {
@@ -38,6 +40,7 @@ impl Default for Recency {
             oldest: NONE,
             newest: NONE,
             uses: 0,
+            hot_from: NONE,
         }
     }
 }
@@ -66,6 +69,9 @@ impl Recency {
             None => self.oldest = i,
         }
         self.newest = i;
+        if self.hot_from == NONE {
+            self.hot_from = i;
+        }
     }
 
     /// Takes a slot out of the list.
@@ -73,6 +79,9 @@ impl Recency {
         let Some(own) = links(slots, i).map(std::mem::take) else {
             return;
         };
+        if self.hot_from == i {
+            self.hot_from = own.newer;
+        }
         match links(slots, own.older) {
             Some(neighbour) => neighbour.newer = own.newer,
             None => self.oldest = own.newer,
@@ -94,6 +103,24 @@ impl Recency {
     /// How many uses of others ago a slot was last used.
     pub(super) fn idleness(&self, slot: &Slot) -> u32 {
         self.uses.wrapping_sub(slot.links.used)
+    }
+
+    /// Whether a slot is not among those that have no hot value. (One that was unused for
+    /// 2^32 uses of others seems younger than it is; uses come first, though.)
+    pub(super) fn may_be_hot(&mut self, slots: &Slots, i: u32) -> bool {
+        let of = |i: u32| slots.get(i as usize).and_then(Option::as_ref);
+        let (Some(slot), Some(first)) = (of(i), of(self.hot_from)) else {
+            self.hot_from = i;
+            return true;
+        };
+        self.idleness(slot) <= self.idleness(first)
+    }
+
+    /// Of the slots that may have a hot value the longest unused; from now on it has none.
+    pub(super) fn next_to_cool(&mut self, slots: &Slots) -> Option<u32> {
+        let i = self.hot_from;
+        self.hot_from = slots.get(i as usize)?.as_ref()?.links.newer;
+        Some(i)
     }
 
     /// Slots from the longest unused on.

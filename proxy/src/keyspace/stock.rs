@@ -56,7 +56,7 @@ impl Keyspace {
         for slot in self.slots[slots].iter().flatten() {
             let (source, _) = self.source(&slot.object);
             if source.nodes().any(|holder| holder == node) {
-                let expires = slot.found().expires_unix_ms;
+                let expires = slot.expiry();
                 visit(&source, slot.key(), &slot.object, expires);
             }
         }

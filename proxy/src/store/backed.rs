@@ -72,13 +72,16 @@ impl Store {
         object: &Arc<Object>,
     ) -> Result<(), WriteError> {
         let Some(backing) = self.backing_in(Mode::WriteThrough) else {
-            return self.back_later(object).await;
+            return self.back_later(object, None).await;
         };
         let Ok(_turn) = timeout(TURN, self.uploads.acquire()).await else {
             return Err(BackingError::Behind.into());
         };
         let uploading = backing.begin_own(object.write_id).await?;
-        match self.upload(&uploading, self.pin_unnamed(object)).await {
+        match self
+            .upload(&uploading, self.pin_unnamed(object), None)
+            .await
+        {
             Ok(()) => Ok(()),
             Err(UploadError::Backing(error)) => Err(error.into()),
             Err(UploadError::Read(error)) => {
@@ -88,11 +91,16 @@ impl Store {
         }
     }
 
-    /// Write-behind: a place in the queue, if need be when there is room.
-    pub(super) async fn back_later(&self, object: &Arc<Object>) -> Result<(), WriteError> {
+    /// Write-behind: a place in the queue, if need be when there is room. With the value,
+    /// if it is in memory.
+    pub(super) async fn back_later(
+        &self,
+        object: &Arc<Object>,
+        value: Option<&Value>,
+    ) -> Result<(), WriteError> {
         if let Some(backing) = self.backing_in(Mode::WriteBehind) {
             let room = backing.admit(object.size_bytes(), self.settings.patience);
-            backing.queue(object.clone(), room.await?);
+            backing.queue(object.clone(), value, room.await?);
         }
         Ok(())
     }
@@ -107,7 +115,7 @@ impl Store {
             while let Some((uploading, queued)) = backing.next_upload(&drain).await {
                 let pinned = self.pin_queued(&queued).await;
                 let write_id = queued.object().write_id;
-                match self.upload(&uploading, pinned).await {
+                match self.upload(&uploading, pinned, queued.held()).await {
                     Ok(()) if queued.is_mend() => {
                         tracing::info!(%write_id, "uploaded anew");
                         metrics::counter!("scatterhoard_backing_mended_total").increment(1);
@@ -146,16 +154,16 @@ impl Store {
         }
     }
 
-    /// Sends what nodes have, or the hot tier.
+    /// Sends what is in memory, or else what nodes have.
     pub(super) async fn upload(
         &self,
         uploading: &Uploading,
         pinned: Pinned,
+        held: Option<Bytes>,
     ) -> Result<(), UploadError> {
         let object = pinned.source.clone();
         let mut upload = uploading.send(object.size_bytes());
-        let hot = self.hot.lock().get(object.write_id);
-        if let Some(value) = hot {
+        if let Some(value) = held {
             upload.push(value).await?;
         } else {
             let mut reader = Box::new(ObjectReader::new(pinned).unmetered());

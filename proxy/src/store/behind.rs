@@ -3,7 +3,7 @@
 //!
 //! An opt-in. What is lost if the proxy dies: the values acknowledged since the
 //! last ones were settled, at most the dirty budget. Until then they are held
-//! in the hot tier, where nothing evicts them; a value that is overwritten
+//! beside the index, where nothing evicts them; a value that is overwritten
 //! meanwhile is never sent. When the budget is used up, writers wait.
 
 use std::{sync::Arc, time::Duration};
@@ -246,7 +246,10 @@ impl Store {
             let (object, _) = written.into_parts();
             // overwritten meanwhile: garbage
             if index.rehome(write.key.as_ref(), object) {
-                self.hot.lock().settled(write.value.write_id);
+                let write_id = write.value.write_id;
+                if let Some(value) = self.dirty.lock().take(write_id) {
+                    index.keep_value(write.key.as_ref(), write_id, &value);
+                }
             }
         }
         self.free(&mut index);

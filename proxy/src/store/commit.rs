@@ -40,7 +40,7 @@ impl Store {
         let mut index = self.index();
         let (object, cargo) = written.into_parts();
         let previous = match want_previous.then(|| index.peek(key.as_ref(), now)) {
-            Some(Some(found)) => self.pin(&mut index, key.clone(), found.object),
+            Some(Some(found)) => self.pin(&mut index, key.clone(), found),
             _ => Lookup::Missing,
         };
         let placed = self.commit_one(&mut index, &key, object, cargo, condition, expiry, now);
@@ -111,9 +111,9 @@ impl Store {
         let Committed { done, previous } =
             index.commit(key.as_ref(), object, condition, expiry, now);
         match cargo {
-            Cargo::Small(value) if done => self.hot.lock().put(write_id, &value),
+            Cargo::Small(value) if done => index.keep_value(key.as_ref(), write_id, &value),
             Cargo::Dirty(ticket) if done => {
-                self.hot.lock().hold(write_id, ticket.value.clone());
+                self.dirty.lock().hold(write_id, ticket.value.clone());
                 ticket.redeem(key.clone(), write_id);
             }
             _ => {}
@@ -146,7 +146,7 @@ impl Store {
     /// The index, if nodes have all that it names.
     fn clean_index(&self) -> Option<IndexGuard<'_>> {
         let index = self.index();
-        let is_clean = self.hot.lock().dirty() == 0;
+        let is_clean = self.dirty.lock().len() == 0;
         is_clean.then_some(index)
     }
 
@@ -163,9 +163,10 @@ impl Store {
         let floor = self.next_write_id();
         *self.flushed.lock() = floor;
         let freed = index.take_freed();
-        let mut hot = self.hot.lock();
-        freed.iter().for_each(|object| hot.remove(object.write_id));
-        drop(hot);
+        let mut dirty = self.dirty.lock();
+        let ids = freed.iter().map(|object| object.write_id);
+        ids.for_each(|id| dirty.remove(id));
+        drop(dirty);
         self.forget_backed(&freed);
         // those that come now have write ids above the floor
         let wanted = index.has_pins() || self.early.load(Ordering::SeqCst) > 0;

@@ -1,5 +1,5 @@
 //! The index behind its lock: what has changed is in the journal when it is
-//! unlocked, and what has left it is told to nodes and hot tier then.
+//! unlocked, and what has left it is told to nodes then.
 
 use std::ops::{Deref, DerefMut};
 
@@ -50,7 +50,7 @@ impl Drop for IndexGuard<'_> {
         }
         match &self.store.journal {
             Some(journal) => {
-                let value_of = |id| self.store.hot.lock().dirty_value(id);
+                let value_of = |id| self.store.dirty.lock().value(id);
                 journal.write(&mut self.index, &value_of);
             }
             // only nodes or watchers had to be told
@@ -97,7 +97,7 @@ impl Store {
         }
     }
 
-    /// Passes on what has left the index: nodes and hot tier may free it. Not
+    /// Passes on what has left the index: nodes may free it. Not
     /// while the journal still names it: then when the index is unlocked.
     pub fn free(&self, index: &mut Keyspace) {
         if index.has_changed() {
@@ -108,9 +108,9 @@ impl Store {
             return;
         }
         self.forget_backed(&freed);
-        let mut hot = self.hot.lock();
+        let mut dirty = self.dirty.lock();
         for object in freed {
-            hot.remove(object.write_id);
+            dirty.remove(object.write_id);
             for id in object.nodes() {
                 if let Some(node) = self.pool.node(id) {
                     node.discard(object.write_id);

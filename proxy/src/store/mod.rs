@@ -17,11 +17,11 @@ mod commit;
 #[cfg(test)]
 mod copies;
 mod cut;
+mod dirty;
 mod edit;
 mod gate;
 mod gather;
 mod handover;
-mod hot;
 mod index;
 mod inventory;
 mod labels;
@@ -65,7 +65,7 @@ use crate::{
     clock,
     codec::Codec,
     journal::{Journal, JournalError},
-    keyspace::{DATABASES, EvictionPolicy, Found, KeyRef, Keyspace, Kind, Object},
+    keyspace::{DATABASES, EvictionPolicy, Found, KeyRef, Keyspace, Kind, Object, bytes_of},
     pool::Pool,
     pubsub::{Classes, KeyEvents},
     tracking::Tracking,
@@ -75,9 +75,9 @@ use behind::Behind;
 pub use behind::DirtyWrite;
 pub use body::Body;
 pub use combine::BrokenSource;
+use dirty::Dirty;
 pub use edit::Patch;
 pub use gate::{Closed, Gate};
-use hot::HotTier;
 pub use index::IndexGuard;
 pub use inventory::Recover;
 use pack::Packer;
@@ -153,7 +153,7 @@ pub struct Store {
     index: Mutex<Keyspace>,
     journal: Option<Arc<Journal>>,
     backing: Option<Arc<Backing>>,
-    hot: Mutex<HotTier>,
+    dirty: Mutex<Dirty>,
     epoch: Epoch,
     last_write: AtomicU64,
     /// Writes below it were begun before the last flush of everything.
@@ -339,9 +339,10 @@ impl Store {
         }
         let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
         let (behind, dirty) = Behind::new(settings.dirty_bytes, unplaced.len());
-        let mut hot = HotTier::new(settings.hot_bytes, settings.hot_value_bytes);
+        index.keep_values(settings.hot_bytes, settings.hot_value_bytes);
+        let mut held = Dirty::default();
         for value in unplaced {
-            hot.hold(value.object.write_id, value.value.clone());
+            held.hold(value.object.write_id, value.value.clone());
             behind.resume(value);
         }
         let (packer, small) = Packer::new(settings.pack_up_to_bytes);
@@ -350,7 +351,7 @@ impl Store {
             watches: Watches::default(),
             events: KeyEvents::default(),
             tracking: Tracking::default(),
-            hot: Mutex::new(hot),
+            dirty: Mutex::new(held),
             memory: Admission::new(settings.memory_bytes),
             settings,
             pool,
@@ -465,12 +466,12 @@ impl Store {
 
     /// Bytes in the hot tier.
     pub fn hot_bytes(&self) -> u64 {
-        self.hot.lock().bytes()
+        self.index.lock().hot_bytes()
     }
 
     /// Values that no node has yet.
     pub fn dirty_values(&self) -> usize {
-        self.hot.lock().dirty()
+        self.dirty.lock().len()
     }
 
     /// Objects that wait for their repair, or are under it.
@@ -504,13 +505,13 @@ impl Store {
         self.free(index);
         let found = found?;
         let looked = Looked::of(&found);
-        let lookup = self.pin(index, key, found.object);
+        let lookup = self.pin(index, key, found);
         Some(Looked { lookup, ..looked })
     }
 
     /// Whether the value of this write is on no node yet.
     fn is_dirty(&self, write_id: WriteId) -> bool {
-        self.behind.is_some() && self.hot.lock().dirty_value(write_id).is_some()
+        self.dirty.lock().value(write_id).is_some()
     }
 
     /// Another pin of the same object.
@@ -525,14 +526,20 @@ impl Store {
         }
     }
 
-    fn pin(self: &Arc<Self>, index: &mut Keyspace, key: Key, object: Arc<Object>) -> Lookup {
-        if object.size_bytes() == 0 {
+    /// Whether the value of a write is in memory.
+    fn has_value(&self, index: &Keyspace, key: KeyRef<'_>, write_id: WriteId) -> bool {
+        index.has_value(key, write_id) || self.is_dirty(write_id)
+    }
+
+    fn pin(self: &Arc<Self>, index: &mut Keyspace, key: Key, found: Found) -> Lookup {
+        if found.object.size_bytes() == 0 {
             return Lookup::Here(Value::Empty);
         }
-        if let Some(value) = self.hot.lock().get(object.write_id) {
-            return Lookup::Here(value.into());
+        let dirty = || self.dirty.lock().value(found.object.write_id);
+        match found.hot.map(bytes_of).or_else(dirty) {
+            Some(value) => Lookup::Here(value.into()),
+            None => Lookup::There(self.pin_chunks(index, key, found.object)),
         }
-        Lookup::There(self.pin_chunks(index, key, object))
     }
 
     fn pin_chunks(self: &Arc<Self>, index: &mut Keyspace, key: Key, object: Arc<Object>) -> Pinned {
@@ -557,13 +564,11 @@ impl Store {
         }
         drop(reader);
         let value = Value::from_segments(segments);
-        if self.hot.lock().takes(value.len()) {
+        if value.len() <= self.settings.hot_value_bytes && self.settings.hot_bytes > 0 {
             let whole = value.clone().into_contiguous();
-            let index = self.index();
             // not if it was written again meanwhile
-            if index.names(key.as_ref(), object.write_id) {
-                self.hot.lock().put(object.write_id, &whole);
-            }
+            self.index()
+                .keep_value(key.as_ref(), object.write_id, &whole);
         }
         Ok(value)
     }

@@ -311,6 +311,7 @@ impl Named {
         let found = Found {
             object: self.object.clone(),
             expires_unix_ms: self.expires_unix_ms,
+            hot: None,
         };
         (!is_past(&found, now_ms)).then_some(found)
     }

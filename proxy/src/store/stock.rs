@@ -179,7 +179,7 @@ impl Store {
             return true;
         };
         self.repair_rate.take(pinned.object.size_bytes()).await;
-        let uploaded = self.upload(&uploading, pinned).await;
+        let uploaded = self.upload(&uploading, pinned, None).await;
         if let Err(error) = &uploaded {
             tracing::info!(%write_id, %error, "not uploaded");
         }

@@ -96,9 +96,9 @@ impl<'a> View<'a> {
                 // been repaired
                 let key = overlay.staged.origin_of(key);
                 let index = &mut *overlay.index;
-                let present = index.peek(key.as_ref(), now).map(|found| found.object);
-                let present = present.filter(|o| o.write_id == found.object.write_id);
-                self.store.pin(index, key, present.unwrap_or(found.object))
+                let present = index.peek(key.as_ref(), now);
+                let present = present.filter(|p| p.object.write_id == found.object.write_id);
+                self.store.pin(index, key, present.unwrap_or(found))
             }
         };
         Some(Looked { lookup, ..looked })

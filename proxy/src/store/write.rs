@@ -211,7 +211,7 @@ impl Store {
         };
         let written = Written::on_nodes(attempt, layout, placement);
         if let Some(object) = written.object.as_ref().filter(|o| o.chunks() > 0) {
-            self.back_later(object).await?;
+            self.back_later(object, Some(value)).await?;
         }
         Ok(written)
     }

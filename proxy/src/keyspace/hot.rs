@@ -1,0 +1,199 @@
+//! The hot tier: small values in the proxy's own memory, each in the slot of its key, so
+//! that it goes with the write it belongs to and costs little more than its bytes.
+//!
+//! What is used longest ago goes first when the budget is used up. The recency list has
+//! that order already; it only marks from where on there may be values.
+
+use std::sync::Arc;
+
+use scatterhoard_wire::WriteId;
+
+use super::{KeyRef, Keyspace, Slot};
+
+/// What a value takes besides its bytes: its place in the slot and its counters.
+const ENTRY_BYTES: u64 = 32;
+
+/// What is kept, and how much of it.
+#[derive(Debug, Default)]
+pub(super) struct Hot {
+    bytes: u64,
+    budget_bytes: u64,
+    longest_bytes: u64,
+}
+
+fn cost(value: &[u8]) -> u64 {
+    value.len() as u64 + ENTRY_BYTES
+}
+
+impl Keyspace {
+    /// Keeps values of up to `longest_bytes` from now on, within a budget; 0 keeps none.
+    pub fn keep_values(&mut self, budget_bytes: u64, longest_bytes: u64) {
+        self.hot.budget_bytes = budget_bytes;
+        self.hot.longest_bytes = longest_bytes;
+    }
+
+    /// Whether a value of this length would be kept.
+    pub fn keeps(&self, len: u64) -> bool {
+        len <= self.hot.longest_bytes && len + ENTRY_BYTES <= self.hot.budget_bytes
+    }
+
+    /// Keeps the value of a write, if the key names it. It is copied: a slice would keep
+    /// the whole buffer that it was read with.
+    pub fn keep_value(&mut self, key: KeyRef<'_>, write_id: WriteId, value: &[u8]) {
+        let named = self.find(key).filter(|i| {
+            let slot = self.slot(*i);
+            slot.is_some_and(|s| s.object.write_id == write_id)
+        });
+        let Some(i) = named.filter(|_| self.keeps(value.len() as u64)) else {
+            return;
+        };
+        // what is used longer ago than everything that is kept would be the next to go
+        if !self.recency.may_be_hot(&self.slots, i) {
+            return;
+        }
+        self.cool(i);
+        if let Some(slot) = self.slots[i as usize].as_mut() {
+            slot.hot = Some(value.into());
+            self.hot.bytes += cost(value);
+        }
+        while self.hot.bytes > self.hot.budget_bytes {
+            let Some(coldest) = self.recency.next_to_cool(&self.slots) else {
+                break;
+            };
+            self.cool(coldest);
+        }
+    }
+
+    /// Whether the value of a write is kept under this key.
+    pub fn has_value(&self, key: KeyRef<'_>, write_id: WriteId) -> bool {
+        let slot = self.find(key).and_then(|i| self.slot(i));
+        slot.is_some_and(|s| s.object.write_id == write_id && s.hot.is_some())
+    }
+
+    /// Bytes of kept values, bookkeeping included.
+    pub fn hot_bytes(&self) -> u64 {
+        self.hot.bytes
+    }
+
+    /// Drops the value of a slot.
+    pub(super) fn cool(&mut self, i: u32) {
+        let slot = self.slots.get_mut(i as usize).and_then(Option::as_mut);
+        if let Some(value) = slot.and_then(|slot| slot.hot.take()) {
+            self.hot.bytes -= cost(&value);
+        }
+    }
+
+    /// A slot has left, with its value.
+    pub(super) fn left_hot(&mut self, slot: &Slot) {
+        let value = slot.hot.as_deref();
+        self.hot.bytes -= value.map_or(0, cost);
+    }
+}
+
+/// Bytes of a kept value that may outlive it. Short ones are copied: that is cheaper than
+/// another owner.
+pub fn bytes_of(value: Arc<[u8]>) -> bytes::Bytes {
+    const COPY_UP_TO: usize = 1024;
+    match value.len() {
+        ..=COPY_UP_TO => bytes::Bytes::copy_from_slice(&value),
+        _ => bytes::Bytes::from_owner(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use scatterhoard_wire::{Epoch, Geometry, Layout};
+
+    use super::{
+        super::{Condition, NewExpiry, Object},
+        *,
+    };
+
+    fn object(counter: u64) -> Arc<Object> {
+        let write_id = WriteId {
+            epoch: Epoch(1),
+            counter,
+        };
+        let layout = Layout::new(Geometry::new(2, 1).unwrap(), 8, 1024).unwrap();
+        Arc::new(Object::new(write_id, layout, vec![None; 3]))
+    }
+
+    fn at(key: &[u8]) -> KeyRef<'_> {
+        KeyRef { db: 0, key }
+    }
+
+    fn set(k: &mut Keyspace, key: u8, counter: u64, value: &[u8]) {
+        let object = object(counter);
+        let id = object.write_id;
+        k.commit(at(&[key]), object, Condition::Always, NewExpiry::Keep, 1);
+        k.keep_value(at(&[key]), id, value);
+    }
+
+    fn value(k: &mut Keyspace, key: u8) -> Option<Vec<u8>> {
+        let found = k.get(at(&[key]), 1)?;
+        found.hot.map(|value| value.to_vec())
+    }
+
+    #[test]
+    fn the_budget_holds_and_the_longest_unused_goes() {
+        let mut k = Keyspace::default();
+        k.keep_values(3 * (100 + ENTRY_BYTES), 100);
+        (1..=3).for_each(|i| set(&mut k, i, i.into(), &[i; 100]));
+        assert!(value(&mut k, 1).is_some());
+        set(&mut k, 4, 4, &[4; 100]);
+        assert_eq!(value(&mut k, 2), None);
+        assert_eq!(value(&mut k, 1), Some(vec![1; 100]));
+        set(&mut k, 5, 5, &[5; 101]);
+        assert_eq!(value(&mut k, 5), None, "too long");
+        // of another write
+        k.keep_value(at(&[5]), object(4).write_id, b"x");
+        assert_eq!(value(&mut k, 5), None);
+        set(&mut k, 1, 6, b"new");
+        assert_eq!(value(&mut k, 1), Some(b"new".to_vec()));
+        for key in 1..=5 {
+            k.remove(at(&[key]), 1);
+        }
+        assert_eq!(k.hot_bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_is_not_kept_in_place_of_others() {
+        let mut k = Keyspace::default();
+        k.keep_values(2 * (1 + ENTRY_BYTES), 1);
+        for key in 0..4 {
+            set(&mut k, key, key.into(), b"v");
+        }
+        // 2 and 3 are kept; 0 was read from nodes, slowly
+        k.keep_value(at(&[0]), object(0).write_id, b"v");
+        assert!(!k.has_value(at(&[0]), object(0).write_id));
+        assert!(k.has_value(at(&[2]), object(2).write_id));
+    }
+
+    proptest! {
+        /// Whatever happens, the bytes are those of what is kept, and within the budget.
+        #[test]
+        fn bytes_are_those_of_what_is_kept(steps in prop::collection::vec((0u8..6, 0u8..12, 0usize..60), 1..300)) {
+            let mut k = Keyspace::default();
+            k.keep_values(300, 50);
+            let mut counter = 0;
+            for (what, key, len) in steps {
+                counter += 1;
+                match what {
+                    0 | 1 => set(&mut k, key, counter, &vec![key; len]),
+                    2 => { k.get(at(&[key]), 1); }
+                    3 => { k.remove(at(&[key]), 1); }
+                    4 => { k.rename(at(&[key]), at(&[key / 2]), 1); }
+                    _ if len == 0 => k.flush(None),
+                    _ => {
+                        let named = k.peek(at(&[key]), 1).map(|f| f.object.write_id);
+                        if let Some(id) = named { k.keep_value(at(&[key]), id, &vec![key; len]); }
+                    }
+                }
+                let kept: u64 = k.slots.iter().flatten().filter_map(|s| s.hot.as_deref()).map(cost).sum();
+                prop_assert_eq!(k.hot_bytes(), kept);
+                prop_assert!(kept <= 300);
+            }
+        }
+    }
+}
