@@ -126,7 +126,7 @@ pub(super) fn queue(
         return CommandError::WithoutMulti("EXEC").into();
     };
     let not_there = |value: &Value| match value {
-        Value::Uploaded { number, .. } => match client.uploads.get(*number) {
+        Value::Uploaded { number, .. } => match client.uploads.get(*number as usize) {
             Some(Some(Err(error))) => Some(Reply::from(error.clone())),
             _ => None,
         },
@@ -141,7 +141,7 @@ pub(super) fn queue(
         return refusal.into();
     }
     let size = |value: &Value| match value {
-        Value::Uploaded { .. } => ARGUMENT_BYTES,
+        Value::Uploaded { start, .. } => start.len() as u64 + ARGUMENT_BYTES,
         value => value.len() + ARGUMENT_BYTES,
     };
     let bytes = REQUEST_BYTES + request.iter().map(size).sum::<u64>();
