@@ -89,6 +89,10 @@ fn config(context: &Context, command: ConfigCommand) -> Reply {
             context.stats.reset();
             Reply::OK
         }
+        // nor does Redis write one that it was not started with
+        ConfigCommand::Rewrite => {
+            Reply::Error("ERR The server is running without a config file".into())
+        }
         ConfigCommand::Help => describe::help("config"),
     }
 }

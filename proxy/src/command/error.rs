@@ -116,6 +116,9 @@ pub enum CommandError {
     /// CLIENT PAUSE: below 0.
     #[error("ERR timeout is negative")]
     NegativeTimeout,
+    /// CLIENT UNBLOCK: neither TIMEOUT nor ERROR.
+    #[error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")]
+    UnblockReason,
     /// CLIENT PAUSE: neither WRITE nor ALL.
     #[error("ERR CLIENT PAUSE mode must be WRITE or ALL")]
     PauseMode,

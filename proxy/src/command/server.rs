@@ -59,6 +59,8 @@ pub enum ConfigCommand {
     },
     /// RESETSTAT.
     ResetStat,
+    /// REWRITE.
+    Rewrite,
     /// HELP.
     Help,
 }
@@ -154,6 +156,15 @@ static COMMAND_COMMANDS: &[CommandSpec] = &[
     .long_from(2)
     .acl(&["@connection"])
     .doc("2.8.13", "Returns the keys of a command."),
+    spec("command|getkeysandflags", -4, QUERY, |mut args| {
+        query(CommandQuery::GetKeysAndFlags(args.values()))
+    })
+    .long_from(2)
+    .acl(&["@connection"])
+    .doc(
+        "7.0.0",
+        "Returns the keys of a command, and what is done with each.",
+    ),
     spec("command|help", 2, QUERY, |_| query(CommandQuery::Help))
         .acl(&["@connection"])
         .doc("5.0.0", "Lists the subcommands."),
@@ -168,6 +179,13 @@ static CONFIG_COMMANDS: &[CommandSpec] = &[
         config(ConfigCommand::ResetStat)
     })
     .doc("2.0.0", "Sets the statistics to zero."),
+    spec("config|rewrite", 2, CONFIG, |_| {
+        config(ConfigCommand::Rewrite)
+    })
+    .doc(
+        "2.8.0",
+        "Writes settings to the configuration file; there is none.",
+    ),
     spec("config|help", 2, QUERY, |_| config(ConfigCommand::Help))
         .doc("5.0.0", "Lists the subcommands."),
 ];
