@@ -145,8 +145,8 @@ fn client_command(context: &Context, client: &mut Client, command: ClientCommand
             context.clients.pause.end();
             Reply::OK
         }
-        // nor does CLIENT PAUSE count: Redis of this version ends with an assertion
-        // when one that waits for its end is unblocked, and later ones refuse so
+        // nothing blocks; who waits for the end of CLIENT PAUSE goes on waiting, as in
+        // later versions of Redis (7.0.15 ends with an assertion)
         ClientCommand::Unblock => Reply::Integer(0),
         ClientCommand::GetRedir => {
             let redirect = client.tracking.as_ref().map(|t| t.redirect.cast_signed());

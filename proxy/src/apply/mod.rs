@@ -13,6 +13,7 @@ mod intake;
 mod keys;
 mod lcs;
 mod leftovers;
+pub mod monitor;
 mod moves;
 mod multi;
 mod numbers;
@@ -45,6 +46,7 @@ use crate::{
     clock,
     command::{self, Command, CommandError, CommandSpec, ServerCommand, TransactionCommand},
     config::Config,
+    monitor::Monitors,
     pubsub::{Classes, Hub, KeyEvent},
     resp::{Protocol, Reply},
     room::{Room, Rooms},
@@ -79,6 +81,8 @@ pub struct Context {
     pub tables: Semaphore,
     /// Commands that took long.
     pub slow_log: SlowLog,
+    /// Who is told of all commands.
+    pub monitors: Arc<Monitors>,
     /// When the server started.
     pub started: Instant,
     /// The same as the wall clock told it, since 1970.
@@ -103,6 +107,7 @@ impl Context {
             wholes: Arc::new(Semaphore::new(WHOLES_KIB as usize)),
             tables: Semaphore::new(1),
             slow_log: SlowLog::new(config.slow_log),
+            monitors: Arc::default(),
             started: Instant::now(),
             started_unix_ms: clock::unix_ms(),
             store,
@@ -345,6 +350,7 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
         None => CommandSpec::of(&request).and_then(|spec| {
             acl::check(context, client, spec, &request)?;
             cluster::check(context, client, spec, &request)?;
+            monitor::check(client, spec, &request)?;
             refused_argument(&request).map_or(Ok(spec), Err)
         }),
     };
@@ -366,7 +372,7 @@ pub async fn carry_out(context: &Context, client: &mut Client, request: Vec<Valu
     if let Err(error) = permission {
         return multi::refused(client, is_exec, error.into()).into();
     }
-    client.carried_out = true;
+    client.carried_out = refused().is_none();
     let is_client = permission
         .as_ref()
         .is_ok_and(|spec| spec.name.starts_with("client|"));
@@ -436,6 +442,7 @@ async fn apply(
         Command::PubSub(command) => pubsub::apply(scope, client, command),
         Command::Acl(command) => acl::apply(context, client, command),
         Command::Cluster(command) => Box::pin(cluster::apply(scope, client, command)).await,
+        Command::Server(ServerCommand::Monitor) => monitor::enter(scope, client),
         Command::Server(ServerCommand::SwapDb(pair)) => server::swap(scope, pair).await.into(),
         Command::Server(command) => server::apply(scope, command),
         // EXEC has forgotten them already

@@ -142,6 +142,12 @@ pub enum CommandError {
     /// COMMAND GETKEYS: the command takes no keys.
     #[error("ERR The command has no key arguments")]
     GetKeysNone,
+    /// MONITOR in a transaction.
+    #[error("ERR MONITOR isn't allowed for DENY BLOCKING client")]
+    MonitorInTransaction,
+    /// A connection that watches all commands asks for keys or sends messages.
+    #[error("ERR Replica can't interact with the keyspace")]
+    Monitoring,
     /// MULTI after MULTI.
     #[error("ERR MULTI calls can not be nested")]
     NestedMulti,

@@ -33,6 +33,8 @@ pub enum ServerCommand {
     Time,
     /// LOLWUT: the version.
     LolWut,
+    /// MONITOR: from now on the connection is told of all commands.
+    Monitor,
 }
 
 /// When FLUSHALL answers.
@@ -116,6 +118,10 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .tips(&["nondeterministic_output"])
         .doc("2.6.0", "Returns the server's time."),
     spec("lolwut", -1, READONLY | FAST, lolwut).doc("5.0.0", "Returns the version."),
+    spec("monitor", 1, ADMIN | NOSCRIPT | LOADING | STALE, |_| {
+        server(ServerCommand::Monitor)
+    })
+    .doc("1.0.0", "Shows all commands as they are carried out."),
 ];
 
 fn swapdb(mut args: Args) -> Result<Command, CommandError> {
