@@ -50,12 +50,13 @@ const WITNESS: &[u8] = b"SET fuzz:witness stands\r\nGET fuzz:witness\r\n";
 /// How many replies follow from a request's name and the count of requests alone is
 /// not known of these: they end the connection, have none or several, or change
 /// what is answered later.
-const UNCOUNTED: [&str; 14] = [
+const UNCOUNTED: [&str; 15] = [
     "ACL",
     "AUTH",
     "CLIENT",
     "CONFIG",
     "HELLO",
+    "MONITOR",
     "PSUBSCRIBE",
     "PUNSUBSCRIBE",
     "QUIT",
@@ -337,6 +338,23 @@ mod tests {
         for end in [&b"\r\nGET k\r\n"[..], &[HANG_UP], b"", b"\r\n*x\r\n"] {
             for head in [[12, 0, 0], [0, 100, 20]] {
                 check(&[&head[..], set, &body, end].concat());
+            }
+        }
+    }
+
+    #[test]
+    fn monitors_leave_nothing() {
+        let own =
+            b"MONITOR\r\nMONITOR\r\nPING\r\nMULTI\r\nMONITOR\r\nEXEC\r\nECHO \"a b\"\r\nGET k\r\n";
+        for end in [
+            &b""[..],
+            b"RESET\r\nGET k\r\n",
+            b"QUIT\r\n",
+            b"*x\r\n",
+            &[HANG_UP],
+        ] {
+            for head in [[12, 0, 0], [0, 1, 20]] {
+                check(&[&head[..], own, end].concat());
             }
         }
     }

@@ -28,6 +28,7 @@ pub mod journal;
 pub mod keyspace;
 pub mod local_pool;
 pub mod log_rate;
+pub mod monitor;
 pub mod pool;
 pub mod pubsub;
 pub mod resp;

@@ -197,15 +197,12 @@ fn cut(request: &[Value]) -> SmallVec<[Bytes; 4]> {
         if is_secret(request, place) {
             return Bytes::from_static(b"(redacted)");
         }
-        let more = argument.len().saturating_sub(MAX_ARGUMENT_BYTES);
-        match (argument.segments(), more) {
-            ([whole], 0) => whole.clone(),
-            (_, more) => {
-                let kept = argument.slice(0..argument.len().min(MAX_ARGUMENT_BYTES));
-                let mut kept = kept.into_contiguous().to_vec();
-                if more > 0 {
-                    kept.extend_from_slice(format!("... ({more} more bytes)").as_bytes());
-                }
+        let start = argument.start(MAX_ARGUMENT_BYTES);
+        match argument.len() - start.len() as u64 {
+            0 => start,
+            more => {
+                let mut kept = start.to_vec();
+                kept.extend_from_slice(format!("... ({more} more bytes)").as_bytes());
                 kept.into()
             }
         }
@@ -227,7 +224,7 @@ const SECRET_SETTINGS: [&[u8]; 5] = [
 
 /// Whether an argument may be a password, or say something about one: as Redis
 /// redacts them.
-fn is_secret(request: &[Value], place: usize) -> bool {
+pub fn is_secret(request: &[Value], place: usize) -> bool {
     let is = |place: usize, word: &[u8]| match request.get(place).map(Value::segments) {
         Some([one]) => one.eq_ignore_ascii_case(word),
         _ => false,
@@ -235,9 +232,25 @@ fn is_secret(request: &[Value], place: usize) -> bool {
     if is(0, b"auth") {
         return place >= 1;
     }
-    if is(0, b"hello") {
-        // a name may be called so, too
-        return place >= 3 && (2..place).any(|before| is(before, b"auth"));
+    if is(0, b"hello") && place >= 2 {
+        // none means so much: it is not looked through again and again
+        if place >= MAX_ARGUMENTS {
+            return true;
+        }
+        let mut at = 2;
+        loop {
+            let after = match () {
+                () if is(at, b"auth") => at + 3,
+                // a name may be called so, too
+                () if is(at, b"setname") => at + 2,
+                // not understood: a part of a password, perhaps
+                () => return (2..at).any(|before| is(before, b"auth")),
+            };
+            if place < after {
+                return place > at && is(at, b"auth");
+            }
+            at = after;
+        }
     }
     if is(0, b"acl") && is(1, b"setuser") {
         return place >= 2;
@@ -306,6 +319,14 @@ mod tests {
             &["config", "SET", "timeout", "5", "REQUIREPASS", "pw"],
         );
         enter(&log, &["HELLO", "3", "SETNAME", "n", "AUTH", "al", "pw"]);
+        enter(
+            &log,
+            &["hello", "3", "auth", "al", "pw", "setname", "auth", "x"],
+        );
+        enter(
+            &log,
+            &["hello", "3", "auth", "al", "pw", "oops", "al", "pw"],
+        );
         let texts: Vec<String> = log
             .newest(None)
             .iter()
@@ -315,11 +336,20 @@ mod tests {
         assert_eq!(
             texts,
             [
+                "hello 3 auth (redacted) (redacted) (redacted) (redacted) (redacted)",
+                "hello 3 auth (redacted) (redacted) setname auth (redacted)",
                 "HELLO 3 SETNAME n AUTH (redacted) (redacted)",
                 "config SET timeout 5 REQUIREPASS (redacted)",
                 "ACL SETUSER (redacted) (redacted) (redacted)",
             ]
         );
+    }
+
+    #[test]
+    fn a_long_hello_is_soon_looked_through() {
+        let words = request(&vec!["hello"; 200_000]);
+        let secrets = (0..words.len()).filter(|place| is_secret(&words, *place));
+        assert_eq!(secrets.count(), 200_000 - MAX_ARGUMENTS);
     }
 
     #[test]

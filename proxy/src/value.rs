@@ -24,9 +24,11 @@ pub enum Value {
     /// of this number.
     Uploaded {
         /// Which upload of the request.
-        number: usize,
+        number: u32,
         /// Length in bytes.
         len: u64,
+        /// What is still known of it, to be shown: the first bytes, or none.
+        start: Bytes,
     },
     /// Not here: refused when it was announced. Its first bytes are kept, to be
     /// quoted.
@@ -92,6 +94,21 @@ impl Value {
             start = end;
         }
         Self::from_segments(parts)
+    }
+
+    /// Its first bytes, at most so many, in one piece. Of a value that is not here,
+    /// those that were kept.
+    pub fn start(&self, most_bytes: u64) -> Bytes {
+        let of = |start: &Bytes| {
+            let most = usize::try_from(most_bytes).unwrap_or(usize::MAX);
+            start.slice(..start.len().min(most))
+        };
+        match self {
+            Self::Empty => Bytes::new(),
+            Self::One(b) => of(b),
+            Self::Uploaded { start, .. } | Self::Refused { start, .. } => of(start),
+            Self::Many(_, len) => self.slice(0..most_bytes.min(*len)).into_contiguous(),
+        }
     }
 
     /// The value in one piece; copies only if it was in several.

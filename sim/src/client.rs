@@ -160,6 +160,7 @@ async fn set(world: &Rc<World>, key: usize, len: usize, ttl: Option<Duration>) {
         uploads.push(Some(written));
         value = Value::Uploaded {
             number: 0,
+            start: Bytes::new(),
             len: len as u64,
         };
     }

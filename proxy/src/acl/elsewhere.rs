@@ -1,7 +1,7 @@
 //! Commands of Redis 7.0 that are not here.
 
 /// Their names, sorted.
-pub(super) const ELSEWHERE: [&str; 130] = [
+pub(super) const ELSEWHERE: [&str; 129] = [
     "bgrewriteaof",
     "bgsave",
     "blmove",
@@ -44,7 +44,6 @@ pub(super) const ELSEWHERE: [&str; 130] = [
     "ltrim",
     "migrate",
     "module",
-    "monitor",
     "move",
     "pfadd",
     "pfcount",

@@ -545,8 +545,8 @@ mod tests {
             "-nothing",
             "+lpush",
             "+XADD",
-            "-config|rewrite",
-            "+config|rewrite",
+            "-cluster|meet",
+            "+cluster|meet",
         ] {
             assert_eq!(user.apply(rule), Ok(Applied::Ignored), "{rule}");
         }

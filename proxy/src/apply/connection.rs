@@ -145,6 +145,9 @@ fn client_command(context: &Context, client: &mut Client, command: ClientCommand
             context.clients.pause.end();
             Reply::OK
         }
+        // nothing blocks; who waits for the end of CLIENT PAUSE goes on waiting, as in
+        // later versions of Redis (7.0.15 ends with an assertion)
+        ClientCommand::Unblock => Reply::Integer(0),
         ClientCommand::GetRedir => {
             let redirect = client.tracking.as_ref().map(|t| t.redirect.cast_signed());
             Reply::Integer(redirect.unwrap_or(-1))

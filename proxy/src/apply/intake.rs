@@ -1,7 +1,7 @@
 //! What becomes of a large argument, decided when it is announced: who may not have
 //! the command carried out, or sends what it cannot use, takes no memory.
 
-use super::{Context, acl, cluster};
+use super::{Context, acl, cluster, monitor};
 use crate::{
     clients::Client,
     command::{CommandError, CommandSpec, stores_next},
@@ -38,6 +38,9 @@ pub fn intake(
         return Intake::Refused(Some(error));
     }
     if let Err(error) = cluster::check_from(context, client, spec, args_so_far, checked) {
+        return Intake::Refused(Some(error));
+    }
+    if let Err(error) = monitor::check(client, spec, args_so_far) {
         return Intake::Refused(Some(error));
     }
     if !spec.takes_long(args_so_far.len(), len) {

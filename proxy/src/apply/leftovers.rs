@@ -7,6 +7,7 @@ impl Context {
     pub fn leftovers(&self) -> Vec<&'static str> {
         let wholes = self.wholes.available_permits() < WHOLES_KIB as usize;
         let there = [
+            ("a monitor", self.monitors.any()),
             ("connections", !self.clients.is_empty()),
             ("room for queues", !self.queues.are_empty()),
             ("room for replies", !self.replies.are_empty()),

@@ -13,6 +13,7 @@ mod intake;
 mod keys;
 mod lcs;
 mod leftovers;
+pub mod monitor;
 mod moves;
 mod multi;
 mod numbers;
@@ -45,6 +46,7 @@ use crate::{
     clock,
     command::{Command, CommandError, CommandSpec, Named, ServerCommand, TransactionCommand},
     config::Config,
+    monitor::Monitors,
     pubsub::{Classes, Hub, KeyEvent},
     resp::{Protocol, Reply},
     room::{Room, Rooms},
@@ -79,6 +81,8 @@ pub struct Context {
     pub tables: Semaphore,
     /// Commands that took long.
     pub slow_log: SlowLog,
+    /// Who is told of all commands.
+    pub monitors: Arc<Monitors>,
     /// When the server started.
     pub started: Instant,
     /// The same as the wall clock told it, since 1970.
@@ -103,6 +107,7 @@ impl Context {
             wholes: Arc::new(Semaphore::new(WHOLES_KIB as usize)),
             tables: Semaphore::new(1),
             slow_log: SlowLog::new(config.slow_log),
+            monitors: Arc::default(),
             started: Instant::now(),
             started_unix_ms: clock::unix_ms(),
             store,
@@ -350,6 +355,7 @@ pub async fn carry_out(
         None => named.spec(&request).and_then(|spec| {
             acl::check(context, client, spec, &request)?;
             cluster::check(context, client, spec, &request)?;
+            monitor::check(client, spec, &request)?;
             refused_argument(&request).map_or(Ok(spec), Err)
         }),
     };
@@ -372,7 +378,7 @@ pub async fn carry_out(
         Ok(spec) => spec,
         Err(error) => return multi::refused(client, is_exec, error.into()).into(),
     };
-    client.carried_out = true;
+    client.carried_out = refused().is_none();
     tracking::reads(context, client, spec, &request);
     let outcome = match (Command::parse_as(spec, request), refused()) {
         (Err(error), _) => multi::refused(client, is_exec, error.into()).into(),
@@ -437,6 +443,7 @@ async fn apply(
         Command::PubSub(command) => pubsub::apply(scope, client, command),
         Command::Acl(command) => acl::apply(context, client, command),
         Command::Cluster(command) => Box::pin(cluster::apply(scope, client, command)).await,
+        Command::Server(ServerCommand::Monitor) => monitor::enter(scope, client),
         Command::Server(ServerCommand::SwapDb(pair)) => server::swap(scope, pair).await.into(),
         Command::Server(command) => server::apply(scope, command),
         // EXEC has forgotten them already

@@ -6,10 +6,11 @@ use std::{collections::hash_map::Entry, time::Instant};
 use bytes::Bytes;
 use scatterhoard_node::random::HashMap;
 
-use super::{Context, Outcome, apply as apply_one, attempts::Attempts, key, tracking};
+use super::{Context, Outcome, apply as apply_one, attempts::Attempts, key, monitor, tracking};
 use crate::{
     clients::{Client, Queue},
     command::{Command, CommandError, CommandSpec, TransactionCommand},
+    monitor::Source,
     resp::Reply,
     store::{Announcement, Key, Lookup, Transaction, Uncommitted, View, Watch},
     value::Value,
@@ -126,7 +127,7 @@ pub(super) fn queue(
         return CommandError::WithoutMulti("EXEC").into();
     };
     let not_there = |value: &Value| match value {
-        Value::Uploaded { number, .. } => match client.uploads.get(*number) {
+        Value::Uploaded { number, .. } => match client.uploads.get(*number as usize) {
             Some(Some(Err(error))) => Some(Reply::from(error.clone())),
             _ => None,
         },
@@ -141,7 +142,7 @@ pub(super) fn queue(
         return refusal.into();
     }
     let size = |value: &Value| match value {
-        Value::Uploaded { .. } => ARGUMENT_BYTES,
+        Value::Uploaded { start, .. } => start.len() as u64 + ARGUMENT_BYTES,
         value => value.len() + ARGUMENT_BYTES,
     };
     let bytes = REQUEST_BYTES + request.iter().map(size).sum::<u64>();
@@ -166,6 +167,7 @@ async fn exec(
     watches: &HashMap<Key, Watch>,
 ) -> Outcome {
     let (db, store) = (client.db, &context.store);
+    let source = Source::Client(client.entry.peer());
     let keys = changed_keys(db, &requests);
     // the others that read, change and write them wait; so few tries are in vain
     let _turns = store.edit_turns(keys.iter()).await;
@@ -175,6 +177,7 @@ async fn exec(
         if let Err(refusal) = attempts.next().await {
             return refusal.into();
         }
+        monitor::forget(client);
         let transaction = Transaction::default();
         let mut room = context.replies.none();
         let mut outcomes = Vec::with_capacity(requests.len());
@@ -182,13 +185,16 @@ async fn exec(
         for request in &requests {
             let began = Instant::now();
             let view = View::within(store, &transaction);
+            let mut words = None;
             if let Ok(spec) = CommandSpec::of(request) {
                 tracking::reads(context, client, spec, request);
+                words = monitor::before(client, source, spec, request);
             }
             let outcome = match Command::parse(request.clone()) {
                 Ok(command) => apply_one(context, view, client, command).await,
                 Err(error) => error.into(),
             };
+            monitor::after(client, source, words);
             let outcome = match outcome {
                 // copied: small parts would keep the whole
                 Outcome::Part(reply, _) => reply.detached().into(),
@@ -225,6 +231,7 @@ async fn exec(
             }
             Err(Uncommitted::Watched) => {
                 client.db = db;
+                monitor::forget(client);
                 return Reply::NullArray.into();
             }
             Err(Uncommitted::Write(error)) => {

@@ -78,6 +78,8 @@ pub(super) fn apply(scope: Scope<'_>, client: &mut Client, command: PubSubComman
 pub fn push(message: Message, protocol: Protocol, subscribed: bool) -> Option<Reply> {
     let is_new = protocol == Protocol::Resp3;
     Some(Reply::Push(match message {
+        // as a status, whatever the protocol
+        Message::Monitored(line) => return Some(Reply::Simple(line.to_string().into())),
         Message::Invalidate { key, redirected } => {
             let keys = key.map_or(Reply::Null, |key| Reply::Array(vec![bulk(key)]));
             match is_new {

@@ -20,7 +20,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 use super::{
     Context, Memory, Outcome, Scope, ValueReply, acl, apply as apply_one, attempts::Attempts,
-    cluster, key, ranges::range_in, ready_in, tracking,
+    cluster, key, monitor, ranges::range_in, ready_in, tracking,
 };
 use crate::{
     clients::Client,
@@ -28,6 +28,7 @@ use crate::{
         Command, CommandError, CommandSpec, ScriptCommand, describe, scripts::Eval, table::flags,
     },
     log_rate::{self, LogRate},
+    monitor::Source,
     resp::Reply,
     store::{Key, Lookup, Transaction, Uncommitted, View},
     value::Value,
@@ -180,6 +181,7 @@ async fn run(scope: Scope<'_>, client: &mut Client, eval: Eval) -> Outcome {
         if let Err(refusal) = attempts.next().await {
             return refusal.into();
         }
+        monitor::forget(client);
         let transaction = Transaction::default();
         let within = Scope {
             view: View::within(store, &transaction),
@@ -292,9 +294,13 @@ impl Caller for Commands<'_, '_> {
             ));
         }
         tracking::reads(context, self.client, spec, &request);
+        let words = monitor::before(self.client, Source::Script, spec, &request);
         let command = match Command::parse(request) {
             Ok(command) => command,
-            Err(error) => return refused(&error.to_string()),
+            Err(error) => {
+                monitor::after(self.client, Source::Script, words);
+                return refused(&error.to_string());
+            }
         };
         let outcome = async {
             let outcome = apply_one(context, self.scope.view, self.client, command).await;
@@ -305,6 +311,7 @@ impl Caller for Commands<'_, '_> {
             // what takes longer than the script may is given up
             tokio::time::timeout_at(until, outcome).await
         });
+        monitor::after(self.client, Source::Script, words);
         if let Some(refusal) = self.scope.view.transaction().and_then(|t| t.refusal()) {
             // it ends with its next step
             self.stop.kill();

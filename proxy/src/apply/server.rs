@@ -27,8 +27,8 @@ pub(super) fn apply(scope: Scope<'_>, command: ServerCommand) -> Outcome {
             scope.view.flush((!all).then_some(scope.db));
             Reply::OK
         }
-        // it waits: see below
-        ServerCommand::SwapDb(_) => Reply::Null,
+        // they wait, or change the connection: carried out elsewhere
+        ServerCommand::SwapDb(_) | ServerCommand::Monitor => Reply::Null,
         ServerCommand::Time => {
             let now = clock::since_1970();
             let text = |n: String| Reply::Bulk(Value::from(bytes::Bytes::from(n)));
@@ -88,6 +88,10 @@ fn config(context: &Context, command: ConfigCommand) -> Reply {
         ConfigCommand::ResetStat => {
             context.stats.reset();
             Reply::OK
+        }
+        // nor does Redis write one that it was not started with
+        ConfigCommand::Rewrite => {
+            Reply::Error("ERR The server is running without a config file".into())
         }
         ConfigCommand::Help => describe::help("config"),
     }

@@ -276,7 +276,8 @@ fn uploaded(client: &mut Client, value: &Value) -> Option<Result<Written, WriteE
     let Value::Uploaded { number, .. } = value else {
         return None;
     };
-    let slot = client.uploads.get_mut(*number);
+    let number = *number as usize;
+    let slot = client.uploads.get_mut(number);
     let upload = match slot {
         // stays, for when EXEC tries again
         Some(Some(Err(error))) => Err(error.clone()),
@@ -287,7 +288,7 @@ fn uploaded(client: &mut Client, value: &Value) -> Option<Result<Written, WriteE
         },
     };
     Some(upload.map(|mut written| {
-        written.upload = Some(*number);
+        written.upload = Some(number);
         written
     }))
 }

@@ -50,6 +50,8 @@ pub struct ClientInfo {
     pub queued: Option<(usize, usize)>,
     /// CLIENT TRACKING: where to (or 0), whether BCAST, whether nobody is there.
     pub tracking: Option<(u64, bool, bool)>,
+    /// MONITOR.
+    pub is_monitor: bool,
     /// CLIENT NO-EVICT.
     pub is_kept: bool,
     /// Bytes that have come and wait, and what their buffer has room for.
@@ -82,6 +84,7 @@ impl ClientInfo {
             subscriptions: [0; 3],
             queued: None,
             tracking: None,
+            is_monitor: false,
             is_kept: false,
             input: (0, 0),
             argument_bytes: 0,
@@ -99,6 +102,7 @@ impl ClientInfo {
 
     fn flags(&self) -> String {
         let flags = [
+            ('O', self.is_monitor),
             ('P', self.kind() == Kind::PubSub),
             ('x', self.queued.is_some()),
             ('t', self.tracking.is_some()),
@@ -169,10 +173,11 @@ mod tests {
         info.queued = Some((2, 100));
         info.subscriptions = [1, 2, 0];
         info.is_kept = true;
+        info.is_monitor = true;
         info.command = "get";
         assert_eq!(
             info.line(7),
-            "id=7 addr=127.0.0.1:1 laddr=127.0.0.1:6379 fd=9 name= age=0 idle=0 flags=Pxe db=0 \
+            "id=7 addr=127.0.0.1:1 laddr=127.0.0.1:6379 fd=9 name= age=0 idle=0 flags=OPxe db=0 \
              sub=1 psub=2 ssub=0 multi=2 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=100 obl=0 oll=0 \
              omem=0 tot-mem=2148 events=r cmd=get user=default redir=-1 resp=2 lib-name= lib-ver=\n"
         );

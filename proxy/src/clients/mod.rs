@@ -29,6 +29,7 @@ pub use strangers::{STRANGER_LIMIT, Stranger, Strangers};
 use crate::{
     acl::User,
     command::{CommandError, connection::Consent},
+    monitor::{Monitoring, Shown},
     pubsub::{Hub, Mailbox, Subscriptions},
     resp::Protocol,
     room::Room,
@@ -118,6 +119,10 @@ pub struct Client {
     /// Keys that the present request reads are tracked: that they change is told behind
     /// its reply.
     pub has_remembered: bool,
+    /// It is told of all commands.
+    pub monitoring: Option<Monitoring>,
+    /// What those who are told of all commands are to be told of the present request.
+    pub shown: Option<Box<Shown>>,
     /// Where it finds its messages.
     pub mailbox: Arc<Mailbox>,
     /// Who it is; nobody as long as it has not said a password.
@@ -173,6 +178,8 @@ impl Client {
             watches: HashMap::default(),
             tracking: None,
             has_remembered: false,
+            monitoring: None,
+            shown: None,
             mailbox: mailbox.clone(),
             by_tls: false,
             entry,
@@ -192,12 +199,14 @@ impl Client {
         let subscriptions = self.subscriptions.counts();
         let tracking = self.tracking.as_ref();
         let tracking = tracking.map(|t| (t.redirect, t.wish.broadcast, t.registration.is_broken()));
+        let is_monitor = self.monitoring.is_some();
         let queued = self.queue.as_ref();
         let queued = queued.map(|queue| (queue.requests.len(), queue.room.used() as usize));
         self.entry.update(|c| {
             c.subscriptions = subscriptions;
             c.queued = queued;
             c.tracking = tracking;
+            c.is_monitor = is_monitor;
         });
     }
 
@@ -207,6 +216,7 @@ impl Client {
         self.subscriptions.clear();
         self.watches.clear();
         self.tracking = None;
+        self.monitoring = None;
         self.uploads.clear();
         self.db = 0;
         self.protocol = Protocol::Resp2;
@@ -294,14 +304,16 @@ impl Clients {
         (count, me_too)
     }
 
-    /// Ends connections that have asked for nothing for so long. Subscribers may.
+    /// Ends connections that have asked for nothing for so long. Subscribers and
+    /// monitors may.
     pub fn end_idle(&self, longest: Duration) -> usize {
         let mut count = 0;
         for known in self.table.lock().values() {
             let info = known.info.lock();
             let idle = info.idle_since.map(|since| since.elapsed());
             let is_idle = idle.is_some_and(|idle| idle > longest);
-            if is_idle && info.kind() == Kind::Normal && !known.end.is_cancelled() {
+            let is_told = info.is_monitor || info.kind() != Kind::Normal;
+            if is_idle && !is_told && !known.end.is_cancelled() {
                 known.end.cancel();
                 count += 1;
             }
@@ -389,18 +401,25 @@ mod tests {
     #[test]
     fn only_who_is_waited_for_is_idle() {
         let clients = Clients::default();
-        let [idle, busy, subscriber] = [1, 2, 3].map(arrival);
-        let ends = [&idle, &busy, &subscriber].map(|a| a.end.clone());
-        let entries = [idle, busy, subscriber].map(|a| clients.enter(a));
+        let [idle, busy, subscriber, monitor] = [1, 2, 3, 4].map(arrival);
+        let ends = [&idle, &busy, &subscriber, &monitor].map(|a| a.end.clone());
+        let entries = [idle, busy, subscriber, monitor].map(|a| clients.enter(a));
         let long_ago = std::time::Instant::now() - Duration::from_secs(10);
         entries[0].update(|c| c.idle_since = Some(long_ago));
         entries[2].update(|c| {
             c.idle_since = Some(long_ago);
             c.subscriptions = [1, 0, 0];
         });
+        entries[3].update(|c| {
+            c.idle_since = Some(long_ago);
+            c.is_monitor = true;
+        });
         assert_eq!(clients.end_idle(Duration::from_secs(20)), 0);
         assert_eq!(clients.end_idle(Duration::from_secs(5)), 1);
-        assert_eq!(ends.map(|end| end.is_cancelled()), [true, false, false]);
+        assert_eq!(
+            ends.map(|end| end.is_cancelled()),
+            [true, false, false, false]
+        );
         assert_eq!(clients.end_idle(Duration::from_secs(5)), 0);
     }
 }

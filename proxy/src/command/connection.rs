@@ -113,6 +113,8 @@ pub enum ClientCommand {
     },
     /// UNPAUSE.
     Unpause,
+    /// UNBLOCK: of this connection, which is in no command that blocks.
+    Unblock,
     /// SETINFO (since Redis 7.2; client libraries send it at once).
     SetInfo {
         /// What is set.
@@ -233,6 +235,10 @@ static CLIENT_COMMANDS: &[CommandSpec] = &[
         client(ClientCommand::Unpause)
     })
     .doc("6.2.0", "Ends a pause."),
+    spec("client|unblock", -3, ADMIN | CLIENT, client_unblock).doc(
+        "5.0.0",
+        "Ends a connection's blocking command; there are none here.",
+    ),
     spec("client|getredir", 2, CLIENT, |_| {
         client(ClientCommand::GetRedir)
     })
@@ -491,6 +497,20 @@ fn client_pause(mut args: Args) -> Result<Command, CommandError> {
         Some(mode) => choose(&mode, &modes).ok_or(CommandError::PauseMode)?,
     };
     client(ClientCommand::Pause { what, timeout_ms })
+}
+
+/// As Redis parses it; nothing here blocks.
+fn client_unblock(mut args: Args) -> Result<Command, CommandError> {
+    if args.len() > 2 {
+        return Err(args.wrong_subcommand_as_sent());
+    }
+    let id = args.token()?;
+    let reasons = [("TIMEOUT", ()), ("ERROR", ())];
+    if let Some(reason) = args.option()? {
+        choose(&reason, &reasons).ok_or(CommandError::UnblockReason)?;
+    }
+    integer(&id)?;
+    client(ClientCommand::Unblock)
 }
 
 fn client_list(mut args: Args) -> Result<Command, CommandError> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::table::{CommandSpec, Group, commands, flags, lookup, lookup_full};
+use super::table::{CommandSpec, Group, Keys, commands, flags, lookup, lookup_full};
 use super::{CommandError, glob};
 use crate::resp::Reply;
 use crate::value::Value;
@@ -22,6 +22,8 @@ pub enum CommandQuery {
     List(ListFilter),
     /// GETKEYS: of this request.
     GetKeys(Vec<Value>),
+    /// GETKEYSANDFLAGS: and what is done with each.
+    GetKeysAndFlags(Vec<Value>),
     /// HELP.
     Help,
 }
@@ -65,7 +67,8 @@ impl CommandQuery {
                     .collect(),
             ),
             Self::List(filter) => list(filter),
-            Self::GetKeys(request) => get_keys(request)?,
+            Self::GetKeys(request) => get_keys(request, false)?,
+            Self::GetKeysAndFlags(request) => get_keys(request, true)?,
             Self::Help => help("command"),
         })
     }
@@ -297,22 +300,32 @@ fn list(filter: &ListFilter) -> Reply {
         .into()
 }
 
-fn get_keys(request: &[Value]) -> Result<Reply, CommandError> {
-    let spec = match CommandSpec::of(request) {
-        Ok(spec) => spec,
-        Err(CommandError::Arity { .. }) => return Err(CommandError::GetKeysArity),
-        Err(_) => return Err(CommandError::GetKeysCommand),
-    };
-    let keys: Vec<Reply> = spec
-        .keys
-        .places(request)
-        .filter_map(|place| request.get(place).cloned().map(Reply::Bulk))
-        .collect();
-    if keys.is_empty() {
-        Err(CommandError::GetKeysNone)
-    } else {
-        Ok(keys.into())
+fn get_keys(request: &[Value], with_flags: bool) -> Result<Reply, CommandError> {
+    let spec = CommandSpec::named(request).map_err(|_| CommandError::GetKeysCommand)?;
+    // channels are said to be where keys would be
+    if spec.keys == Keys::NONE || spec.keys.access.contains(&"not_key") {
+        return Err(CommandError::GetKeysNone);
     }
+    if !spec.accepts(request.len()) {
+        return Err(CommandError::GetKeysArity);
+    }
+    let shown = |(number, place): (usize, usize)| {
+        let key = Reply::Bulk(request.get(place)?.clone());
+        let access = spec.access_in(request, number).iter().copied();
+        // what it says depends on the arguments, which are here
+        let flags = access.filter(|flag| *flag != "variable_flags");
+        Some(match with_flags {
+            true => vec![key, Reply::Set(statuses(flags))].into(),
+            false => key,
+        })
+    };
+    // of keys that are announced and not there, none counts
+    let places = spec.keys.places(request).enumerate();
+    let keys = match spec.keys.are_there(request) {
+        true => places.filter_map(shown).collect(),
+        false => Vec::new(),
+    };
+    Ok(Reply::Array(keys))
 }
 
 /// The reply to HELP of a command that has subcommands.

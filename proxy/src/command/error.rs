@@ -116,6 +116,9 @@ pub enum CommandError {
     /// CLIENT PAUSE: below 0.
     #[error("ERR timeout is negative")]
     NegativeTimeout,
+    /// CLIENT UNBLOCK: neither TIMEOUT nor ERROR.
+    #[error("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")]
+    UnblockReason,
     /// CLIENT PAUSE: neither WRITE nor ALL.
     #[error("ERR CLIENT PAUSE mode must be WRITE or ALL")]
     PauseMode,
@@ -139,6 +142,12 @@ pub enum CommandError {
     /// COMMAND GETKEYS: the command takes no keys.
     #[error("ERR The command has no key arguments")]
     GetKeysNone,
+    /// MONITOR in a transaction.
+    #[error("ERR MONITOR isn't allowed for DENY BLOCKING client")]
+    MonitorInTransaction,
+    /// A connection that watches all commands asks for keys or sends messages.
+    #[error("ERR Replica can't interact with the keyspace")]
+    Monitoring,
     /// MULTI after MULTI.
     #[error("ERR MULTI calls can not be nested")]
     NestedMulti,

@@ -33,6 +33,8 @@ pub enum ServerCommand {
     Time,
     /// LOLWUT: the version.
     LolWut,
+    /// MONITOR: from now on the connection is told of all commands.
+    Monitor,
 }
 
 /// When FLUSHALL answers.
@@ -59,6 +61,8 @@ pub enum ConfigCommand {
     },
     /// RESETSTAT.
     ResetStat,
+    /// REWRITE.
+    Rewrite,
     /// HELP.
     Help,
 }
@@ -114,6 +118,10 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .tips(&["nondeterministic_output"])
         .doc("2.6.0", "Returns the server's time."),
     spec("lolwut", -1, READONLY | FAST, lolwut).doc("5.0.0", "Returns the version."),
+    spec("monitor", 1, ADMIN | NOSCRIPT | LOADING | STALE, |_| {
+        server(ServerCommand::Monitor)
+    })
+    .doc("1.0.0", "Shows all commands as they are carried out."),
 ];
 
 fn swapdb(mut args: Args) -> Result<Command, CommandError> {
@@ -154,6 +162,15 @@ static COMMAND_COMMANDS: &[CommandSpec] = &[
     .long_from(2)
     .acl(&["@connection"])
     .doc("2.8.13", "Returns the keys of a command."),
+    spec("command|getkeysandflags", -4, QUERY, |mut args| {
+        query(CommandQuery::GetKeysAndFlags(args.values()))
+    })
+    .long_from(2)
+    .acl(&["@connection"])
+    .doc(
+        "7.0.0",
+        "Returns the keys of a command, and what is done with each.",
+    ),
     spec("command|help", 2, QUERY, |_| query(CommandQuery::Help))
         .acl(&["@connection"])
         .doc("5.0.0", "Lists the subcommands."),
@@ -168,6 +185,13 @@ static CONFIG_COMMANDS: &[CommandSpec] = &[
         config(ConfigCommand::ResetStat)
     })
     .doc("2.0.0", "Sets the statistics to zero."),
+    spec("config|rewrite", 2, CONFIG, |_| {
+        config(ConfigCommand::Rewrite)
+    })
+    .doc(
+        "2.8.0",
+        "Writes settings to the configuration file; there is none.",
+    ),
     spec("config|help", 2, QUERY, |_| config(ConfigCommand::Help))
         .doc("5.0.0", "Lists the subcommands."),
 ];

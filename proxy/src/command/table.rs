@@ -137,6 +137,19 @@ impl Keys {
         }
     }
 
+    /// Whether a request has as many keys as it says.
+    pub fn are_there(&self, request: &[Value]) -> bool {
+        let behind = request.len().saturating_sub(self.count + 1);
+        self.count == 0 || self.counted(request) <= behind
+    }
+
+    /// How many keys a request says that it has.
+    fn counted(&self, request: &[Value]) -> usize {
+        let number = request.get(self.count).cloned().unwrap_or_default();
+        let number = crate::resp::number::parse_i64(&number.into_contiguous());
+        number.and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
+    }
+
     /// The places of the keys in a request.
     pub fn places(&self, request: &[Value]) -> impl Iterator<Item = usize> + use<> {
         self.places_from(request, 0).1
@@ -157,11 +170,9 @@ impl Keys {
     fn range(&self, request: &[Value]) -> (Range<usize>, usize) {
         let argc = request.len();
         if self.count > 0 {
-            let number = request.get(self.count).cloned().unwrap_or_default();
-            let number = crate::resp::number::parse_i64(&number.into_contiguous());
-            let number = number.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
             let first = self.count + 1;
-            return (first..first.saturating_add(number).min(argc), 1);
+            let end = first.saturating_add(self.counted(request));
+            return (first..end.min(argc), 1);
         }
         let last = match usize::try_from(self.last) {
             Ok(last) => last,
@@ -372,8 +383,32 @@ impl CommandSpec {
             .map_or(self.name, |(_, short)| short)
     }
 
-    /// The entry that a request belongs to (the subcommand's, where there is
-    /// one), once its number of arguments is right.
+    /// The entry that a request belongs to (the subcommand's, where there is one),
+    /// whatever its number of arguments.
+    pub fn named(request: &[Value]) -> Result<&'static Self, CommandError> {
+        Self::entry(request.first().and_then(named), request)
+    }
+
+    /// The same where the command that it names has been looked up.
+    fn entry(
+        named: Option<&'static Self>,
+        request: &[Value],
+    ) -> Result<&'static Self, CommandError> {
+        let command = named.ok_or_else(|| unknown_command(request))?;
+        match request.get(1) {
+            Some(name) if !command.subcommands.is_empty() => {
+                command
+                    .subcommand(name)
+                    .ok_or_else(|| CommandError::UnknownSubcommand {
+                        command: command.name,
+                        name: excerpt(name, EXCERPT_BYTES),
+                    })
+            }
+            _ => Ok(command),
+        }
+    }
+
+    /// The same, once its number of arguments is right.
     pub fn of(request: &[Value]) -> Result<&'static Self, CommandError> {
         Self::of_named(request.first().and_then(named), request)
     }
@@ -383,17 +418,7 @@ impl CommandSpec {
         named: Option<&'static Self>,
         request: &[Value],
     ) -> Result<&'static Self, CommandError> {
-        let command = named.ok_or_else(|| unknown_command(request))?;
-        let spec =
-            match request.get(1) {
-                Some(name) if !command.subcommands.is_empty() => command
-                    .subcommand(name)
-                    .ok_or_else(|| CommandError::UnknownSubcommand {
-                        command: command.name,
-                        name: excerpt(name, EXCERPT_BYTES),
-                    })?,
-                _ => command,
-            };
+        let spec = Self::entry(named, request)?;
         match spec.name {
             _ if spec.accepts(request.len()) => Ok(spec),
             "exec" => Err(CommandError::ExecArity),

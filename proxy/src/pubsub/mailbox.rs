@@ -90,6 +90,8 @@ pub enum Message {
     },
     /// Whose messages this connection wanted to have go there is gone.
     RedirectBroken(u64),
+    /// A command that was carried out, as MONITOR shows it.
+    Monitored(Arc<str>),
     /// Published to a shard channel that it subscribes to.
     Shard {
         /// The channel.
@@ -107,6 +109,7 @@ impl Message {
             }
             Self::Invalidate { key, .. } => key.as_ref().map_or(0, Bytes::len),
             Self::RedirectBroken(_) => 0,
+            Self::Monitored(line) => line.len(),
             Self::Pattern {
                 pattern,
                 channel,

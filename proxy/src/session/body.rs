@@ -30,6 +30,8 @@ struct Incoming<'a> {
     pace: &'a mut Pace,
     end: &'a CancellationToken,
     metered: bool,
+    /// Its first bytes are kept here.
+    start: &'a mut Bytes,
 }
 
 impl Incoming<'_> {
@@ -81,6 +83,10 @@ impl Body for Incoming<'_> {
 
     async fn next(&mut self, len: usize, padded_len: usize) -> Result<Bytes, SessionError> {
         let mut cell = self.read(len, padded_len).await?;
+        if self.start.is_empty() {
+            // copied: they are all that is kept
+            *self.start = Bytes::copy_from_slice(&cell[..len.min(Value::QUOTED_BYTES)]);
+        }
         cell.resize(padded_len, 0);
         Ok(cell.freeze())
     }
@@ -109,6 +115,7 @@ impl Session {
                         pace: &mut pace,
                         end: &self.end,
                         metered: true,
+                        start: &mut Bytes::new(),
                     };
                     segments.push(incoming.read(size, size).await?.freeze());
                 }
@@ -152,6 +159,7 @@ impl Session {
             pace: &mut pace,
             end: &self.end,
             metered: false,
+            start: &mut Bytes::new(),
         };
         while *waste.rest_bytes > 0 {
             let piece = WASTE_BYTES.min(usize::try_from(*waste.rest_bytes).unwrap_or(WASTE_BYTES));
@@ -169,6 +177,7 @@ impl Session {
     pub(super) async fn upload(&mut self, len: u64) -> Result<Value, SessionError> {
         let mut rest_bytes = len;
         let mut pace = self.pace();
+        let mut start = Bytes::new();
         let incoming = Incoming {
             input: &mut self.input,
             stream: &mut self.stream,
@@ -176,6 +185,7 @@ impl Session {
             pace: &mut pace,
             end: &self.end,
             metered: self.admitted.is_empty(),
+            start: &mut start,
         };
         let store = &self.context.store;
         let early = self.client.queue.as_ref().map(|_| store.early(len));
@@ -190,9 +200,13 @@ impl Session {
                 Err(Broken::Body(error)) => return Err(error),
             },
         };
-        self.waste(rest_bytes).await?;
-        let number = self.client.uploads.len();
+        let wasted = self.waste(rest_bytes).await?;
+        if start.is_empty() {
+            start = wasted;
+        }
+        // a request has no more arguments than that
+        let number = u32::try_from(self.client.uploads.len()).unwrap_or(u32::MAX);
         self.client.uploads.push(Some(upload));
-        Ok(Value::Uploaded { number, len })
+        Ok(Value::Uploaded { number, len, start })
     }
 }

@@ -32,7 +32,7 @@ use crate::{
     client_limits::{self, OutputLimit},
     clients::{Arrival, Client, Silence, Stranger},
     command::Named,
-    pubsub::Mailbox,
+    pubsub::{Mailbox, Message},
     resp::{OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
     store::{Lookup, ObjectReader},
     tracking,
@@ -286,7 +286,9 @@ impl Session {
 
     /// Waits as long as CLIENT PAUSE wants it; messages go out meanwhile.
     async fn wait_out_pause(&mut self, named: Named) -> Result<(), SessionError> {
-        if self.client.user.is_none() || self.context.clients.pause.holds(true).is_none() {
+        // monitors never do, as they do nothing to keys
+        let is_exempt = self.client.user.is_none() || self.client.monitoring.is_some();
+        if is_exempt || self.context.clients.pause.holds(true).is_none() {
             return Ok(());
         }
         let pause = self.context.clients.pause.clone();
@@ -316,6 +318,11 @@ impl Session {
     async fn deliver(&mut self, protocol: Protocol) -> Result<(), SessionError> {
         while self.mailbox.has_any() {
             if let Some(message) = self.mailbox.take() {
+                if matches!(message, Message::Monitored(_))
+                    && self.client.silence == Silence::Always
+                {
+                    continue;
+                }
                 let subscribed = self.client.subscriptions.any();
                 if let Some(push) = apply::pubsub::push(message, protocol, subscribed) {
                     push.encode(protocol, &mut self.output);
@@ -351,10 +358,11 @@ impl Session {
         let protocol = self.client.protocol;
         self.deliver(protocol).await?;
         let is_queued = self.client.queue.is_some() && !named.is_transactional();
-        let suspect = match is_queued {
-            true => None,
-            false => context.slow_log.suspect(&request),
-        };
+        let mut suspect = None;
+        if !is_queued {
+            suspect = context.slow_log.suspect(&request);
+            apply::monitor::begin(&context, &mut self.client, &request);
+        }
         let tracked = self.client.tracking.as_ref().filter(|t| t.wish.no_loop);
         let no_loop = tracked.map(|_| self.client.entry.id());
         let began = Instant::now();
@@ -375,9 +383,12 @@ impl Session {
         if self.client.carried_out {
             context.took(&self.client, suspect, began.elapsed());
         }
+        apply::monitor::end(&mut self.client);
         // what has come meanwhile, too: nothing follows the end of subscriptions
-        // that keys have changed which it read, or changed itself, is told behind the reply
+        // that keys have changed which it read, or changed itself, is told behind the
+        // reply; what was carried out, too
         let tracks = self.client.tracking.is_some() && !self.client.subscriptions.any();
+        let tracks = tracks || self.client.monitoring.is_some();
         if !outcome.begins_subscriptions() && !tracks && !self.client.has_remembered {
             self.deliver(protocol).await?;
         }
@@ -516,8 +527,9 @@ impl Session {
     }
 
     async fn flush(&mut self) -> Result<(), SessionError> {
-        let limit = match self.client.subscriptions.any() {
-            // what waits for a subscriber is bounded in its mailbox
+        let is_told = self.client.subscriptions.any() || self.client.monitoring.is_some();
+        let limit = match is_told {
+            // what waits for it is bounded in its mailbox
             true => OutputLimit::default(),
             false => self.context.limits.of_replies(),
         };

@@ -80,8 +80,10 @@ impl Session {
             .map(|(request, place)| store.write(request[*place].clone()));
         let writes = join_all(writes).await;
         for ((mut request, place), written) in run.into_iter().zip(writes) {
-            let len = request[place].len();
-            request[place] = Value::Uploaded { number: 0, len };
+            let value = std::mem::take(&mut request[place]);
+            // its bytes are kept as long as the request, to be shown
+            let (number, len, start) = (0, value.len(), value.into_contiguous());
+            request[place] = Value::Uploaded { number, len, start };
             self.client.uploads.push(Some(written));
             if self.answer(request).await? {
                 return Ok(true);

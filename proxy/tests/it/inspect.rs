@@ -161,3 +161,41 @@ fn common_subsequences_of_long_values() {
         "{refused}"
     );
 }
+
+/// Values that were on nodes before their command was carried out: what is shown of them
+/// was kept.
+#[test]
+fn the_slow_log_has_the_beginning_of_every_value() {
+    let server = Server::start(&POOL);
+    let mut client = server.client();
+    let slower_than = ["SET", "slowlog-log-slower-than", "0"];
+    let () = cmd("CONFIG").arg(&slower_than).query(&mut client).unwrap();
+    let values = [
+        "short",
+        &"w".repeat(128),
+        &"l".repeat(5000),
+        &"s".repeat(300_000),
+    ];
+    let pipe = &mut redis::pipe();
+    for value in values {
+        pipe.set("k", value).ignore();
+    }
+    pipe.atomic();
+    let () = pipe.query(&mut client).unwrap();
+    let mut pipe = redis::pipe();
+    for value in values {
+        pipe.set("k", value).ignore();
+    }
+    let () = pipe.query(&mut client).unwrap();
+    let log: Vec<Vec<Value>> = cmd("SLOWLOG").arg("GET").query(&mut client).unwrap();
+    let shown = log.iter().rev().filter_map(|entry| {
+        let words: Vec<String> = redis::from_redis_value(entry[3].clone()).unwrap();
+        (words[0] == "SET").then(|| words[2].clone())
+    });
+    let cut = |value: &str| match value.len() {
+        ..=128 => value.to_owned(),
+        len => format!("{}... ({} more bytes)", &value[..128], len - 128),
+    };
+    let expected: Vec<String> = values.iter().chain(&values).map(|v| cut(v)).collect();
+    assert_eq!(shown.collect::<Vec<_>>(), expected);
+}

@@ -40,6 +40,7 @@ mod inspect;
 mod keyevents;
 mod library;
 mod memory;
+mod monitor;
 mod nodes;
 mod objects;
 mod packing;
