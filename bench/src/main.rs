@@ -23,6 +23,7 @@ mod server;
 mod shape;
 mod size;
 mod target;
+mod trace;
 mod workload;
 
 use std::process::ExitCode;
