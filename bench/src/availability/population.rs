@@ -124,6 +124,8 @@ pub(crate) struct Step {
     pub(crate) is_hit: bool,
     /// What had to go for it.
     pub(crate) evicted: Vec<u32>,
+    /// It is written without being asked for.
+    pub(crate) is_set: bool,
 }
 
 /// The day, and what is stored when it begins.
@@ -160,6 +162,7 @@ impl Script {
                     object: get.object,
                     is_hit,
                     evicted,
+                    is_set: false,
                 });
             }
         }
@@ -171,7 +174,8 @@ impl Script {
     }
 }
 
-struct Lru {
+/// A cache without losses that evicts the longest unused.
+pub(crate) struct Lru {
     turns: BTreeMap<u64, u32>,
     turn_of: Vec<Option<(u64, u64)>>,
     next: u64,
@@ -179,7 +183,7 @@ struct Lru {
 }
 
 impl Lru {
-    fn new(objects: usize, capacity_bytes: u64) -> Self {
+    pub(crate) fn new(objects: usize, capacity_bytes: u64) -> Self {
         Self {
             turns: BTreeMap::new(),
             turn_of: vec![None; objects],
@@ -192,7 +196,9 @@ impl Lru {
         self.turns.values().copied().collect()
     }
 
-    fn get(&mut self, object: u32, bytes: u64) -> (bool, Vec<u32>) {
+    /// Uses an object, and stores it if it is not there: whether it was, and what had to
+    /// go.
+    pub(crate) fn get(&mut self, object: u32, bytes: u64) -> (bool, Vec<u32>) {
         let mut evicted = Vec::new();
         let before = self.turn_of[object as usize].take();
         if let Some((turn, _)) = before {
@@ -212,6 +218,14 @@ impl Lru {
         self.turns.insert(self.next, object);
         self.turn_of[object as usize] = Some((self.next, bytes));
         (before.is_some(), evicted)
+    }
+
+    /// Removes an object.
+    pub(crate) fn forget(&mut self, object: u32) {
+        if let Some((turn, bytes)) = self.turn_of[object as usize].take() {
+            self.turns.remove(&turn);
+            self.free_bytes += bytes;
+        }
     }
 }
 
