@@ -61,8 +61,9 @@ fn without_standbys_and_parity_losses_are_resets() {
     assert!(bare.tally.resets > defaults.tally.resets);
     assert!(bare.hit_ratio < defaults.hit_ratio && bare.hit_ratio < bare.lru_hit_ratio);
     assert!(bare.reset_share_of_hits > 0.01);
-    assert_eq!(bare.bills.backup, Default::default());
-    assert!(defaults.bills.backup.gb_s > 0.0);
+    // a node that lost something is looked at without one, too
+    assert!(bare.bills.backup.gb_s < 0.1 * defaults.bills.backup.gb_s);
+    assert!(bare.bills.repair.gb_s > defaults.bills.repair.gb_s);
 }
 
 #[test]
