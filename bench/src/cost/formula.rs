@@ -19,7 +19,7 @@ pub(crate) struct Workload {
     pub(crate) object_mb: f64,
     pub(crate) gets_per_hour: f64,
     pub(crate) sets_per_hour: f64,
-    /// The busiest time's multiple of the mean.
+    /// The busiest hour's multiple of the mean.
     pub(crate) peak: f64,
 }
 

@@ -1,4 +1,6 @@
-//! The machine of the proxy: the cheapest whose network carries what must pass.
+//! The machine of the proxy: the cheapest whose network carries the busiest hour.
+//! What is more for minutes only is on credits, which such machines collect while
+//! they are below their baseline.
 
 use anyhow::{Result, bail};
 use local_lambda::Architecture;
@@ -21,7 +23,7 @@ pub(crate) struct ProxyMachine {
     pub(crate) usd_per_hour: f64,
     /// What the network carries without credits.
     pub(crate) baseline_mb_s: f64,
-    /// What must pass in the busiest time.
+    /// What must pass in the busiest hour: shorter bursts are on network credits.
     pub(crate) needed_mb_s: f64,
 }
 

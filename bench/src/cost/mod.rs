@@ -44,8 +44,8 @@ pub(crate) struct Args {
     /// Objects stored an hour, those after misses included.
     #[arg(long, default_value = "0")]
     sets_per_hour: f64,
-    /// The busiest time's multiple of the mean rate.
-    #[arg(long, default_value = "4")]
+    /// The busiest hour's multiple of the mean rate.
+    #[arg(long, default_value = "2")]
     peak: f64,
     /// Architecture of the functions, and of the proxy's machine unless that is named.
     #[arg(long, value_enum, default_value = "arm64")]
@@ -54,7 +54,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     prices: Option<PathBuf>,
     /// The proxy's machine; otherwise the cheapest of the architecture that carries the
-    /// busiest minute.
+    /// busiest hour.
     #[arg(long, value_name = "TYPE")]
     proxy_machine: Option<String>,
     /// Share of all traffic that crosses availability zones, clients' and nodes'.
@@ -354,8 +354,8 @@ impl Args {
         let outcome = replay::play(&self.pool, &story, pattern, &settings, trace.skipped);
         let (hours, tally) = (outcome.hours as f64, outcome.tally);
         let moved = tally.read_bytes + tally.stored_bytes;
-        let [mean, _, minute] = outcome.proxy_mb_s;
-        let peak = (minute / mean.max(f64::MIN_POSITIVE)).max(1.0);
+        let [mean, busiest_hour, _] = outcome.proxy_mb_s;
+        let peak = (busiest_hour / mean.max(f64::MIN_POSITIVE)).max(1.0);
         let stored_gb = tally.held_byte_hours / hours / 1e9;
         let workload = Workload {
             stored_gb,
@@ -377,7 +377,7 @@ impl Args {
         Ok(Use {
             bills: outcome.bills,
             hours,
-            needed_mb_s: minute,
+            needed_mb_s: busiest_hour,
             proxy_gb: outcome.proxy_gb.iter().sum(),
             workload,
             demand,

@@ -69,7 +69,7 @@ pub(crate) struct Demand {
     pub(crate) sets: f64,
     pub(crate) read_gb: f64,
     pub(crate) written_gb: f64,
-    /// The busiest time's multiple of the mean.
+    /// The busiest hour's multiple of the mean.
     pub(crate) peak: f64,
 }
 

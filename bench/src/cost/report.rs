@@ -21,12 +21,13 @@ pub(super) fn text(report: &Report, markdown: bool) -> String {
         let percent = |share: f64| format!("{:.3} %", share * 100.0);
         let _ = writeln!(
             text,
-            "{} requests in {} h, {} bad lines skipped; {}, seeds {:?}\nhit ratio {}, of an LRU of the same capacity without losses {}; RESETs {} of hits (worst seed {})",
+            "{} requests in {} h, {} bad lines skipped; {}, seeds {:?}; {} of the objects available in the worst hour\nhit ratio {}, of an LRU of the same capacity without losses {}; RESETs {} of hits (worst seed {})",
             outcome.requests,
             outcome.hours,
             outcome.skipped_lines,
             outcome.day,
             outcome.seeds,
+            percent(outcome.worst_hour_available),
             percent(outcome.hit_ratio),
             percent(outcome.lru_hit_ratio),
             percent(outcome.reset_share_of_hits),
@@ -36,12 +37,16 @@ pub(super) fn text(report: &Report, markdown: bool) -> String {
     let w = &report.workload;
     let _ = writeln!(
         text,
-        "{:.0} GB stored, {:.0} objects of {:.3} MB read and {:.0} stored an hour, {:.0} MB/s through the proxy in the busiest minute\n",
+        "{:.0} GB stored, {:.0} objects of {:.3} MB read and {:.0} stored an hour, {:.0} MB/s through the proxy in the busiest hour{}\n",
         w.stored_gb,
         w.gets_per_hour,
         w.object_mb,
         w.sets_per_hour,
-        report.proxy_machine.needed_mb_s
+        report.proxy_machine.needed_mb_s,
+        report.replay.as_ref().map_or(String::new(), |o| format!(
+            " ({:.0} in the busiest minute of all seeds)",
+            o.proxy_mb_s[2]
+        ))
     );
     text.push_str(&lines(&architectures(report), markdown));
     let _ = writeln!(

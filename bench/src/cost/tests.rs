@@ -33,7 +33,7 @@ fn a_quick_calculation_says_everything() {
         said["pool"]
             .as_str()
             .unwrap()
-            .contains("20 nodes of 512 MiB")
+            .contains("20 nodes of 320 MiB")
     );
     let purposes = said["usd_by_purpose"].as_object().unwrap();
     let sum: f64 = purposes.values().filter_map(Value::as_f64).sum();

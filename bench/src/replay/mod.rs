@@ -92,6 +92,10 @@ pub(crate) fn text(o: &Outcome) -> String {
         ),
     );
     line(
+        "available in the worst hour",
+        percent(o.worst_hour_available),
+    );
+    line(
         "stored, evicted, too large",
         format!(
             "{:.0}, {:.0}, {:.0}",

@@ -61,15 +61,16 @@ pub(crate) struct PoolArgs {
     pub(crate) threads: Option<NonZeroUsize>,
 }
 
-/// The pool unless told otherwise.
+/// The pool unless told otherwise: 100 GB of objects, about as much as the registry trace
+/// can use (docs/cost.md).
 pub(crate) const NODES: u16 = 400;
-pub(crate) const MEMORY_MB: u32 = 1536;
+pub(crate) const MEMORY_MB: u32 = 320;
 
 impl PoolArgs {
     /// Fewer hours, nodes and seeds, of a generated trace: seconds instead of minutes.
     pub(crate) fn make_quick(&mut self) {
         self.nodes = self.nodes.min(40);
-        self.memory_mb = self.memory_mb.min(512);
+        self.memory_mb = self.memory_mb.min(MEMORY_MB);
         self.seeds = NonZeroUsize::MIN.saturating_add(1);
     }
 

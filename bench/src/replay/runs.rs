@@ -55,6 +55,8 @@ pub(crate) struct Outcome {
     pub(crate) lru_hit_ratio: f64,
     pub(crate) reset_share_of_hits: f64,
     pub(crate) worst_seed_reset_share_of_hits: f64,
+    /// Share of objects that could be read at every moment, mean of the seeds.
+    pub(crate) worst_hour_available: f64,
     pub(crate) reclaims: f64,
     /// Losses that left a function without an instance.
     pub(crate) pairs: f64,
@@ -142,6 +144,7 @@ fn mean(args: &PoolArgs, settings: &Settings, runs: &[Run]) -> Outcome {
         lru_hit_ratio: tally.lru_hits / tally.gets.max(1.0),
         reset_share_of_hits: tally.reset_share(),
         worst_seed_reset_share_of_hits: worst_resets,
+        worst_hour_available: by_hour.iter().map(Hour::share).fold(1.0, f64::min),
         reclaims: all.reclaims,
         pairs: all.pairs,
         bills: Bills {
