@@ -119,8 +119,8 @@ impl Market<'_> {
             loss_rate: self.loss_rate,
         }
         .hour();
-        let needed = hour.proxy_mb_s * workload.peak;
-        let proxy = machine::choose(self.proxy, self.arch, needed, self.prices)?;
+        let burden = workload.burden(hour.proxy_mb_s);
+        let proxy = machine::choose(self.proxy, self.arch, burden, self.prices)?;
         let [serve, warm, backup, repair] = usd(&hour.bills, self.lambda, self.arch);
         Ok([serve, warm, backup, repair, proxy.usd_per_hour])
     }

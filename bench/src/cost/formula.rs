@@ -7,6 +7,7 @@ use std::time::Duration;
 use local_lambda::{Architecture, Prices};
 use serde::Serialize;
 
+use super::machine::Burden;
 use super::peers::Demand;
 use crate::availability::bill::Bill;
 use crate::availability::settings::{COLD, DIAL, LIST, Settings, WARM};
@@ -33,6 +34,14 @@ impl Workload {
             read_gb: self.gets_per_hour * self.object_mb / 1e3,
             written_gb: self.sets_per_hour * self.object_mb / 1e3,
             peak: self.peak,
+        }
+    }
+
+    /// Of the proxy's machine in its busiest hour.
+    pub(crate) fn burden(&self, mean_mb_s: f64) -> Burden {
+        Burden {
+            mb_s: mean_mb_s * self.peak,
+            requests_per_s: (self.gets_per_hour + self.sets_per_hour) / 3600.0 * self.peak,
         }
     }
 

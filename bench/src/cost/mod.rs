@@ -22,7 +22,7 @@ use crate::replay::{self, Outcome, PoolArgs};
 use crate::trace::Op;
 use breakeven::{Along, Curves, Market};
 use formula::{Model, Workload};
-use machine::ProxyMachine;
+use machine::{Burden, ProxyMachine};
 use peers::{Demand, HOURS_OF_MONTH, Peer};
 use prices::PriceFile;
 
@@ -146,6 +146,7 @@ pub(crate) struct Report {
     pub(crate) recommendation: Vec<String>,
     pub(crate) prices: String,
     pub(crate) region: String,
+    /// Prices, and what else was recalled and not checked.
     pub(crate) unchecked_prices: Vec<String>,
     pub(crate) replay: Option<Outcome>,
 }
@@ -154,8 +155,8 @@ pub(crate) struct Report {
 struct Use {
     bills: replay::Bills,
     hours: f64,
-    /// What the proxy's machine must carry.
-    needed_mb_s: f64,
+    /// Of the proxy's machine.
+    burden: Burden,
     /// In and out of the proxy.
     proxy_gb: f64,
     workload: Workload,
@@ -297,7 +298,11 @@ impl Args {
             recommendation,
             prices: prices.name().to_owned(),
             region: prices.region().to_owned(),
-            unchecked_prices: prices.unchecked(),
+            unchecked_prices: peers::RECALLED
+                .map(str::to_owned)
+                .into_iter()
+                .chain(prices.unchecked())
+                .collect(),
             replay: outcome,
         })
     }
@@ -334,7 +339,7 @@ impl Args {
         Ok(Use {
             bills: hour.bills,
             hours: 1.0,
-            needed_mb_s: hour.proxy_mb_s * workload.peak,
+            burden: workload.burden(hour.proxy_mb_s),
             proxy_gb: hour.proxy_mb_s * 3.6 * 2.0,
             workload,
             demand: workload.demand(),
@@ -377,7 +382,7 @@ impl Args {
         Ok(Use {
             bills: outcome.bills,
             hours,
-            needed_mb_s: busiest_hour,
+            burden: workload.burden(mean),
             proxy_gb: outcome.proxy_gb.iter().sum(),
             workload,
             demand,
@@ -393,7 +398,7 @@ impl Args {
         arch: Architecture,
         named: Option<&str>,
     ) -> Result<Ours> {
-        let machine = machine::choose(named, arch, used.needed_mb_s, prices)?;
+        let machine = machine::choose(named, arch, used.burden, prices)?;
         let [serve, warm, backup, repair] = formula::usd(&used.bills, lambda, arch);
         let usd_by_purpose = ByPurpose {
             serve,

@@ -62,13 +62,8 @@ pub(super) fn text(report: &Report, markdown: bool) -> String {
         let _ = writeln!(text, "{sentence}");
     }
     let _ = writeln!(text, "\nprices: {} ({})", report.prices, report.region);
-    if !report.unchecked_prices.is_empty() {
-        let _ = writeln!(
-            text,
-            "not checked, as the price file says: {}",
-            report.unchecked_prices.join(", ")
-        );
-    }
+    let unchecked = report.unchecked_prices.join(", ");
+    let _ = writeln!(text, "recalled, not checked: {unchecked}");
     text
 }
 
