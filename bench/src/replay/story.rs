@@ -63,11 +63,6 @@ impl Story {
             hours,
         }
     }
-
-    /// Bytes of the largest object.
-    pub(crate) fn largest_bytes(&self) -> u64 {
-        self.script.sizes.iter().copied().max().unwrap_or(0)
-    }
 }
 
 /// GETs of a generator as a trace.
@@ -137,6 +132,5 @@ mod tests {
         assert_eq!(story.hours, 10, "a tenth of a second is no hour");
         assert_eq!(story.script.steps[11].at_us, 36_000_000_000 - 1);
         assert_eq!(story.keys, [0, 1, 0, 2, 2]);
-        assert_eq!(story.largest_bytes(), 101);
     }
 }
