@@ -9,33 +9,34 @@ use super::prices::{Machine, PriceFile};
 /// (`reserved-memory-percent` 25).
 const USABLE: f64 = 0.75;
 const GIB: f64 = 1.073_741_824;
-/// Memory of ElastiCache's nodes in GiB, and their SSD if they tier data. From AWS's
-/// table of node types, recalled: no prices, but not checked either.
-const CACHE_NODES: [(&str, f64, f64); 24] = [
-    ("t4g.small", 1.37, 0.0),
-    ("t4g.medium", 3.09, 0.0),
-    ("m7g.large", 6.38, 0.0),
-    ("r6g.large", 13.07, 0.0),
-    ("r6g.xlarge", 26.32, 0.0),
-    ("r6g.2xlarge", 52.82, 0.0),
-    ("r6g.4xlarge", 105.81, 0.0),
-    ("r6g.8xlarge", 209.55, 0.0),
-    ("r6g.12xlarge", 317.77, 0.0),
-    ("r6g.16xlarge", 419.09, 0.0),
-    ("r7g.large", 13.07, 0.0),
-    ("r7g.xlarge", 26.32, 0.0),
-    ("r7g.2xlarge", 52.82, 0.0),
-    ("r7g.4xlarge", 105.81, 0.0),
-    ("r7g.8xlarge", 209.55, 0.0),
-    ("r7g.12xlarge", 317.77, 0.0),
-    ("r7g.16xlarge", 419.09, 0.0),
-    ("r5.24xlarge", 635.61, 0.0),
-    ("r6gd.xlarge", 26.32, 99.33),
-    ("r6gd.2xlarge", 52.82, 199.07),
-    ("r6gd.4xlarge", 105.81, 398.14),
-    ("r6gd.8xlarge", 209.55, 796.28),
-    ("r6gd.12xlarge", 317.77, 1194.42),
-    ("r6gd.16xlarge", 419.09, 1592.56),
+/// Memory of ElastiCache's nodes in GiB, their SSD if they tier data, and Mbit/s that
+/// their network carries without credits. From AWS's tables of node and instance types,
+/// recalled: no prices, but not checked either.
+const CACHE_NODES: [(&str, f64, f64, f64); 24] = [
+    ("t4g.small", 1.37, 0.0, 128.0),
+    ("t4g.medium", 3.09, 0.0, 256.0),
+    ("m7g.large", 6.38, 0.0, 937.0),
+    ("r6g.large", 13.07, 0.0, 750.0),
+    ("r6g.xlarge", 26.32, 0.0, 1250.0),
+    ("r6g.2xlarge", 52.82, 0.0, 2500.0),
+    ("r6g.4xlarge", 105.81, 0.0, 5000.0),
+    ("r6g.8xlarge", 209.55, 0.0, 12000.0),
+    ("r6g.12xlarge", 317.77, 0.0, 20000.0),
+    ("r6g.16xlarge", 419.09, 0.0, 25000.0),
+    ("r7g.large", 13.07, 0.0, 937.0),
+    ("r7g.xlarge", 26.32, 0.0, 1876.0),
+    ("r7g.2xlarge", 52.82, 0.0, 3750.0),
+    ("r7g.4xlarge", 105.81, 0.0, 7500.0),
+    ("r7g.8xlarge", 209.55, 0.0, 15000.0),
+    ("r7g.12xlarge", 317.77, 0.0, 22500.0),
+    ("r7g.16xlarge", 419.09, 0.0, 30000.0),
+    ("r5.24xlarge", 635.61, 0.0, 25000.0),
+    ("r6gd.xlarge", 26.32, 99.33, 1250.0),
+    ("r6gd.2xlarge", 52.82, 199.07, 2500.0),
+    ("r6gd.4xlarge", 105.81, 398.14, 5000.0),
+    ("r6gd.8xlarge", 209.55, 796.28, 12000.0),
+    ("r6gd.12xlarge", 317.77, 1194.42, 20000.0),
+    ("r6gd.16xlarge", 419.09, 1592.56, 25000.0),
 ];
 /// Local NVMe of machines in GB. Recalled as well.
 const NVME_GB: [(&str, f64); 13] = [
@@ -73,6 +74,13 @@ pub(crate) struct Demand {
     pub(crate) written_gb: f64,
     /// The busiest hour's multiple of the mean.
     pub(crate) peak: f64,
+}
+
+impl Demand {
+    /// In the direction that has more, in the busiest hour.
+    fn busiest_mb_s(&self) -> f64 {
+        self.read_gb.max(self.written_gb) * 1e3 / 3600.0 * self.peak
+    }
 }
 
 /// Another way.
@@ -135,12 +143,16 @@ fn cache_nodes(
     is_tiered: bool,
 ) -> Result<Peer> {
     let mut best: Option<Peer> = None;
-    for (node, memory_gib, ssd_gib) in CACHE_NODES {
+    for (node, memory_gib, ssd_gib, mbps) in CACHE_NODES {
         if (ssd_gib > 0.0) != is_tiered {
             continue;
         }
         let each_gb = (memory_gib * USABLE + ssd_gib) * GIB;
-        let count = (demand.capacity_gb / each_gb).ceil().max(1.0);
+        let by_network = demand.busiest_mb_s() * 8.0 / mbps;
+        let count = (demand.capacity_gb / each_gb)
+            .max(by_network)
+            .ceil()
+            .max(1.0);
         let usd_per_hour = count * prices.usd(&["elasticache", "valkey_usd_h", node])?;
         if best.as_ref().is_none_or(|b| usd_per_hour < b.usd_per_hour) {
             best = Some(Peer {
@@ -170,12 +182,11 @@ fn serverless(demand: &Demand, prices: &PriceFile) -> Result<Peer> {
 
 /// The cheapest machine with enough NVMe and network, several if there is none.
 fn nvme(demand: &Demand, prices: &PriceFile) -> Result<Peer> {
-    let busiest_mb_s = demand.read_gb.max(demand.written_gb) * 1e3 / 3600.0 * demand.peak;
     let mut best: Option<Peer> = None;
     for (name, each_gb) in NVME_GB {
         let machine: Machine = prices.machine(name)?;
         let by_space = demand.capacity_gb / each_gb;
-        let by_network = busiest_mb_s / machine.baseline_mb_s;
+        let by_network = demand.busiest_mb_s() / machine.baseline_mb_s;
         let count = by_space.max(by_network).ceil().max(1.0);
         let usd_per_hour = count * machine.usd_h;
         if best.as_ref().is_none_or(|b| usd_per_hour < b.usd_per_hour) {
@@ -247,5 +258,8 @@ mod tests {
         busy.read_gb = 20_000.0;
         let wide = nvme(&busy, &prices).unwrap();
         assert!(wide.usd_per_hour > 5.0 * quiet.usd_per_hour, "{wide:?}");
+        // 11 GB/s are 89 Gbit/s: five of 20 cost less than four of 25
+        let nodes = cache_nodes("x", &busy, &prices, true).unwrap();
+        assert_eq!(nodes.what, "5 x cache.r6gd.12xlarge, Valkey");
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn text(report: &Report, markdown: bool) -> String {
         let percent = |share: f64| format!("{:.3} %", share * 100.0);
         let _ = writeln!(
             text,
-            "{} requests in {} h, {} bad lines skipped; {}, seeds {:?}; {} of the objects available in the worst hour\nhit ratio {}, of an LRU of the same capacity without losses {}; RESETs {} of hits (worst seed {})",
+            "{} requests in {} h, {} bad lines skipped; {}, seeds {:?}; {} of the objects available in the worst hour\nhit ratio {}, of an LRU of the same capacity without losses {}; RESETs {} of hits (worst seed {}); {:.0} GETs of objects above {} MiB, which are not stored",
             outcome.requests,
             outcome.hours,
             outcome.skipped_lines,
@@ -31,7 +31,9 @@ pub(super) fn text(report: &Report, markdown: bool) -> String {
             percent(outcome.hit_ratio),
             percent(outcome.lru_hit_ratio),
             percent(outcome.reset_share_of_hits),
-            percent(outcome.worst_seed_reset_share_of_hits)
+            percent(outcome.worst_seed_reset_share_of_hits),
+            outcome.tally.too_large,
+            outcome.pool.max_object_mb
         );
     }
     let w = &report.workload;
@@ -198,7 +200,7 @@ fn stretches(cheaper: &[(f64, f64)], along: Along) -> String {
     words.collect::<Vec<String>>().join(", ")
 }
 
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 1.0 => format!("{v:.1}"),

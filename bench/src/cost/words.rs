@@ -3,6 +3,7 @@
 use super::Ours;
 use super::breakeven::{Along, Curves};
 use super::peers::{Demand, Peer};
+use super::report::short;
 
 /// Ours must be cheaper by this factor to be worth a pool of functions.
 const WORTH_IT: f64 = 1.5;
@@ -16,8 +17,9 @@ pub(super) fn recommend(
     break_even: &[Curves],
 ) -> Vec<String> {
     let our_hour = ours.total_usd / hours;
-    // a cache is asked for: what is none is mentioned below
-    let caches = peers.iter().filter(|p| p.name != "s3");
+    // a cache is asked for, without a commitment: what is not is mentioned below
+    let is_reserved = |p: &Peer| p.name.ends_with("reserved");
+    let caches = peers.iter().filter(|p| p.name != "s3" && !is_reserved(p));
     let cheapest = caches.min_by(|a, b| a.usd_per_hour.total_cmp(&b.usd_per_hour));
     let Some(other) = cheapest else {
         return Vec::new();
@@ -39,6 +41,16 @@ pub(super) fn recommend(
             other.what
         )
     }];
+    let reserved = peers.iter().filter(|p| is_reserved(p));
+    let reserved = reserved.min_by(|a, b| a.usd_per_hour.total_cmp(&b.usd_per_hour));
+    if let Some(reserved) = reserved
+        && reserved.usd_per_hour < our_hour.min(theirs)
+    {
+        words.push(format!(
+            "Who commits himself for three years pays ${:.3}/h for {}.",
+            reserved.usd_per_hour, reserved.what
+        ));
+    }
     if let Some(s3) = peers.iter().find(|p| p.name == "s3")
         && s3.usd_per_hour < our_hour
     {
@@ -82,12 +94,13 @@ fn next_break_even(curves: &Curves) -> Option<String> {
         Along::Stored => "GB stored",
     };
     Some(if from <= curves.here {
-        format!(
-            "At its {:.4} {what}, {name} is cheaper by the formulas.",
-            rounded(curves.here)
-        )
+        let here = short(curves.here);
+        format!("At its {here} {what} {name} is cheaper, by the formulas.")
     } else {
-        format!("From {} {what} on, {name} is cheaper.", rounded(from))
+        format!(
+            "From {} {what} on, {name} is cheaper.",
+            short(rounded(from))
+        )
     })
 }
 

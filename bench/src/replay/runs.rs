@@ -1,5 +1,6 @@
 //! Many runs of one trace, and their mean.
 
+use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -94,6 +95,7 @@ pub(crate) fn play(
                     let run = replay(settings, pattern, &story.script, keys, *seed);
                     if let Ok(mut runs) = runs.lock() {
                         runs.push((*seed, run));
+                        progress(runs.len(), seeds.len());
                     }
                 }
             });
@@ -107,6 +109,14 @@ pub(crate) fn play(
     outcome.requests = story.script.steps.len();
     outcome.skipped_lines = skipped_lines;
     outcome
+}
+
+/// How far it is, for whoever waits.
+fn progress(done: usize, all: usize) {
+    if std::io::stderr().is_terminal() {
+        let end = if done == all { '\n' } else { '\r' };
+        eprint!("{done} of {all} runs{end}");
+    }
 }
 
 fn mean(args: &PoolArgs, settings: &Settings, runs: &[Run]) -> Outcome {
