@@ -55,7 +55,10 @@ const NVME_GB: [(&str, f64); 13] = [
     ("im4gn.4xlarge", 7500.0),
 ];
 /// What is not in the price file, and was not checked.
-pub(crate) const RECALLED: [&str; 2] = ["memory of ElastiCache's nodes", "NVMe of machines"];
+pub(crate) const RECALLED: [&str; 2] = [
+    "memory, SSD and network of ElastiCache's nodes",
+    "NVMe of machines",
+];
 /// Hours of a month, as AWS counts them.
 pub(crate) const HOURS_OF_MONTH: f64 = 730.0;
 /// Serverless counts a unit for each KB that is moved.
