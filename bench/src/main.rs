@@ -8,8 +8,10 @@
 mod admin;
 mod availability;
 mod chaos;
+mod chart;
 mod client;
 mod compare;
+mod cost;
 mod goals;
 mod keys;
 mod load;
@@ -17,12 +19,14 @@ mod measure;
 mod pool;
 mod procfs;
 mod recover;
+mod replay;
 mod reply;
 mod report;
 mod server;
 mod shape;
 mod size;
 mod target;
+mod trace;
 mod workload;
 
 use std::process::ExitCode;
@@ -53,6 +57,10 @@ enum Command {
     Recover(recover::Args),
     /// Play days of reclaims on a large pool, and tell what stays available at what cost.
     Availability(Box<availability::Args>),
+    /// Play a trace on a pool of bounded capacity, and tell what is hit, lost and invoked.
+    Replay(Box<replay::Args>),
+    /// Dollars for a trace or a described workload, here and elsewhere.
+    Cost(Box<cost::Args>),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +80,8 @@ fn run(command: Command) -> Result<()> {
         Command::Chaos(args) => client_runtime(1)?.block_on(chaos::run(args)),
         Command::Recover(args) => client_runtime(1)?.block_on(recover::run(args)),
         Command::Availability(args) => availability::run(*args),
+        Command::Replay(args) => replay::run(*args),
+        Command::Cost(args) => cost::run(*args),
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Instance {
 }
 
 /// Bytes for chunks in a function of `memory_mb` MiB.
-pub(crate) fn budget_bytes(memory_mb: u64) -> u64 {
+pub fn budget_bytes(memory_mb: u64) -> u64 {
     let all = memory_mb << 20;
     all.saturating_sub(RESERVE_BYTES.max(all / RESERVE_DIVISOR))
 }

@@ -18,4 +18,5 @@ mod serve;
 pub mod socket;
 pub mod store;
 
+pub use instance::budget_bytes;
 pub use runtime::run;

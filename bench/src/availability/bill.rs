@@ -26,8 +26,60 @@ impl Bill {
         self.gb_s += us.div_ceil(1000).max(1) as f64 / 1e3 * memory_gb;
     }
 
-    pub(crate) fn usd(&self, prices: &Prices) -> f64 {
-        prices.compute_usd(Architecture::X86, self.gb_s) + self.invocations * prices.request
+    /// An invocation lasts so much longer.
+    pub(crate) fn extend(&mut self, us: u64, memory_gb: f64) {
+        self.gb_s += us.div_ceil(1000) as f64 / 1e3 * memory_gb;
+    }
+
+    pub(crate) fn usd(&self, prices: &Prices, arch: Architecture) -> f64 {
+        prices.compute_usd(arch, self.gb_s) + self.invocations * prices.request
+    }
+}
+
+/// What a bounded pool came to in a whole run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Tally {
+    pub(crate) gets: f64,
+    pub(crate) hits: f64,
+    /// GETs of what was cached once, and lost.
+    pub(crate) resets: f64,
+    /// GETs that a cache of the same capacity without losses hits.
+    pub(crate) lru_hits: f64,
+    /// Objects stored: after misses, resets, and by SET.
+    pub(crate) stores: f64,
+    pub(crate) evicted: f64,
+    /// Requests for objects that are too large to be stored.
+    pub(crate) too_large: f64,
+    /// Stores that found no room.
+    pub(crate) refused: f64,
+    pub(crate) read_bytes: f64,
+    pub(crate) stored_bytes: f64,
+    /// Bytes of objects in the pool at the end of each hour, summed.
+    pub(crate) held_byte_hours: f64,
+    pub(crate) held_bytes_at_end: f64,
+}
+
+impl Tally {
+    /// Of what should have been hit, what had been lost.
+    pub(crate) fn reset_share(&self) -> f64 {
+        self.resets / (self.hits + self.resets).max(1.0)
+    }
+
+    /// Adds `other` so many times.
+    pub(crate) fn add(&mut self, other: &Self, times: f64) {
+        let plus = |a: &mut f64, b: f64| *a += b * times;
+        plus(&mut self.gets, other.gets);
+        plus(&mut self.hits, other.hits);
+        plus(&mut self.resets, other.resets);
+        plus(&mut self.lru_hits, other.lru_hits);
+        plus(&mut self.stores, other.stores);
+        plus(&mut self.evicted, other.evicted);
+        plus(&mut self.too_large, other.too_large);
+        plus(&mut self.refused, other.refused);
+        plus(&mut self.read_bytes, other.read_bytes);
+        plus(&mut self.stored_bytes, other.stored_bytes);
+        plus(&mut self.held_byte_hours, other.held_byte_hours);
+        plus(&mut self.held_bytes_at_end, other.held_bytes_at_end);
     }
 }
 
@@ -84,7 +136,7 @@ impl Hour {
     pub(crate) fn usd(&self, prices: &Prices) -> f64 {
         [self.warm, self.backup, self.repair]
             .iter()
-            .map(|b| b.usd(prices))
+            .map(|b| b.usd(prices, Architecture::X86))
             .sum()
     }
 

@@ -4,17 +4,18 @@
 //! pool's own policies. `docs/availability.md` states the assumptions and shows
 //! what came out.
 
-mod bill;
+pub(crate) mod bill;
+pub(crate) mod index;
 mod node;
 mod objects;
-mod patterns;
+pub(crate) mod patterns;
 mod plot;
-mod population;
+pub(crate) mod population;
 mod reclaims;
 mod repairs;
 mod rounds;
-mod settings;
-mod sim;
+pub(crate) mod settings;
+pub(crate) mod sim;
 mod study;
 mod table;
 
@@ -24,10 +25,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use local_lambda::Prices;
-use scatterhoard_proxy::assembly::LOST_AFTER;
 use scatterhoard_proxy::config::Upkeep;
-use scatterhoard_proxy::pool::{PING_SLACK, backup, lifecycle, retire, warmth};
-use scatterhoard_proxy::store::{REPAIRS_AT_ONCE, ROUNDS_AT_ONCE};
+use scatterhoard_proxy::pool::retire;
+use scatterhoard_proxy::store::ROUNDS_AT_ONCE;
 
 use patterns::{Days, ONE_NODE, Pattern, Reading, TWO_HOURS};
 use population::{Get, Script};
@@ -124,7 +124,7 @@ pub(crate) struct Args {
     prices: Option<PathBuf>,
 }
 
-fn geometry(text: &str) -> Result<(usize, usize), String> {
+pub(crate) fn geometry(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('+');
     let parsed = parts.and_then(|(d, p)| d.parse().ok().zip(p.parse().ok()));
     match parsed {
@@ -261,16 +261,13 @@ impl Args {
             s.node_bytes = mb * 1_000_000
         });
         vary(&mut all, &self.backup_interval_s, |s, seconds| {
-            s.backup.standby = seconds > 0;
-            s.backup.interval = Duration::from_secs(seconds.max(1));
+            s.set_interval(seconds);
         });
         vary(&mut all, &self.backup_after_mb, |s, mb| {
             s.backup.after_bytes = mb.max(1) << 20;
         });
         vary(&mut all, &self.warm_interval_s, |s, seconds| {
-            // they wait for rounds that are about to come
-            s.life.warm_interval = Duration::from_secs(seconds.max(1)) + PING_SLACK;
-            s.warmth.least = Duration::from_secs(seconds.max(1));
+            s.set_warm_interval(seconds);
         });
         vary(&mut all, &self.warm_interval_max_s, |s, seconds| {
             s.warmth.most = Duration::from_secs(seconds).max(s.warmth.least);
@@ -301,28 +298,11 @@ impl Args {
 
     /// The pool's defaults, but for what is varied.
     fn plain(&self) -> Settings {
-        Settings {
-            nodes: usize::from(self.nodes),
-            memory_gb: f64::from(self.memory_mb) / 1024.0,
-            data: 10,
-            parity: 2,
-            node_bytes: 0,
-            hours: self.hours(),
-            correlation: 0.0,
-            backup: backup::Settings {
-                standby: true,
-                interval: Duration::from_secs(60),
-                after_bytes: 256 << 20,
-            },
-            life: lifecycle::Settings::default(),
-            warmth: warmth::Settings::default(),
-            retire: retire::Settings::default(),
-            lost_after: LOST_AFTER,
-            rounds_at_once: ROUNDS_AT_ONCE,
-            backup_bytes_per_s: 0,
-            repair_bytes_per_s: 0,
-            repairs_at_once: REPAIRS_AT_ONCE,
-        }
+        let mut settings = Settings::proxy_defaults(usize::from(self.nodes), self.memory_mb);
+        settings.hours = self.hours();
+        // of whatever memory: as the document says
+        settings.function_bytes_per_s = settings::FUNCTION_BYTES_PER_S;
+        settings
     }
 }
 

@@ -9,6 +9,7 @@ use scatterhoard_proxy::pool::{
     backup::{self, Backup},
     instances::{Instances, Meeting},
     lifecycle::{self, Action, Event, Lifecycle},
+    linger::{self, Linger},
 };
 use scatterhoard_wire::{InstanceId, InvocationId};
 use tokio::time::Instant;
@@ -105,6 +106,9 @@ pub(crate) struct Node {
     pub(crate) other_born: i64,
     /// Since when it is known that chunks are lost.
     pub(crate) hurt_since: Option<Us>,
+    pub(crate) linger: Linger,
+    /// An invocation for requests lasts until then.
+    pub(crate) awake_until: Us,
 }
 
 impl Node {
@@ -116,6 +120,7 @@ impl Node {
         lost_after: u32,
         life: lifecycle::Settings,
         rounds: backup::Settings,
+        linger: linger::Settings,
         ids: [InstanceId; 2],
     ) -> Self {
         let mut met = Instances::new(lost_after, rounds.standby);
@@ -152,6 +157,8 @@ impl Node {
             main_born: 0,
             other_born: 0,
             hurt_since: None,
+            linger: Linger::new(linger),
+            awake_until: 0,
         }
     }
 
@@ -247,7 +254,19 @@ mod tests {
             after_bytes: 1 << 28,
         };
         let ids = [InstanceId(1), InstanceId(2)];
-        Node::new(Clock::new(), 0.5, 3, Settings::default(), rounds, ids)
+        let linger = linger::Settings {
+            least: Duration::from_millis(10),
+            break_even: Duration::from_millis(68),
+        };
+        Node::new(
+            Clock::new(),
+            0.5,
+            3,
+            Settings::default(),
+            rounds,
+            linger,
+            ids,
+        )
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(super) struct Object {
     /// Chunks that at least one instance has.
     pub(super) there: usize,
     pub(super) last_use: u32,
+    /// Chunks without which it is lost.
+    pub(super) need: usize,
 }
 
 impl Sim<'_> {
@@ -53,7 +55,7 @@ impl Sim<'_> {
         self.store(step.object, Some(now));
     }
 
-    fn evict(&mut self, victim: u32) {
+    pub(super) fn evict(&mut self, victim: u32) {
         self.forget(victim);
         let object = &mut self.objects[victim as usize];
         self.expected -= usize::from(object.is_expected);
@@ -62,7 +64,34 @@ impl Sim<'_> {
     }
 
     pub(super) fn chunk_bytes(&self, object: u32) -> u64 {
-        self.script.sizes[object as usize].div_ceil(self.settings.data as u64)
+        match self
+            .index
+            .as_ref()
+            .and_then(|i| i.layout(self.size(object)))
+        {
+            Some(layout) => layout.chunk_bytes(),
+            None => self.size(object).div_ceil(self.settings.data as u64),
+        }
+    }
+
+    /// What a chunk takes of a node's budget.
+    fn held_bytes(&self, object: u32) -> u64 {
+        match self
+            .index
+            .as_ref()
+            .and_then(|i| i.layout(self.size(object)))
+        {
+            Some(layout) => layout.accounted_bytes(),
+            None => self.chunk_bytes(object),
+        }
+    }
+
+    /// No repair can bring it back.
+    pub(super) fn lose(&mut self, object: u32) {
+        match self.index.is_some() {
+            true => self.drop_lost(object),
+            false => self.forget(object),
+        }
     }
 
     pub(super) fn size(&self, object: u32) -> u64 {
@@ -71,7 +100,7 @@ impl Sim<'_> {
 
     /// The index names it no longer; its nodes free its chunks.
     pub(super) fn forget(&mut self, object: u32) {
-        let bytes = self.chunk_bytes(object);
+        let bytes = self.held_bytes(object);
         let nodes = std::mem::take(&mut self.objects[object as usize].nodes);
         for n in nodes {
             let node = &mut self.nodes[usize::from(n)];
@@ -88,26 +117,38 @@ impl Sim<'_> {
     pub(super) fn store(&mut self, object: u32, now: Option<Us>) {
         self.forget(object);
         let bytes = self.chunk_bytes(object);
-        let budget = (self.settings.memory_gb * 1e9) as u64;
+        let candidates = self.candidates((self.settings.memory_gb * 1e9) as u64);
+        let (want, need) = (self.settings.chunks(), self.settings.data + 1);
+        let placed = place(&candidates, want, need, bytes, &mut self.rng);
+        let placed = placed.unwrap_or_default();
+        if let Some(now) = now {
+            for id in &placed {
+                self.wake(usize::from(id.0), Purpose::Serve, 0, now);
+            }
+        }
+        self.put(object, self.settings.data, &placed, now);
+    }
+
+    /// All nodes, as placement sees them.
+    pub(super) fn candidates(&self, budget: u64) -> Vec<Candidate> {
         let candidate = |(i, node): (usize, &Node)| Candidate {
             node: NodeId(i as u16),
             free_bytes: budget.saturating_sub(node.used_bytes),
             reachable: true,
             birth_unix_ms: (BEGINS_UNIX_MS + node.main_born / 1_000).max(1) as u64,
         };
-        let candidates: Vec<Candidate> = self.nodes.iter().enumerate().map(candidate).collect();
-        let (want, need) = (self.settings.chunks(), self.settings.data + 1);
-        let placed = place(&candidates, want, need, bytes, &mut self.rng);
-        let placed = placed.unwrap_or_default();
+        self.nodes.iter().enumerate().map(candidate).collect()
+    }
+
+    /// An object is on these nodes from now on.
+    pub(super) fn put(&mut self, object: u32, need: usize, placed: &[NodeId], now: Option<Us>) {
+        let (bytes, held) = (self.chunk_bytes(object), self.held_bytes(object));
         for (index, id) in placed.iter().enumerate() {
             let n = usize::from(id.0);
-            if let Some(now) = now {
-                self.wake(n, Purpose::Serve, 0, now);
-            }
             let on = 1 << self.nodes[n].main_slot().unwrap_or(0);
             let (object, index) = (object, index as u8);
             self.nodes[n].stock.push(Chunk { object, index, on });
-            self.nodes[n].used_bytes += bytes;
+            self.nodes[n].used_bytes += held;
             if let Some(now) = now {
                 self.stored(n, bytes, now);
             }
@@ -123,6 +164,7 @@ impl Sim<'_> {
             there: placed.len(),
             nodes: placed.iter().map(|id| id.0).collect(),
             last_use: self.uses,
+            need,
         };
     }
 

@@ -107,6 +107,30 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// How often an instance is taken in an hour, on the average.
+    pub(crate) fn losses_per_instance_hour(&self) -> f64 {
+        let of_observed = |minute: f64| minute * 60.0 / OBSERVED;
+        match self {
+            Self::Timeline(minutes) => {
+                let all: u32 = minutes.iter().sum();
+                of_observed(f64::from(all) / minutes.len().max(1) as f64)
+            }
+            Self::Minutes(shares) => {
+                let (mut before, mut mean) = (0.0, 0.0);
+                for (sum, count) in shares {
+                    mean += (sum - before) * f64::from(*count);
+                    before = *sum;
+                }
+                of_observed(mean / before.max(f64::MIN_POSITIVE))
+            }
+            Self::TwoHours => 0.5,
+            // two of a pool's many
+            Self::OneNode => 0.0,
+        }
+    }
+}
+
 /// Name of [`Pattern::TwoHours`].
 pub(crate) const TWO_HOURS: &str = "two-hours";
 /// Name of [`Pattern::OneNode`].
@@ -131,6 +155,9 @@ mod tests {
         let drawn = Pattern::of("2020-01-01", Reading::Minutes, Some(&days)).unwrap();
         let sum: u32 = (0..10_000).map(|m| drawn.reclaims(m, &mut rng)).sum();
         assert!((19_000..21_000).contains(&sum), "{sum}");
+        assert_eq!(drawn.losses_per_instance_hour(), 2.0 * 60.0 / OBSERVED);
+        let of_day = as_it_was.losses_per_instance_hour();
+        assert!((of_day - 7.0 / 24.0 / OBSERVED).abs() < 1e-12, "{of_day}");
     }
 
     #[test]

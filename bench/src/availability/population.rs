@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+use crate::trace::{Op, Request, Trace};
 
 /// One GET: an object is known by its number.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,30 +39,20 @@ const READ_ONCE: f64 = 0.77;
 const GAP_MEDIAN_S: f64 = 73.0;
 const GAP_SIGMA: f64 = 2.91;
 
-/// Reads `seconds,op,key,bytes` lines; a key that shows another size is another
-/// object from then on.
+/// The GETs of a trace; a key that shows another size is another object from then on.
 pub(crate) fn read_trace(path: &Path) -> Result<Vec<Get>> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {} (CSV, not compressed)", path.display()))?;
-    let mut known: HashMap<(&str, u64), u32> = HashMap::new();
-    let mut gets = Vec::new();
-    for (i, line) in text.lines().enumerate().skip(1) {
-        let fields: Vec<&str> = line.split(',').collect();
-        let parsed = match fields[..] {
-            [at, "GET", key, bytes] => at.parse().ok().zip(bytes.parse().ok()).map(|p| (p, key)),
-            _ => None,
-        };
-        let ((at_s, bytes), key) =
-            parsed.with_context(|| format!("{}, line {}", path.display(), i + 1))?;
+    let trace = Trace::read(path, false)?;
+    let mut known: HashMap<(u32, u64), u32> = HashMap::new();
+    let gets = trace.requests.iter().filter(|r| r.op == Op::Get);
+    let get = |r: &Request| {
         let next = known.len() as u32;
-        let object = *known.entry((key, bytes)).or_insert(next);
-        gets.push(Get {
-            at_s,
-            object,
-            bytes,
-        });
-    }
-    Ok(gets)
+        Get {
+            at_s: r.at_s,
+            object: *known.entry((r.key, r.bytes)).or_insert(next),
+            bytes: r.bytes,
+        }
+    };
+    Ok(gets.map(get).collect())
 }
 
 /// GETs of so many hours that look like the registry's.
@@ -132,6 +124,8 @@ pub(crate) struct Step {
     pub(crate) is_hit: bool,
     /// What had to go for it.
     pub(crate) evicted: Vec<u32>,
+    /// It is written without being asked for.
+    pub(crate) is_set: bool,
 }
 
 /// The day, and what is stored when it begins.
@@ -168,6 +162,7 @@ impl Script {
                     object: get.object,
                     is_hit,
                     evicted,
+                    is_set: false,
                 });
             }
         }
@@ -179,7 +174,8 @@ impl Script {
     }
 }
 
-struct Lru {
+/// A cache without losses that evicts the longest unused.
+pub(crate) struct Lru {
     turns: BTreeMap<u64, u32>,
     turn_of: Vec<Option<(u64, u64)>>,
     next: u64,
@@ -187,7 +183,7 @@ struct Lru {
 }
 
 impl Lru {
-    fn new(objects: usize, capacity_bytes: u64) -> Self {
+    pub(crate) fn new(objects: usize, capacity_bytes: u64) -> Self {
         Self {
             turns: BTreeMap::new(),
             turn_of: vec![None; objects],
@@ -200,7 +196,9 @@ impl Lru {
         self.turns.values().copied().collect()
     }
 
-    fn get(&mut self, object: u32, bytes: u64) -> (bool, Vec<u32>) {
+    /// Uses an object, and stores it if it is not there: whether it was, and what had to
+    /// go.
+    pub(crate) fn get(&mut self, object: u32, bytes: u64) -> (bool, Vec<u32>) {
         let mut evicted = Vec::new();
         let before = self.turn_of[object as usize].take();
         if let Some((turn, _)) = before {
@@ -220,6 +218,14 @@ impl Lru {
         self.turns.insert(self.next, object);
         self.turn_of[object as usize] = Some((self.next, bytes));
         (before.is_some(), evicted)
+    }
+
+    /// Removes an object.
+    pub(crate) fn forget(&mut self, object: u32) {
+        if let Some((turn, bytes)) = self.turn_of[object as usize].take() {
+            self.turns.remove(&turn);
+            self.free_bytes += bytes;
+        }
     }
 }
 

@@ -79,8 +79,8 @@ impl Sim<'_> {
             return;
         }
         self.hour(now).reclaims += 1.0;
+        self.nodes[n].awake_until = 0;
         self.break_round(n, now);
-        let data = self.settings.data;
         let mut lost = 0;
         for chunk in &mut self.nodes[n].stock {
             let had = chunk.on & 1 << slot != 0;
@@ -88,7 +88,7 @@ impl Sim<'_> {
             if had && chunk.on == 0 {
                 let object = &mut self.objects[chunk.object as usize];
                 object.there -= 1;
-                if object.there < data && !object.is_lost {
+                if object.there < object.need && !object.is_lost {
                     object.is_lost = true;
                     lost += 1;
                 }

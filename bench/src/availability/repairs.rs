@@ -8,7 +8,7 @@ use scatterhoard_wire::{Epoch, InstanceId, WriteId};
 
 use super::bill::Purpose;
 use super::node::Us;
-use super::settings::{WARM, micros, transfer};
+use super::settings::{WARM, micros};
 use super::sim::{Due, Sim};
 
 /// One of the repairs under way.
@@ -98,16 +98,17 @@ impl Sim<'_> {
         if missing.is_empty() {
             return self.give_back(worker, work, now);
         }
-        if sources.len() < self.settings.data {
+        let need = object.need;
+        if sources.len() < need {
             let absent = |n: &u16| self.nodes[usize::from(*n)].met.absent();
             if nodes.iter().map(absent).sum::<usize>() == 0 {
-                self.forget(work.object);
+                self.lose(work.object);
             }
             return self.give_back(worker, work, now);
         }
         let bytes = self.chunk_bytes(work.object);
-        let busy = transfer(bytes);
-        for &i in sources.iter().take(self.settings.data) {
+        let busy = self.settings.transfer(bytes);
+        for &i in sources.iter().take(need) {
             self.wake(usize::from(nodes[i]), Purpose::Repair, busy, now);
         }
         for i in missing {
@@ -117,8 +118,9 @@ impl Sim<'_> {
             let main = node.main_slot().and_then(|slot| node.slots[slot]);
             work.targets.extend(main.map(|instance| (i, instance.id)));
         }
-        let moved = bytes * (self.settings.data + work.targets.len()) as u64;
-        self.hour(now).repair_bytes += moved as f64;
+        let (read, written) = (bytes * need as u64, bytes * work.targets.len() as u64);
+        self.hour(now).repair_bytes += (read + written) as f64;
+        self.passes(read, written, now);
         // read and written at the same time, stripe by stripe
         self.workers[worker] = Some(work);
         self.schedule(now + WARM + busy, Due::Repaired(worker));

@@ -11,7 +11,7 @@ use scatterhoard_wire::NodeId;
 
 use super::bill::Purpose;
 use super::node::{Answer, Call, Copy, Round, Us};
-use super::settings::{LIST, micros, transfer};
+use super::settings::{LIST, micros};
 use super::sim::{Due, Sim};
 
 impl Sim<'_> {
@@ -121,7 +121,7 @@ impl Sim<'_> {
         let at = self.clock.at(now);
         let begin = self.backup_rate.begin(bytes, at);
         let wait = begin.map_or(0, |b| micros(b.saturating_duration_since(at)));
-        let done = now + wait + transfer(bytes);
+        let done = now + wait + self.settings.transfer(bytes);
         self.schedule(done, Due::Copied(n as u16, number));
     }
 
@@ -134,6 +134,7 @@ impl Sim<'_> {
         };
         let bytes = self.chunk_bytes(copy.object);
         self.hour(now).backup_bytes += bytes as f64;
+        self.passes(bytes, bytes, now);
         let stock = &mut self.nodes[n].stock;
         // freed meanwhile, or stored anew
         if let Some(chunk) = stock.iter_mut().find(|c| c.object == copy.object)

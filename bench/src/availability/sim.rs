@@ -13,11 +13,12 @@ use scatterhoard_proxy::pool::{PING_SLACK, TICK, retire::Retirements, warmth::Wa
 use scatterhoard_proxy::store::{LOOK, rate::Rate, repairs::Queue};
 use scatterhoard_wire::InstanceId;
 
-use super::bill::{Hour, Purpose};
+use super::bill::{Hour, Purpose, Tally};
+use super::index::{Index, Keys};
 use super::node::{Answer, Chunk, Clock, Node, Us, is_other};
 use super::objects::Object;
 use super::patterns::Pattern;
-use super::population::Script;
+use super::population::{Script, Step};
 use super::repairs::Worker;
 use super::settings::{COLD, DIAL, PING, Settings, WARM, micros};
 
@@ -42,6 +43,10 @@ pub(crate) struct Run {
     /// Seconds from the moment at which a node is known to have lost chunks to
     /// that at which it has all of them again.
     pub(crate) whole_after_s: Vec<f64>,
+    /// What an index of bounded capacity came to.
+    pub(crate) tally: Tally,
+    /// Bytes into the proxy and out of it, by the minute.
+    pub(crate) traffic: Vec<[f64; 2]>,
 }
 
 pub(super) struct Sim<'a> {
@@ -75,7 +80,24 @@ pub(super) struct Sim<'a> {
     pub(super) lost: usize,
     /// Objects that could not be read at some moment of this minute.
     pub(super) bad: usize,
+    /// What keys mean, if capacity is bounded by the nodes and not by the script.
+    pub(super) index: Option<Index<'a>>,
     pub(super) run: Run,
+}
+
+/// Plays a trace in a pool that begins empty and evicts by itself.
+pub(crate) fn replay(
+    settings: &Settings,
+    pattern: &Pattern,
+    script: &Script,
+    keys: Keys<'_>,
+    seed: u64,
+) -> Run {
+    let mut sim = Sim::new(settings, pattern, script, seed);
+    sim.index = Some(Index::new(settings, keys));
+    sim.fill();
+    sim.play();
+    sim.run
 }
 
 /// Plays the day.
@@ -92,8 +114,16 @@ impl<'a> Sim<'a> {
         let share = |i: usize| i as f64 / count as f64;
         let node = |i: usize| {
             let ids = [InstanceId(2 * i as u128 + 1), InstanceId(2 * i as u128 + 2)];
-            let (life, rounds) = (settings.life, settings.backup);
-            Node::new(clock, share(i), settings.lost_after, life, rounds, ids)
+            let (life, rounds, linger) = (settings.life, settings.backup, settings.linger());
+            Node::new(
+                clock,
+                share(i),
+                settings.lost_after,
+                life,
+                rounds,
+                linger,
+                ids,
+            )
         };
         let rest = |interval: Us, i: usize| (interval as f64 * (1.0 - share(i))) as Us;
         let first_round = |i| match settings.backup.standby {
@@ -131,7 +161,9 @@ impl<'a> Sim<'a> {
             expected: 0,
             lost: 0,
             bad: 0,
+            index: None,
             run: Run {
+                traffic: vec![[0.0; 2]; settings.hours * 60],
                 hours: vec![Hour::default(); settings.hours],
                 ..Run::default()
             },
@@ -191,7 +223,7 @@ impl<'a> Sim<'a> {
                 };
                 self.happen(due, now);
             } else if step == now {
-                steps.next().into_iter().for_each(|s| self.get(s, now));
+                steps.next().into_iter().for_each(|s| self.step(s, now));
             } else if next_tick == now {
                 next_tick = now + micros(TICK);
                 self.tick(now);
@@ -211,6 +243,21 @@ impl<'a> Sim<'a> {
             Due::RoundOver(n, number) => self.round_over(usize::from(n), number, now),
             Due::Begin(worker) => self.begin_repair(worker, now),
             Due::Repaired(worker) => self.repaired(worker, now),
+        }
+    }
+
+    fn step(&mut self, step: &Step, now: Us) {
+        match self.index.is_some() {
+            true => self.request(step, now),
+            false => self.get(step, now),
+        }
+    }
+
+    /// Bytes into the proxy and out of it.
+    pub(super) fn passes(&mut self, into: u64, out: u64, now: Us) {
+        if let Some(minute) = self.run.traffic.get_mut((now / MINUTE) as usize) {
+            minute[0] += into as f64;
+            minute[1] += out as f64;
         }
     }
 
@@ -263,7 +310,7 @@ impl<'a> Sim<'a> {
         self.met(n, who, now);
     }
 
-    fn met(&mut self, n: usize, who: Answer, now: Us) {
+    pub(super) fn met(&mut self, n: usize, who: Answer, now: Us) {
         if !self.greet(n, who, now) {
             return;
         }

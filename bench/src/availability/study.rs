@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use local_lambda::Prices;
+use local_lambda::{Architecture, Prices};
 use scatterhoard_proxy::pool::retire;
 use serde::Serialize;
 
@@ -170,9 +170,9 @@ impl Outcome {
             hits_lost: day.hits_lost * settings.hours as f64,
             usd_per_hour: day.usd(prices),
             worst_hour_usd: most(&|h| h.usd(prices)),
-            warm_usd_per_hour: day.warm.usd(prices),
-            backup_usd_per_hour: day.backup.usd(prices),
-            repair_usd_per_hour: day.repair.usd(prices),
+            warm_usd_per_hour: day.warm.usd(prices, Architecture::X86),
+            backup_usd_per_hour: day.backup.usd(prices, Architecture::X86),
+            repair_usd_per_hour: day.repair.usd(prices, Architecture::X86),
             whole_after_s: whole.last().map(|last| {
                 let at = |share: f64| whole[((whole.len() - 1) as f64 * share) as usize];
                 [at(0.5), at(0.99), *last]

@@ -3,7 +3,7 @@
 
 use rand::{Rng, seq::SliceRandom};
 use scatterhoard_node::random::HashMap;
-use scatterhoard_wire::WriteId;
+use scatterhoard_wire::{NodeId, WriteId};
 use serde::{Deserialize, Serialize};
 
 use super::{Keyspace, Object};
@@ -47,6 +47,30 @@ pub enum Verdict {
     Skip,
     /// Evict it; that is enough.
     TakeAndStop,
+}
+
+/// Which objects help against a lack of room: those with chunks on the nodes that
+/// lack it, until none lacks any more.
+pub fn freeing(lacking: &[(NodeId, u64)]) -> impl FnMut(&Object) -> Verdict + use<> {
+    let mut open = lacking.to_vec();
+    move |object| {
+        let gain = object.layout.accounted_bytes();
+        let mut useful = false;
+        for id in object.nodes() {
+            if let Some(entry) = open
+                .iter_mut()
+                .find(|(node, left)| *node == id && *left > 0)
+            {
+                entry.1 = entry.1.saturating_sub(gain);
+                useful = true;
+            }
+        }
+        match (useful, open.iter().all(|(_, left)| *left == 0)) {
+            (false, _) => Verdict::Skip,
+            (true, false) => Verdict::Take,
+            (true, true) => Verdict::TakeAndStop,
+        }
+    }
 }
 
 /// Objects looked at in one go; when none of them helps, the write fails.

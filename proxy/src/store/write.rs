@@ -16,7 +16,7 @@ use crate::{
     admission::Permit,
     backing::BackingError,
     codec::CodecError,
-    keyspace::{Kind, Object, eviction::Verdict},
+    keyspace::{Kind, Object, eviction::freeing},
     pool::{
         link::Pace,
         node::Reservation,
@@ -421,28 +421,9 @@ impl Store {
         if lacking.is_empty() {
             return Ok(());
         }
-        let mut open: Vec<(NodeId, u64)> = lacking.clone();
-        let verdict = |object: &Object| {
-            let gain = object.layout.accounted_bytes();
-            let mut useful = false;
-            for id in object.nodes() {
-                if let Some(entry) = open
-                    .iter_mut()
-                    .find(|(node, left)| *node == id && *left > 0)
-                {
-                    entry.1 = entry.1.saturating_sub(gain);
-                    useful = true;
-                }
-            }
-            match (useful, open.iter().all(|(_, left)| *left == 0)) {
-                (false, _) => Verdict::Skip,
-                (true, false) => Verdict::Take,
-                (true, true) => Verdict::TakeAndStop,
-            }
-        };
         let evicted = {
             let mut index = self.index();
-            let evicted = index.evict(self.settings.eviction, &mut self.rng(), verdict);
+            let evicted = index.evict(self.settings.eviction, &mut self.rng(), freeing(&lacking));
             self.free(&mut index);
             evicted
         };

@@ -30,6 +30,9 @@ fn settings(standby: bool) -> Settings {
         backup_bytes_per_s: 100_000_000,
         repair_bytes_per_s: 200_000_000,
         repairs_at_once: 4,
+        function_bytes_per_s: 75_000_000,
+        proxy_bytes_per_s: None,
+        arch: local_lambda::Architecture::X86,
     }
 }
 

@@ -1,0 +1,140 @@
+//! The machine of the proxy: the cheapest whose network carries the busiest hour.
+//! What is more for minutes only is on credits, which such machines collect while
+//! they are below their baseline.
+
+use anyhow::{Result, bail};
+use local_lambda::Architecture;
+use serde::Serialize;
+
+use super::prices::{Machine, PriceFile};
+
+/// Too little memory for the proxy's defaults: 256 MB under way, 64 MB of hot tier, and
+/// the index.
+const TOO_SMALL: [&str; 2] = [".nano", ".micro"];
+/// Whose processors are on credit, so that their steady rate is another one.
+const ON_CREDIT: char = 't';
+
+/// Seconds of a core for a gigabyte through the proxy, TLS on links: SETs of 10 MB in
+/// docs/performance.md, nodes included, so it is less.
+const CPU_S_PER_GB: f64 = 1.43;
+/// The same for a request that goes to nodes, however small: CRATES.md's 0.2 ms.
+const CPU_S_PER_REQUEST: f64 = 2e-4;
+
+/// What the machine has to do in its busiest hour.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Burden {
+    /// In the direction that has more.
+    pub(crate) mb_s: f64,
+    pub(crate) requests_per_s: f64,
+}
+
+impl Burden {
+    fn cores(&self) -> f64 {
+        self.mb_s / 1e3 * CPU_S_PER_GB + self.requests_per_s * CPU_S_PER_REQUEST
+    }
+}
+
+/// Virtual processors, by the size in its name.
+fn cores(machine: &str) -> f64 {
+    let size = machine.split('.').nth(1).unwrap_or_default();
+    match size.split_once("xlarge") {
+        Some(("", _)) => 4.0,
+        Some((times, _)) => times.parse::<f64>().map_or(4.0, |n| 4.0 * n),
+        None if size == "medium" => 1.0,
+        // an xlarge has twice this, and "metal" more
+        None => 2.0,
+    }
+}
+
+/// What is rented for the proxy.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct ProxyMachine {
+    pub(crate) name: String,
+    pub(crate) arch: &'static str,
+    pub(crate) count: f64,
+    pub(crate) usd_per_hour: f64,
+    /// What the network carries without credits.
+    pub(crate) baseline_mb_s: f64,
+    /// What must pass in the busiest hour: shorter bursts are on network credits.
+    pub(crate) needed_mb_s: f64,
+    pub(crate) cores: f64,
+    pub(crate) needed_cores: f64,
+}
+
+/// The machine that is named, or the cheapest that will do; several if none does.
+pub(crate) fn choose(
+    named: Option<&str>,
+    arch: Architecture,
+    burden: Burden,
+    prices: &PriceFile,
+) -> Result<ProxyMachine> {
+    let candidates = match named {
+        Some(name) => vec![prices.machine(name)?],
+        None => {
+            let mut all = prices.machines()?;
+            all.retain(|m| m.arch == arch && !m.name.starts_with(ON_CREDIT));
+            all.retain(|m| TOO_SMALL.iter().all(|s| !m.name.ends_with(s)));
+            all
+        }
+    };
+    let needed_mb_s = burden.mb_s;
+    let count = |m: &Machine| {
+        let by_network = needed_mb_s / m.baseline_mb_s;
+        let by_cores = burden.cores() / cores(&m.name);
+        by_network.max(by_cores).ceil().max(1.0)
+    };
+    let usd = |m: &Machine| count(m) * m.usd_h;
+    let Some(best) = candidates.iter().min_by(|a, b| usd(a).total_cmp(&usd(b))) else {
+        bail!(
+            "{} has no machine of {} for the proxy",
+            prices.name(),
+            crate::replay::arch_name(arch)
+        );
+    };
+    Ok(ProxyMachine {
+        name: best.name.clone(),
+        arch: crate::replay::arch_name(best.arch),
+        count: count(best),
+        usd_per_hour: usd(best),
+        baseline_mb_s: best.baseline_mb_s,
+        needed_mb_s,
+        cores: count(best) * cores(&best.name),
+        needed_cores: burden.cores(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cheapest_that_carries_it() {
+        let prices = PriceFile::read(None).unwrap();
+        let burden = |mb_s| Burden {
+            mb_s,
+            requests_per_s: 0.0,
+        };
+        let pick = |named, arch, mb_s| choose(named, arch, burden(mb_s), &prices).unwrap();
+        let little = pick(None, Architecture::Arm, 10.0);
+        assert_eq!((&little.name[..], little.count), ("c8g.medium", 1.0));
+        assert_eq!(pick(None, Architecture::Arm, 150.0).name, "c6gn.medium");
+        assert_eq!(pick(None, Architecture::X86, 150.0).name, "c5n.large");
+        let named = pick(Some("c7gn.medium"), Architecture::X86, 1000.0);
+        assert_eq!((named.count, named.arch), (3.0, "arm64"));
+        // 40,000 small requests a second keep 8 cores busy
+        let hot = Burden {
+            mb_s: 1.0,
+            requests_per_s: 40_000.0,
+        };
+        let hot = choose(None, Architecture::Arm, hot, &prices).unwrap();
+        assert!(hot.cores >= hot.needed_cores && hot.needed_cores > 8.0);
+        assert_eq!(
+            ["c8g.medium", "c8g.large", "c8g.xlarge", "c8g.12xlarge"].map(cores),
+            [1.0, 2.0, 4.0, 48.0]
+        );
+        let much = pick(None, Architecture::Arm, 1e6);
+        assert!(much.count * much.baseline_mb_s >= 1e6);
+        let error = choose(Some("x9.large"), Architecture::Arm, burden(1.0), &prices).unwrap_err();
+        assert!(error.to_string().contains("ec2.types.x9.large"), "{error}");
+    }
+}
