@@ -21,9 +21,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::{
     Client, Error, Expiry, SetOptions,
     client::keyed,
+    cluster::{Route, slot_of},
     command::{self, checked},
     freshness::{Freshness, Keep},
     protocol::Request,
+    retry::Repeat,
 };
 
 /// Values that are loaded anew in the background at the same time. Beyond, a
@@ -115,33 +117,13 @@ impl Client {
 
     /// The value, and how good it is; both in one round trip.
     async fn look(&self, key: &Bytes, keep: Keep) -> Result<(Option<Bytes>, Freshness), Error> {
-        let mut attempt = 0;
+        let mut route = Route::new(self, Some(slot_of(key)), Repeat::Always);
         loop {
-            let error = match self.look_once(key, keep).await {
+            match look_once(&mut route, key, keep).await {
                 Ok(seen) => return Ok(seen),
-                Err(error) => error,
-            };
-            match self.pause(&error, crate::retry::Repeat::Always, attempt) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(error),
+                Err(error) => route.after(error).await?,
             }
-            attempt += 1;
         }
-    }
-
-    async fn look_once(
-        &self,
-        key: &Bytes,
-        keep: Keep,
-    ) -> Result<(Option<Bytes>, Freshness), Error> {
-        // the TTL first: what expires between them is missing, not fresh
-        let requests: [Request; 2] = [keyed("PTTL", key), keyed("GET", key)];
-        let mut lease = self.inner.pool.take().await?;
-        let [ttl, value] = lease.call_both(requests).await?;
-        lease.give_back();
-        let freshness = keep.judge(command::ttl(&checked(ttl)?)?);
-        let value = command::value("GET", checked(value)?)?;
-        Ok((value, freshness))
     }
 
     fn load_behind<L, F, E>(&self, key: Bytes, keep: Keep, load: L, looked: u64)
@@ -226,4 +208,19 @@ impl Client {
         }
         Ok(value)
     }
+}
+
+async fn look_once(
+    route: &mut Route<'_>,
+    key: &Bytes,
+    keep: Keep,
+) -> Result<(Option<Bytes>, Freshness), Error> {
+    // the TTL first: what expires between them is missing, not fresh
+    let requests: [Request; 2] = [keyed("PTTL", key), keyed("GET", key)];
+    let mut lease = route.lease().await?;
+    let [ttl, value] = lease.call_both(requests).await?;
+    lease.give_back();
+    let freshness = keep.judge(command::ttl(&checked(ttl)?)?);
+    let value = command::value("GET", checked(value)?)?;
+    Ok((value, freshness))
 }

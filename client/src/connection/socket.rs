@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Incoming, handshake, send};
+use super::{Incoming, handshake, member::Place, send};
 use crate::{
     Error, Options,
     protocol::{Limits, Parser, Reply, Request},
@@ -24,9 +24,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 pub(crate) type Connection = Incoming<Box<dyn Stream>>;
 
 /// Connects, within the time for that.
-pub(crate) async fn connect(options: &Options) -> Result<Connection, Error> {
-    let limit = options.connect_timeout;
-    match timeout(limit, connected(options)).await {
+pub(crate) async fn connect(place: &Place) -> Result<Connection, Error> {
+    let limit = place.options.connect_timeout;
+    match timeout(limit, connected(place)).await {
         Ok(result) => result,
         Err(_) => Err(Error::Deadline {
             what: "connection",
@@ -36,14 +36,14 @@ pub(crate) async fn connect(options: &Options) -> Result<Connection, Error> {
     }
 }
 
-async fn connected(options: &Options) -> Result<Connection, Error> {
-    let address = options.address();
+async fn connected(place: &Place) -> Result<Connection, Error> {
+    let (options, address) = (&*place.options, &place.address);
     let failed = |why: io::Error| Error::Connect {
-        address: address.clone(),
+        address: address.to_string(),
         why: Arc::new(why),
     };
-    let place = (options.host.as_str(), options.port);
-    let tcp = TcpStream::connect(place).await.map_err(failed)?;
+    let socket = (address.host.as_str(), address.port);
+    let tcp = TcpStream::connect(socket).await.map_err(failed)?;
     tcp.set_nodelay(true).map_err(failed)?;
     let stream: Box<dyn Stream> = match &options.tls {
         None if options.wants_tls => {
@@ -51,7 +51,7 @@ async fn connected(options: &Options) -> Result<Connection, Error> {
         }
         None => Box::new(tcp),
         Some(tls) => {
-            let name = ServerName::try_from(options.host.clone())
+            let name = ServerName::try_from(address.host.clone())
                 .map_err(|error| Error::usage(format!("host for TLS: {error}")))?;
             let connector = TlsConnector::from(Arc::clone(&tls.config));
             Box::new(connector.connect(name, tcp).await.map_err(failed)?)
@@ -62,22 +62,26 @@ async fn connected(options: &Options) -> Result<Connection, Error> {
         ..Limits::default()
     };
     let mut connection = Incoming::new(stream, Parser::new(limits));
-    shake_hands(&mut connection, options).await?;
+    if shake_hands(&mut connection, options).await? {
+        place.is_of_cluster();
+    }
     Ok(connection)
 }
 
-async fn shake_hands(connection: &mut Connection, options: &Options) -> Result<(), Error> {
+/// Returns whether the server has said that it belongs to a cluster.
+async fn shake_hands(connection: &mut Connection, options: &Options) -> Result<bool, Error> {
     // the time for all of it is limited by who calls
     const ANY: Duration = Duration::from_secs(3600);
     let reply = ask(connection, &[handshake::hello(options)], ANY).await?;
     let is_resp3 = handshake::speaks_resp3(reply.first())?;
+    let is_cluster = reply.first().is_some_and(handshake::is_of_cluster);
     let steps = handshake::steps(options, is_resp3);
     let requests: Vec<_> = steps.iter().map(|step| step.request.clone()).collect();
     let replies = ask(connection, &requests, ANY).await?;
     for (step, reply) in steps.iter().zip(&replies) {
         step.check(reply)?;
     }
-    Ok(())
+    Ok(is_cluster)
 }
 
 /// Sends requests and reads as many replies.

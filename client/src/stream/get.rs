@@ -18,6 +18,7 @@ use super::resume::{Progress, Resume};
 use crate::{
     Client, Error,
     client::keyed,
+    cluster::{Route, slot_of},
     command::checked,
     connection::{Failure, closed, pool::Lease},
     protocol::{Event, Reply, Request},
@@ -46,7 +47,7 @@ impl Client {
         resume: Resume,
     ) -> Result<Option<ValueStream>, Error> {
         let key = Bytes::copy_from_slice(key.as_ref());
-        let begun = self.begin(&keyed("GET", &key)).await?;
+        let begun = self.begin(&key, &keyed("GET", &key)).await?;
         Ok(begun.map(|(len, source)| ValueStream {
             client: self.clone(),
             key,
@@ -56,11 +57,12 @@ impl Client {
     }
 
     /// Asks for a value; returns its length and where it comes from.
-    async fn begin(&self, request: &Request) -> Result<Option<(u64, Source)>, Error> {
-        let mut attempt = 0;
+    async fn begin(&self, key: &[u8], request: &Request) -> Result<Option<(u64, Source)>, Error> {
+        let mut route = Route::new(self, Some(slot_of(key)), Repeat::Always);
         loop {
             let begun = async {
-                let mut lease = self.inner.pool.take().await?;
+                let mut lease = route.lease().await?;
+                lease.prepare().await?;
                 lease.send(request.encode()).await?;
                 let stall = lease.options.request_timeout;
                 let event = lease.connection.event(stall).await;
@@ -68,12 +70,8 @@ impl Client {
             };
             match begun.await {
                 Ok(begun) => return Ok(begun),
-                Err(error) => match self.pause(&error, Repeat::Always, attempt) {
-                    Some(pause) => sleep(pause).await,
-                    None => return Err(error),
-                },
+                Err(error) => route.after(error).await?,
             }
-            attempt += 1;
         }
     }
 }
@@ -293,7 +291,7 @@ impl ValueStream {
             let from = i64::try_from(from).map_err(|_| Error::ended(true))?;
             let request = keyed("GETRANGE", &key).number(from).number(-1);
             let (len, mut source) = client
-                .begin(&request)
+                .begin(&key, &request)
                 .await?
                 .unwrap_or((0, Source::new(None, Bytes::new())));
             let mut found = BytesMut::with_capacity(begin.overlap());

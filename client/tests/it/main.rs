@@ -13,6 +13,7 @@
 )]
 
 mod broken;
+mod cluster;
 mod commands;
 mod fill;
 mod lanes;

@@ -33,7 +33,7 @@ impl Drop for Server {
     }
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     // below the ports that the system gives to whoever dials or binds port 0
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = std::process::id() as u16;
@@ -48,7 +48,10 @@ fn free_address() -> SocketAddr {
 
 impl Server {
     pub(crate) fn redis(arguments: &[&str]) -> Self {
-        let address = free_address();
+        Self::redis_at(free_address(), arguments)
+    }
+
+    pub(crate) fn redis_at(address: SocketAddr, arguments: &[&str]) -> Self {
         let port = address.port().to_string();
         let mut all = vec!["--bind", "127.0.0.1", "--port", &port];
         all.extend([
@@ -75,8 +78,10 @@ impl Server {
             "{} is not there: cargo build --workspace --bins, or set SCATTERHOARD_BIN",
             program.display()
         );
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        all.extend(["--node-memory-mb", "128"]);
+        let mut all = vec!["serve", "--admin", "127.0.0.1:0", "--node-memory-mb", "128"];
+        if !arguments.contains(&"--listen") {
+            all.extend(["--listen", "127.0.0.1:0"]);
+        }
         all.extend(arguments);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self::start(program.to_str().unwrap(), &all, nowhere);
@@ -223,6 +228,18 @@ impl Peer {
 
     pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.socket.write_all(bytes.as_ref()).await;
+    }
+
+    /// Answers requests, those of the handshake as a member of a cluster does.
+    pub(crate) async fn answer_as_member(mut self, answer: impl Fn(&[String]) -> String) {
+        while let Some(words) = self.request().await {
+            let said = match words[0].as_str() {
+                "HELLO" => "%2\r\n+proto\r\n:3\r\n+mode\r\n+cluster\r\n".into(),
+                "CLIENT" => "-ERR unknown subcommand\r\n".into(),
+                _ => answer(&words),
+            };
+            self.say(said).await;
+        }
     }
 
     /// Shakes hands as Redis 7.0 does; returns the first request behind that.
