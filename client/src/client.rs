@@ -14,6 +14,7 @@ use crate::{
     command::{self, Lane, checked},
     connection::member::Common,
     fill::Flights,
+    metrics::Watch,
     protocol::{Reply, Request},
     retry::{self, Repeat},
 };
@@ -359,9 +360,10 @@ impl Client {
         repeat: Repeat,
     ) -> Result<Reply, Error> {
         let name = request.arguments().first().cloned().unwrap_or_default();
+        let watch = Watch::begin(&self.inner.options, &name, request.bytes());
         let span = tracing::debug_span!("request", command = %name.escape_ascii(), ?lane);
         async {
-            let mut route = Route::new(self, slot, repeat);
+            let mut route = Route::new(self, slot, repeat, watch);
             loop {
                 let shared = match lane {
                     Lane::Shared => route.shared().await,
@@ -372,7 +374,10 @@ impl Client {
                     None => over_own(&mut route, &request).await,
                 };
                 match result.and_then(checked) {
-                    Ok(reply) => return Ok(reply),
+                    Ok(reply) => {
+                        route.watch.replied(&reply);
+                        return Ok(reply);
+                    }
                     Err(error) => route.after(error).await?,
                 }
             }

@@ -24,7 +24,8 @@ use crate::{
     cluster::{Route, slot_of},
     command::{self, checked},
     freshness::{Freshness, Keep},
-    protocol::Request,
+    metrics::{Clock, Watch},
+    protocol::{Reply, Request},
     retry::Repeat,
 };
 
@@ -117,10 +118,16 @@ impl Client {
 
     /// The value, and how good it is; both in one round trip.
     async fn look(&self, key: &Bytes, keep: Keep) -> Result<(Option<Bytes>, Freshness), Error> {
-        let mut route = Route::new(self, Some(slot_of(key)), Repeat::Always);
+        let watch = Watch::begin(&self.inner.options, b"GET", key.len() as u64);
+        let mut route = Route::new(self, Some(slot_of(key)), Repeat::Always, watch);
         loop {
             match look_once(&mut route, key, keep).await {
-                Ok(seen) => return Ok(seen),
+                Ok(seen) => {
+                    route
+                        .watch
+                        .replied(&seen.0.clone().map_or(Reply::Null, Reply::Bulk));
+                    return Ok(seen);
+                }
                 Err(error) => route.after(error).await?,
             }
         }
@@ -160,6 +167,9 @@ impl Client {
         let (landing, flight, outcome_to) = {
             let mut by_key = flights.by_key.lock();
             if let Some(flight) = by_key.get(&key) {
+                if let Some(metrics) = &self.inner.options.metrics {
+                    metrics.joined();
+                }
                 return flight.clone();
             }
             let (outcome_to, outcome) = oneshot::channel();
@@ -195,12 +205,15 @@ impl Client {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         // `load` itself may panic, before its future does
+        let clock = Clock::begin(&self.inner.options);
         let loading = AssertUnwindSafe(async { load().await }).catch_unwind();
-        let value = match loading.await {
-            Ok(Ok(value)) => value,
-            Ok(Err(error)) => return Err(Error::Loader(error.into().into())),
-            Err(_) => return Err(Error::LoaderPanicked),
+        let loaded = match loading.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Error::Loader(error.into().into())),
+            Err(_) => Err(Error::LoaderPanicked),
         };
+        clock.loader(loaded.as_ref().err());
+        let value = loaded?;
         let expiry = Expiry::In(keep.expiry(rand::random()));
         let options = SetOptions::new().expiry(expiry);
         if let Err(error) = self.set_with(key, value.clone(), options).await {

@@ -32,11 +32,13 @@
 //!   again by itself: [`retry`].
 //! - **Clusters.** A client of one member finds the others: keys go to whoever has
 //!   their slot, MOVED and ASK are followed, commands of several keys are cut up.
+//! - **Metrics.** Hooks for requests, retries, redirects, connections and loaders:
+//!   [`metrics`].
 //! - **Giving up.** Every future may be dropped at any time.
 //! - **Bounds.** 1,024 small requests are queued and as many under way, then
 //!   callers wait; [`Options::connections`] large ones, then callers wait.
 //!
-//! Not there yet: the proxy inside the program, metrics.
+//! Not there yet: the proxy inside the program.
 //!
 //! Needs Rust 1.95, which rises with minor versions only. Versions follow semver;
 //! [`rustls`] is part of the interface.
@@ -48,6 +50,7 @@ mod connection;
 mod error;
 mod fill;
 mod freshness;
+pub mod metrics;
 mod options;
 pub mod protocol;
 pub mod retry;

@@ -7,7 +7,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use crate::{Error, cluster::Address};
+use crate::{Error, cluster::Address, metrics::Metrics};
 
 /// TLS to the server.
 #[derive(Clone)]
@@ -71,6 +71,7 @@ pub struct Options {
     pub(crate) idle_timeout: Duration,
     pub(crate) retries: u32,
     pub(crate) value_limit_bytes: u64,
+    pub(crate) metrics: Option<Arc<dyn Metrics>>,
 }
 
 impl Options {
@@ -92,6 +93,7 @@ impl Options {
             idle_timeout: Duration::from_secs(60),
             retries: 2,
             value_limit_bytes: 1 << 30,
+            metrics: None,
         }
     }
 
@@ -228,6 +230,13 @@ impl Options {
     #[must_use]
     pub fn value_limit_bytes(mut self, bytes: u64) -> Self {
         self.value_limit_bytes = bytes;
+        self
+    }
+
+    /// Who is told of what happens; nobody by default.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Arc<dyn Metrics>) -> Self {
+        self.metrics = Some(metrics);
         self
     }
 

@@ -8,6 +8,7 @@ use tokio::time::sleep;
 use crate::{
     Client, Error, ErrorCode,
     connection::{member::Member, pool::Lease},
+    metrics::{Outcome, Watch},
     retry::{self, Repeat},
 };
 
@@ -24,12 +25,14 @@ pub(crate) struct Route<'c> {
     member: Arc<Member>,
     /// It is asked for a slot that is on its way there.
     is_asking: bool,
+    pub(crate) watch: Watch,
 }
 
 impl<'c> Route<'c> {
     /// To whoever has `slot`; without one, to the server that the client was made for.
-    pub(crate) fn new(client: &'c Client, slot: Option<u16>, repeat: Repeat) -> Self {
+    pub(crate) fn new(client: &'c Client, slot: Option<u16>, repeat: Repeat, watch: Watch) -> Self {
         Self {
+            watch,
             member: client.inner.cluster.owner(slot),
             client,
             slot,
@@ -43,7 +46,11 @@ impl<'c> Route<'c> {
     /// Who is asked, if a shared connection will do.
     pub(crate) async fn shared(&mut self) -> Option<&Member> {
         self.find().await;
-        (!self.is_asking).then_some(&*self.member)
+        if self.is_asking {
+            return None;
+        }
+        self.watch.attempt();
+        Some(&self.member)
     }
 
     /// A connection of its own to who is asked.
@@ -56,6 +63,7 @@ impl<'c> Route<'c> {
             self.find().await;
             lease = self.member.pool.take().await?;
         }
+        self.watch.attempt();
         lease.is_asking = self.is_asking;
         Ok(lease)
     }
@@ -75,9 +83,18 @@ impl<'c> Route<'c> {
     /// Prepares the next attempt, after the pause that is due; or the error, if
     /// there is to be none.
     pub(crate) async fn after(&mut self, error: Error) -> Result<(), Error> {
+        let result = self.next(error).await;
+        if let Err(error) = &result {
+            self.watch.end(Outcome::Failed(error));
+        }
+        result
+    }
+
+    async fn next(&mut self, error: Error) -> Result<(), Error> {
         if self.redirects < REDIRECTS && self.follow(&error) {
             self.redirects += 1;
             tracing::debug!(%error, "redirected");
+            self.watch.redirect(&error);
             if self.redirects > 2 {
                 // they do not agree with each other: give them time
                 sleep(retry::backoff(self.redirects - 3, rand::random())).await;
@@ -88,6 +105,7 @@ impl<'c> Route<'c> {
             return Err(error);
         };
         tracing::debug!(%error, attempt = self.attempt, "asking again");
+        self.watch.retry(&error);
         self.attempt += 1;
         sleep(pause).await;
         if self.client.inner.cluster.is_cluster() && is_of_member(&error) {
@@ -119,8 +137,9 @@ impl<'c> Route<'c> {
 
     /// The same for a request that cannot be made again: what it has told is kept
     /// for the next one.
-    pub(crate) fn learn(&mut self, error: &Error) {
+    pub(crate) fn fail(&mut self, error: &Error) {
         self.follow(error);
+        self.watch.end(Outcome::Failed(error));
     }
 }
 

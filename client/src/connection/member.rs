@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tokio::{
@@ -28,9 +28,23 @@ pub(crate) struct Place {
     pub(crate) address: Address,
     /// Set when a server says that it belongs to a cluster.
     is_cluster: Arc<AtomicBool>,
+    /// Connections that ended too early, and have not been replaced.
+    lost: AtomicU64,
 }
 
 impl Place {
+    /// A connection ended that was to stay.
+    pub(crate) fn lost_one(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the next connection stands in for one that was lost.
+    pub(crate) fn replaces_one(&self) -> bool {
+        let less = |lost: u64| lost.checked_sub(1);
+        let order = Ordering::Relaxed;
+        self.lost.fetch_update(order, order, less).is_ok()
+    }
+
     pub(crate) fn is_of_cluster(&self) {
         self.is_cluster.store(true, Ordering::Relaxed);
     }
@@ -59,6 +73,7 @@ impl Member {
             options: Arc::clone(&common.options),
             address,
             is_cluster: Arc::clone(&common.is_cluster),
+            lost: AtomicU64::new(0),
         });
         let (shared, calls) = mpsc::channel(shared::QUEUE);
         let stop = common.stop.clone();

@@ -35,6 +35,18 @@ pub(crate) struct Lease {
     pub(crate) is_asking: bool,
     pool: Arc<Pool>,
     permit: OwnedSemaphorePermit,
+    loss: Loss,
+}
+
+/// Dropped, a connection is lost.
+struct Loss(Option<Arc<Place>>);
+
+impl Drop for Loss {
+    fn drop(&mut self) {
+        if let Some(place) = &self.0 {
+            place.lost_one();
+        }
+    }
 }
 
 impl Pool {
@@ -68,6 +80,7 @@ impl Pool {
             is_asking: false,
             pool: Arc::clone(self),
             permit,
+            loss: Loss(Some(Arc::clone(&self.place))),
         })
     }
 
@@ -79,6 +92,7 @@ impl Pool {
             if connection.is_quiet() {
                 return Some(connection);
             }
+            self.place.lost_one();
         }
         None
     }
@@ -158,8 +172,10 @@ impl Lease {
             connection,
             pool,
             permit,
+            mut loss,
             ..
         } = self;
+        loss.0 = None;
         if connection.parser.is_between() && !pool.free.is_closed() {
             pool.idle.lock().push((Instant::now(), connection));
         }

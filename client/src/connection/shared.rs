@@ -53,6 +53,9 @@ pub(crate) async fn run(
         match connect(&place).await {
             Ok(connection) => {
                 let error = serve(connection, first, &mut calls, &stop, &place.options).await;
+                if error.is_some() {
+                    place.lost_one();
+                }
                 tracing::debug!(
                     error = error.map(tracing::field::display),
                     "connection ended"

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use super::{Incoming, handshake, member::Place, send};
 use crate::{
     Error, Options,
+    metrics::Clock,
     protocol::{Limits, Parser, Reply, Request},
 };
 
@@ -26,14 +27,17 @@ pub(crate) type Connection = Incoming<Box<dyn Stream>>;
 /// Connects, within the time for that.
 pub(crate) async fn connect(place: &Place) -> Result<Connection, Error> {
     let limit = place.options.connect_timeout;
-    match timeout(limit, connected(place)).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::Deadline {
-            what: "connection",
-            limit,
-            sent: false,
-        }),
-    }
+    let clock = Clock::begin(&place.options);
+    let result = timeout(limit, connected(place)).await;
+    let result = result.unwrap_or(Err(Error::Deadline {
+        what: "connection",
+        limit,
+        sent: false,
+    }));
+    let is_again = result.is_ok() && place.replaces_one();
+    let error = result.as_ref().err();
+    clock.connection(&place.address.to_string(), is_again, error);
+    result
 }
 
 async fn connected(place: &Place) -> Result<Connection, Error> {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, io, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     cluster::{Route, slot_of},
     command::checked,
     connection::{pool::Lease, send},
+    metrics::Watch,
     protocol::{Encoded, Reply},
     retry::Repeat,
 };
@@ -98,9 +99,11 @@ impl Client {
     ) -> Result<Set, Error> {
         let tail = options.arguments()?;
         let (front, back) = keyed("SET", key).encode_around(len, &tail);
-        let mut route = Route::new(self, Some(slot_of(key)), Repeat::Always);
+        let watch = Watch::begin(&self.inner.options, b"SET", key.len() as u64);
+        let mut route = Route::new(self, Some(slot_of(key)), Repeat::Always, watch);
         let mut lease = self.begin_put(&mut route, key, front).await?;
         let reply = async {
+            let source = source.inspect_ok(|piece| route.watch.sent(piece.len() as u64));
             if let Err(error) = write(&mut lease, len, source, back).await {
                 return Err(explained(&mut lease, error).await);
             }
@@ -110,12 +113,14 @@ impl Client {
                 .reply(options.request_timeout, options.value_limit_bytes);
             reply.await.map_err(|failure| failure.into_error(true))
         };
-        let reply = reply.await?;
-        lease.give_back();
-        match checked(reply) {
-            Ok(reply) => options.outcome(reply),
+        let reply = reply.await.inspect(|_| lease.give_back());
+        match reply.and_then(checked) {
+            Ok(reply) => {
+                route.watch.replied(&reply);
+                options.outcome(reply)
+            }
             Err(error) => {
-                route.learn(&error);
+                route.fail(&error);
                 Err(error)
             }
         }

@@ -18,5 +18,6 @@ mod commands;
 mod fill;
 mod lanes;
 mod login;
+mod metrics;
 mod servers;
 mod streams;
