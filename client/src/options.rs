@@ -72,6 +72,9 @@ pub struct Options {
     pub(crate) retries: u32,
     pub(crate) value_limit_bytes: u64,
     pub(crate) metrics: Option<Arc<dyn Metrics>>,
+    /// The proxy within the program.
+    #[cfg(feature = "embedded")]
+    pub(crate) inside: Option<crate::embedded::Inside>,
 }
 
 impl Options {
@@ -94,6 +97,8 @@ impl Options {
             retries: 2,
             value_limit_bytes: 1 << 30,
             metrics: None,
+            #[cfg(feature = "embedded")]
+            inside: None,
         }
     }
 

@@ -15,8 +15,9 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt, future::select_ok};
 use parking_lot::{Mutex, RwLock};
-use rand::seq::IndexedRandom;
+use rand::seq::IteratorRandom;
 use tokio::time::Instant;
 
 use self::slots::{MEMBERS, SlotMap};
@@ -37,7 +38,7 @@ use crate::{
 
 /// How often, at most, who has which slot is asked for.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// Members that are asked for the map before it is given up.
+/// Members that are asked for the map, besides the one that the client was made for.
 const ASKED: usize = 2;
 
 /// The servers of a client.
@@ -164,13 +165,13 @@ impl Cluster {
 
     /// Who can tell the map: some of those that are known, and the first of all.
     fn who_knows(&self) -> Vec<Arc<Member>> {
+        let first = &self.seed.place.address;
         let known: Vec<Address> = {
             let state = self.state.read();
             let all = state.map.as_ref().map(SlotMap::addresses);
-            let some = all
-                .unwrap_or_default()
-                .choose_multiple(&mut rand::rng(), ASKED);
-            some.cloned().collect()
+            let others = all.unwrap_or_default().iter();
+            let others = others.filter(|address| *address != first).cloned();
+            others.choose_multiple(&mut rand::rng(), ASKED)
         };
         let known = known.into_iter().filter_map(|address| self.member(address));
         known.chain([Arc::clone(&self.seed)]).collect()
@@ -195,14 +196,12 @@ impl Client {
         if !cluster.may_ask(Instant::now()) {
             return;
         }
-        for member in cluster.who_knows() {
-            match map_of(&member).await {
-                Ok(map) => return cluster.install(map),
-                Err(error) => {
-                    let address = &member.place.address;
-                    tracing::debug!(%error, %address, "no map of the cluster");
-                }
-            }
+        // all at once: one that is gone keeps nobody waiting
+        let asked = cluster.who_knows().into_iter();
+        let asked = asked.map(|member| async move { map_of(&member).await }.boxed());
+        match select_ok(asked).await {
+            Ok((map, _)) => cluster.install(map),
+            Err(error) => tracing::debug!(%error, "no map of the cluster"),
         }
     }
 

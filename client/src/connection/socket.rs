@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use super::{Incoming, handshake, member::Place, send};
 use crate::{
     Error, Options,
+    cluster::Address,
     metrics::Clock,
     protocol::{Limits, Parser, Reply, Request},
 };
@@ -46,20 +47,13 @@ async fn connected(place: &Place) -> Result<Connection, Error> {
         address: address.to_string(),
         why: Arc::new(why),
     };
-    let socket = (address.host.as_str(), address.port);
-    let tcp = TcpStream::connect(socket).await.map_err(failed)?;
-    tcp.set_nodelay(true).map_err(failed)?;
-    let stream: Box<dyn Stream> = match &options.tls {
-        None if options.wants_tls => {
-            return Err(Error::usage("rediss:// needs certificates: Options::tls"));
-        }
-        None => Box::new(tcp),
-        Some(tls) => {
-            let name = ServerName::try_from(address.host.clone())
-                .map_err(|error| Error::usage(format!("host for TLS: {error}")))?;
-            let connector = TlsConnector::from(Arc::clone(&tls.config));
-            Box::new(connector.connect(name, tcp).await.map_err(failed)?)
-        }
+    #[cfg(feature = "embedded")]
+    let inside = options.inside.as_ref().map(|inside| inside.connect());
+    #[cfg(not(feature = "embedded"))]
+    let inside: Option<io::Result<Box<dyn Stream>>> = None;
+    let stream = match inside {
+        Some(stream) => stream.map_err(failed)?,
+        None => dial(options, address).await?.map_err(failed)?,
     };
     let limits = Limits {
         held_bytes: options.value_limit_bytes,
@@ -70,6 +64,29 @@ async fn connected(place: &Place) -> Result<Connection, Error> {
         place.is_of_cluster();
     }
     Ok(connection)
+}
+
+async fn dial(options: &Options, address: &Address) -> Result<io::Result<Box<dyn Stream>>, Error> {
+    let tls = match &options.tls {
+        None if options.wants_tls => {
+            return Err(Error::usage("rediss:// needs certificates: Options::tls"));
+        }
+        None => None,
+        Some(tls) => {
+            let name = ServerName::try_from(address.host.clone())
+                .map_err(|error| Error::usage(format!("host for TLS: {error}")))?;
+            Some((TlsConnector::from(Arc::clone(&tls.config)), name))
+        }
+    };
+    let connected = async {
+        let tcp = TcpStream::connect((address.host.as_str(), address.port)).await?;
+        tcp.set_nodelay(true)?;
+        Ok(match tls {
+            None => Box::new(tcp) as Box<dyn Stream>,
+            Some((connector, name)) => Box::new(connector.connect(name, tcp).await?),
+        })
+    };
+    Ok(connected.await)
 }
 
 /// Returns whether the server has said that it belongs to a cluster.

@@ -20,7 +20,7 @@ use scatterhoard_client::{
 use crate::servers::{Fake, Peer, Server, free_address};
 
 /// Three proxies; slots 0 to 5460, 5461 to 10922, and the others.
-fn proxies() -> Vec<Server> {
+pub(crate) fn proxies() -> Vec<Server> {
     let addresses = [(); 3].map(|()| free_address().to_string());
     let slots = ["0-5460", "5461-10922", "10923-16383"];
     let members = addresses.iter().zip(slots).map(|(a, s)| format!("{a} {s}"));

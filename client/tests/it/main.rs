@@ -15,6 +15,9 @@
 mod broken;
 mod cluster;
 mod commands;
+#[cfg(feature = "embedded")]
+mod embedded;
+mod examples;
 mod fill;
 mod lanes;
 mod login;

@@ -72,12 +72,7 @@ impl Server {
     }
 
     pub(crate) fn scatterhoard(arguments: &[&str]) -> Self {
-        let program = std::env::var_os("SCATTERHOARD_BIN").map_or_else(built, PathBuf::from);
-        assert!(
-            program.is_file(),
-            "{} is not there: cargo build --workspace --bins, or set SCATTERHOARD_BIN",
-            program.display()
-        );
+        let program = scatterhoard();
         let mut all = vec!["serve", "--admin", "127.0.0.1:0", "--node-memory-mb", "128"];
         if !arguments.contains(&"--listen") {
             all.extend(["--listen", "127.0.0.1:0"]);
@@ -148,19 +143,35 @@ impl Server {
 }
 
 fn built() -> PathBuf {
-    // target/debug/deps/it-...
-    let here = std::env::current_exe().unwrap();
-    here.parent()
-        .and_then(|deps| deps.parent())
-        .unwrap()
-        .join("scatterhoard")
+    folder().join("scatterhoard")
 }
 
-/// Both servers, one after the other.
+/// Where programs are built.
+pub(crate) fn folder() -> PathBuf {
+    // target/debug/deps/it-...
+    let here = std::env::current_exe().unwrap();
+    let folder = here.parent().and_then(|deps| deps.parent());
+    folder.unwrap().to_owned()
+}
+
+/// The program that was named, or built.
+pub(crate) fn scatterhoard() -> PathBuf {
+    let program = std::env::var_os("SCATTERHOARD_BIN").map_or_else(built, PathBuf::from);
+    assert!(
+        program.is_file(),
+        "{} is not there: cargo build --workspace --bins, or set SCATTERHOARD_BIN",
+        program.display()
+    );
+    program
+}
+
+/// Both servers, and the proxy within the program, one after the other.
 pub(crate) async fn each<F: Future<Output = ()>>(test: impl Fn(Client) -> F) {
     for server in [Server::redis(&[]), Server::scatterhoard(&[])] {
         test(server.client().await).await;
     }
+    #[cfg(feature = "embedded")]
+    crate::embedded::within(test).await;
 }
 
 /// A server that does what the test says with each connection, in their order;
