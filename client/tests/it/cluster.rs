@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -349,19 +349,25 @@ async fn moving(at_set: bool) -> (Fake, Fake, Arc<Mutex<Vec<String>>>) {
     }))
     .await;
     let port = home.address.port();
+    let me = Arc::new(AtomicUsize::new(0));
+    let mine = Arc::clone(&me);
+    let has_gone = AtomicBool::new(!at_set);
     let old = member(Arc::new(move |words: &[String]| {
         match words[0].as_str() {
-            // it does not know yet
-            "CLUSTER" => return "-ERR not now\r\n".into(),
-            "EXISTS" if at_set => {
+            "CLUSTER" if !at_set => return "-ERR not now\r\n".into(),
+            "CLUSTER" if has_gone.load(SeqCst) => return all_at(port),
+            "CLUSTER" => return all_at(mine.load(SeqCst).try_into().unwrap()),
+            "EXISTS" if !has_gone.load(SeqCst) => {
                 there(words);
                 return ":0\r\n".into();
             }
             _ => there(words),
         }
-        format!("-MOVED 1 127.0.0.1:{port}\r\n")
+        has_gone.store(true, SeqCst);
+        format!("-MOVED 12182 127.0.0.1:{port}\r\n")
     }))
     .await;
+    me.store(old.address.port().into(), SeqCst);
     (old, home, seen)
 }
 
@@ -374,7 +380,7 @@ async fn a_source_is_not_taken_for_the_wrong_member() {
         noted.lock().unwrap().push("taken".into());
         Bytes::from(vec![1; 100_000])
     });
-    let put = client.put_stream("k", 100_000, source, SetOptions::new());
+    let put = client.put_stream("foo", 100_000, source, SetOptions::new());
     assert!(put.await.unwrap().stored);
     let seen = seen.lock().unwrap();
     assert_eq!(seen[..], ["old EXISTS", "new EXISTS", "taken", "new SET"]);
@@ -385,16 +391,19 @@ async fn a_stream_that_met_a_moving_slot_can_be_made_again() {
     let (old, home, seen) = moving(true).await;
     let client = Client::new(old.options());
     let body = vec![1; 100_000];
-    let put = || client.put_reader("k", 100_000, &body[..], SetOptions::new());
+    let put = || client.put_reader("foo", 100_000, &body[..], SetOptions::new());
     let error = put().await.unwrap_err();
     let address = home.address.to_string();
-    let moved = ErrorCode::Moved { slot: 1, address };
+    let moved = ErrorCode::Moved {
+        slot: 12_182,
+        address,
+    };
     assert_eq!(error.code(), Some(&moved));
     assert!(error.is_retryable() && !error.may_have_happened());
     assert_eq!(seen.lock().unwrap()[..], ["old EXISTS", "old SET"]);
-    // nobody has a map here: what MOVED said is all there is, and it is asked anew
-    let error = put().await.unwrap_err();
-    assert_eq!(error.code(), Some(&moved));
+    seen.lock().unwrap().clear();
+    assert!(put().await.unwrap().stored);
+    assert_eq!(seen.lock().unwrap()[..], ["new EXISTS", "new SET"]);
 }
 
 #[tokio::test]

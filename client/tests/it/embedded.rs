@@ -17,7 +17,7 @@ use scatterhoard_client::{
 
 use crate::servers::scatterhoard;
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 
 fn settings() -> Settings {
     small(Nodes::Processes(NodeProgram::at(scatterhoard())))
@@ -35,7 +35,8 @@ async fn start(settings: Settings) -> Embedded {
 /// A test with a client of a proxy within this program.
 pub(crate) async fn within<F: Future<Output = ()>>(test: impl Fn(Client) -> F) {
     let cache = start(settings()).await;
-    let options = cache.options().request_timeout(LIMIT);
+    let options = cache.options().connect_timeout(LIMIT);
+    let options = options.request_timeout(LIMIT);
     let client = Client::connect(options).await.unwrap();
     test(client.clone()).await;
     assert!(client.close(LIMIT).await);
@@ -63,12 +64,14 @@ fn nodes(prefix: &str) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_on_several_threads() {
     let cache = start(settings().hot_tier_mb(0)).await;
-    let client = cache.client();
+    let options = cache.options().connect_timeout(LIMIT);
+    let client = Client::new(options.request_timeout(LIMIT));
+    let pattern: Bytes = (0..2_000_000).map(|at| (at % 251) as u8).collect();
     let all = (0..64_usize).map(|n| {
         let client = client.clone();
+        let value = pattern.slice(n..n * 30_000 + n);
         async move {
             let key = format!("k{n}");
-            let value: Bytes = (0..n * 50_000).map(|at| ((at + n) % 251) as u8).collect();
             client.set(&key, value.clone()).await.unwrap();
             assert!(client.get(&key).await.unwrap().unwrap() == value, "{key}");
         }
@@ -194,21 +197,28 @@ async fn what_it_kept_is_there_in_the_next_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_another_has_followed_ends_and_says_so() {
     let lambda = platform().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("scatterhoard.toml");
+    // instances are let go at once: both proxies use the same ones
+    let text = "nodes = 3\ndata_parity = \"2+1\"\nnode_memory_mb = 128\nhot_tier_mb = 0\n\
+                function_prefix = \"kept\"\nlinger_ms = 0\nlinger_max_ms = 20\n";
+    fs::write(&file, text).unwrap();
     let settings = || {
-        let settings = small(Nodes::Endpoint(lambda.endpoint_url()));
-        settings.function_prefix("kept").hot_tier_mb(0)
+        let settings = Settings::from_file(&file).unwrap();
+        settings.at(Nodes::Endpoint(lambda.endpoint_url()))
     };
     let first = start(settings()).await;
     let client = first.client();
     client.set("k", "v").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let second = start(settings()).await;
     let later = second.client();
     let end = Instant::now() + LIMIT;
     while !first.has_ended() {
         assert!(Instant::now() < end, "it goes on");
-        // it meets the later epoch at its nodes, unless both have woken instances of
-        // their own: then when those have been let go
         later.set("k", vec![2; 1_000_000]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // it meets the later epoch at its nodes
         let _ = client.set("k", vec![1; 1_000_000]).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
