@@ -36,8 +36,9 @@ const POOL_SHUTDOWN: Duration = Duration::from_secs(3);
 /// The journal's last sync may take so long.
 const JOURNAL_END: Duration = Duration::from_secs(3);
 
-/// What a connection within the program may have under way in each direction.
-const PIPE_BYTES: usize = 256 << 10;
+/// What a connection within the program may have under way in each direction. With less
+/// its ends wait for each other (docs/performance.md).
+const PIPE_BYTES: usize = 1 << 20;
 
 /// A proxy that runs.
 pub struct Engine {
