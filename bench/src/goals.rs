@@ -65,6 +65,8 @@ pub(crate) struct Figure {
     pub(crate) unit: &'static str,
     /// The goal; none if the value is only for information.
     pub(crate) at_most: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) at_least: Option<f64>,
     pub(crate) met: Option<bool>,
 }
 
@@ -75,7 +77,22 @@ impl Figure {
             value,
             unit,
             at_most,
+            at_least: None,
             met: at_most.map(|most| value <= most),
+        }
+    }
+
+    /// One that is to be large.
+    pub(crate) fn at_least(
+        name: String,
+        value: f64,
+        unit: &'static str,
+        at_least: Option<f64>,
+    ) -> Self {
+        Self {
+            at_least,
+            met: at_least.map(|least| value >= least),
+            ..Self::new(name, value, unit, None)
         }
     }
 }
@@ -85,6 +102,9 @@ impl fmt::Display for Figure {
         write!(f, "{}: {:.2} {}", self.name, self.value, self.unit)?;
         if let (Some(most), Some(is_met)) = (self.at_most, self.met) {
             write!(f, " (goal <= {most}{})", met(is_met))?;
+        }
+        if let (Some(least), Some(is_met)) = (self.at_least, self.met) {
+            write!(f, " (goal >= {least}{})", met(is_met))?;
         }
         Ok(())
     }
@@ -118,5 +138,8 @@ mod tests {
         assert_eq!(figure(1.234, None), "x: 1.23 MB");
         assert_eq!(figure(2.0, Some(2.0)), "x: 2.00 MB (goal <= 2 met)");
         assert_eq!(figure(2.01, Some(2.0)), "x: 2.01 MB (goal <= 2 MISSED)");
+        let least = |value| Figure::at_least("x".into(), value, "", Some(0.95)).to_string();
+        assert_eq!(least(0.951), "x: 0.95  (goal >= 0.95 met)");
+        assert_eq!(least(0.949), "x: 0.95  (goal >= 0.95 MISSED)");
     }
 }

@@ -10,6 +10,7 @@ mod availability;
 mod chaos;
 mod chart;
 mod client;
+mod client_overhead;
 mod compare;
 mod cost;
 mod goals;
@@ -51,6 +52,8 @@ enum Command {
     /// Start scatterhoard on free loopback ports and compare it: with redis-server, or with
     /// itself in other circumstances.
     Compare(compare::Args),
+    /// Compare the Rust client with a raw socket loop, and weigh it while it streams.
+    Client(client_overhead::Args),
     /// Do harm to scatterhoard under load, and check every byte that it answers.
     Chaos(chaos::Args),
     /// Fill scatterhoard with small objects, kill it, and tell how soon it is ready again.
@@ -77,6 +80,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Load(args) => client_runtime(args.plan.threads)?.block_on(load::run(args)),
         Command::Compare(args) => client_runtime(args.threads)?.block_on(compare::run(args)),
+        Command::Client(args) => client_overhead::run(args),
         Command::Chaos(args) => client_runtime(1)?.block_on(chaos::run(args)),
         Command::Recover(args) => client_runtime(1)?.block_on(recover::run(args)),
         Command::Availability(args) => availability::run(*args),

@@ -3,27 +3,25 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use futures_util::future::join_all;
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
 use crate::{
     Command, Error, Options, Set, SetOptions, Ttl,
+    cluster::{Cluster, Route, Several, slot_of, together},
     command::{self, Lane, checked},
-    connection::{
-        pool::Pool,
-        shared::{self, Call},
-    },
+    connection::member::Common,
     fill::Flights,
+    metrics::Watch,
     protocol::{Reply, Request},
     retry::{self, Repeat},
 };
 
-/// A client of one server. Cheap to clone; all clones use the same connections:
-/// one that small requests share, and [`Options::connections`] for large values.
+/// A client of one server, or of the cluster that it belongs to. Cheap to clone;
+/// all clones use the same connections: to each server one that small requests
+/// share, and [`Options::connections`] for large values.
 ///
 /// A future that is dropped gives its request up: what it had sent may still be
 /// carried out, its reply is thrown away, and no other request is disturbed.
@@ -34,8 +32,7 @@ pub struct Client {
 
 pub(crate) struct Inner {
     pub(crate) options: Arc<Options>,
-    shared: mpsc::Sender<Call>,
-    pub(crate) pool: Arc<Pool>,
+    pub(crate) cluster: Cluster,
     pub(crate) flights: Flights,
     pub(crate) tasks: TaskTracker,
     stop: CancellationToken,
@@ -62,14 +59,17 @@ impl Client {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let options = Arc::new(options);
-        let (shared, calls) = mpsc::channel(shared::QUEUE);
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        tasks.spawn(shared::run(Arc::clone(&options), calls, stop.clone()));
+        let common = Common {
+            options: Arc::clone(&options),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+            is_cluster: Arc::default(),
+        };
         Self {
             inner: Arc::new(Inner {
-                pool: Arc::new(Pool::new(Arc::clone(&options))),
+                cluster: Cluster::new(common),
                 options,
-                shared,
                 flights: Flights::default(),
                 tasks,
                 stop,
@@ -82,14 +82,16 @@ impl Client {
     pub async fn close(&self, limit: Duration) -> bool {
         self.inner.stop.cancel();
         self.inner.tasks.close();
-        let (is_shared_done, is_pool_done) = futures_util::join!(
+        let pools = self.inner.cluster.pools();
+        let (are_shared_done, are_pools_done) = futures_util::join!(
             timeout(limit, self.inner.tasks.wait()),
-            self.inner.pool.close(limit)
+            join_all(pools.iter().map(|pool| pool.close(limit)))
         );
-        is_shared_done.is_ok() && is_pool_done
+        are_shared_done.is_ok() && !are_pools_done.contains(&false)
     }
 
-    /// Asks the server whether it is there.
+    /// Asks the server whether it is there; of a cluster the one that the client was
+    /// made for.
     ///
     /// # Errors
     /// When it is not.
@@ -183,19 +185,24 @@ impl Client {
         Ok(self.delete_many([key]).await? > 0)
     }
 
-    /// Deletes keys; returns how many were there.
+    /// Deletes keys; returns how many were there. In a cluster, all at once is what
+    /// shares a slot.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`], [`Error::Partial`] among them.
     pub async fn delete_many(
         &self,
         keys: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<u64, Error> {
-        let request = with_keys("DEL", keys);
-        if request.arguments().len() == 1 {
-            return Ok(0);
-        }
-        command::count("DEL", &self.sized(request, Repeat::IfNotDone).await?)
+        let parts = self.several(Several {
+            command: "DEL",
+            items: with_keys(keys),
+            lane: None,
+            repeat: Repeat::IfNotDone,
+        });
+        let parts = parts.await.into_iter();
+        let counts = parts.map(|part| command::count("DEL", &part.result?));
+        Ok(together(counts.collect())?.iter().sum())
     }
 
     /// Whether there is such a key.
@@ -242,7 +249,9 @@ impl Client {
         Ok(command::number("PERSIST", &reply)? > 0)
     }
 
-    /// The values of several keys, in their order, over a connection of its own.
+    /// The values of several keys, in their order, over a connection of its own. In
+    /// a cluster keys are asked for by slot, and several slots at the same time: what
+    /// shares none may be of different moments.
     ///
     /// # Errors
     /// See [`Error`].
@@ -250,30 +259,44 @@ impl Client {
         &self,
         keys: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Vec<Option<Bytes>>, Error> {
-        let request = with_keys("MGET", keys);
-        let wanted = request.arguments().len() - 1;
-        if wanted == 0 {
-            return Ok(Vec::new());
+        let items = with_keys(keys);
+        let mut values = vec![None; items.len()];
+        let parts = self.several(Several {
+            command: "MGET",
+            items,
+            lane: Some(Lane::Own),
+            repeat: Repeat::Always,
+        });
+        for part in parts.await {
+            let found = command::values(part.result?, part.places.len())?;
+            for (place, value) in part.places.into_iter().zip(found) {
+                if let Some(slot) = values.get_mut(place) {
+                    *slot = value;
+                }
+            }
         }
-        let reply = self.call(request, Lane::Own, Repeat::Always).await?;
-        command::values(reply, wanted)
+        Ok(values)
     }
 
-    /// Stores several values for ever, all at once.
+    /// Stores several values for ever, all at once. In a cluster, all at once is what
+    /// shares a slot.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// See [`Error`], [`Error::Partial`] among them.
     pub async fn set_many(
         &self,
         pairs: impl IntoIterator<Item = (impl AsRef<[u8]>, impl Into<Bytes>)>,
     ) -> Result<(), Error> {
-        let mut request = Request::new("MSET");
-        for (key, value) in pairs {
-            request = request.arg(Bytes::copy_from_slice(key.as_ref())).arg(value);
-        }
-        if request.arguments().len() > 1 {
-            self.sized(request, Repeat::Always).await?;
-        }
+        let pairs = pairs.into_iter();
+        let pair = |(key, value): (_, _)| vec![copied(key), Into::<Bytes>::into(value)];
+        let parts = self.several(Several {
+            command: "MSET",
+            items: pairs.map(pair).collect(),
+            lane: None,
+            repeat: Repeat::Always,
+        });
+        let parts = parts.await.into_iter();
+        together(parts.map(|part| part.result).collect())?;
         Ok(())
     }
 
@@ -299,14 +322,17 @@ impl Client {
         command::number("INCRBY", &self.sized(request, Repeat::IfNotDone).await?)
     }
 
-    /// Any other command. Errors of the server are [`Error::Server`].
+    /// Any other command. Errors of the server are [`Error::Server`]. In a cluster it
+    /// goes to whoever has its key; see [`Command::routed_by`].
     ///
     /// # Errors
     /// See [`Error`]; [`Error::Usage`] for commands that change the connection,
     /// such as MULTI, SUBSCRIBE and SELECT.
     pub async fn command(&self, command: Command) -> Result<Reply, Error> {
         let lane = command.lane()?;
-        self.call(command.request, lane, command.repeat).await
+        let slot = command.key().map(|key| slot_of(key));
+        self.call_at(slot, command.request, lane, command.repeat)
+            .await
     }
 
     /// A request whose reply is small.
@@ -315,32 +341,45 @@ impl Client {
         self.call(request, lane, repeat).await
     }
 
-    /// Asks, again where that is safe and helps.
+    /// Asks whoever has the first key, again where that is safe and helps.
     pub(crate) async fn call(
         &self,
         request: Request,
         lane: Lane,
         repeat: Repeat,
     ) -> Result<Reply, Error> {
+        let slot = request.arguments().get(1).map(|key| slot_of(key));
+        self.call_at(slot, request, lane, repeat).await
+    }
+
+    async fn call_at(
+        &self,
+        slot: Option<u16>,
+        request: Request,
+        lane: Lane,
+        repeat: Repeat,
+    ) -> Result<Reply, Error> {
         let name = request.arguments().first().cloned().unwrap_or_default();
+        let watch = Watch::begin(&self.inner.options, &name, request.bytes());
         let span = tracing::debug_span!("request", command = %name.escape_ascii(), ?lane);
         async {
-            let mut attempt = 0;
+            let mut route = Route::new(self, slot, repeat, watch);
             loop {
-                let result = match lane {
-                    Lane::Shared => self.over_shared(&request).await,
-                    Lane::Own => self.over_own(&request).await,
+                let shared = match lane {
+                    Lane::Shared => route.shared().await,
+                    Lane::Own => None,
                 };
-                let error = match result.and_then(checked) {
-                    Ok(reply) => return Ok(reply),
-                    Err(error) => error,
+                let result = match shared {
+                    Some(member) => member.over_shared(&request).await,
+                    None => over_own(&mut route, &request).await,
                 };
-                let Some(pause) = self.pause(&error, repeat, attempt) else {
-                    return Err(error);
-                };
-                tracing::debug!(%error, attempt, "asking again");
-                tokio::time::sleep(pause).await;
-                attempt += 1;
+                match result.and_then(checked) {
+                    Ok(reply) => {
+                        route.watch.replied(&reply);
+                        return Ok(reply);
+                    }
+                    Err(error) => route.after(error).await?,
+                }
             }
         }
         .instrument(span)
@@ -352,36 +391,13 @@ impl Client {
         let retries = self.inner.options.retries;
         retry::pause(error, repeat, attempt, retries, rand::random())
     }
+}
 
-    async fn over_shared(&self, request: &Request) -> Result<Reply, Error> {
-        if self.inner.stop.is_cancelled() {
-            return Err(Error::Closed);
-        }
-        let limit = self.inner.options.request_timeout;
-        let (answer, reply) = oneshot::channel();
-        let request = request.encode();
-        let mut is_queued = false;
-        let asked = async {
-            let call = Call { request, answer };
-            let queued = self.inner.shared.send(call).await;
-            queued.map_err(|_| Error::Closed)?;
-            is_queued = true;
-            reply.await.unwrap_or_else(|_| Err(Error::ended(true)))
-        };
-        let result = timeout(limit, asked).await;
-        result.unwrap_or(Err(Error::Deadline {
-            what: "reply",
-            limit,
-            sent: is_queued,
-        }))
-    }
-
-    async fn over_own(&self, request: &Request) -> Result<Reply, Error> {
-        let mut lease = self.inner.pool.take().await?;
-        let reply = lease.call(request.encode()).await?;
-        lease.give_back();
-        Ok(reply)
-    }
+async fn over_own(route: &mut Route<'_>, request: &Request) -> Result<Reply, Error> {
+    let mut lease = route.lease().await?;
+    let reply = lease.call(request.encode()).await?;
+    lease.give_back();
+    Ok(reply)
 }
 
 impl std::fmt::Debug for Client {
@@ -395,9 +411,10 @@ pub(crate) fn keyed(command: &'static str, key: &[u8]) -> Request {
     Request::new(command).arg(Bytes::copy_from_slice(key))
 }
 
-fn with_keys(command: &'static str, keys: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Request {
-    keys.into_iter()
-        .fold(Request::new(command), |request, key| {
-            request.arg(Bytes::copy_from_slice(key.as_ref()))
-        })
+fn with_keys(keys: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<Vec<Bytes>> {
+    keys.into_iter().map(|key| vec![copied(key)]).collect()
+}
+
+fn copied(key: impl AsRef<[u8]>) -> Bytes {
+    Bytes::copy_from_slice(key.as_ref())
 }

@@ -198,6 +198,7 @@ pub struct Command {
     pub(crate) request: Request,
     pub(crate) repeat: Repeat,
     own: bool,
+    key: Option<Bytes>,
 }
 
 impl Command {
@@ -208,6 +209,7 @@ impl Command {
             request: Request::new(name.as_bytes().to_vec()),
             repeat: Repeat::IfNotDone,
             own: false,
+            key: None,
         }
     }
 
@@ -231,6 +233,44 @@ impl Command {
     pub fn own_connection(mut self) -> Self {
         self.own = true;
         self
+    }
+
+    /// In a cluster: send it to whoever has this key. Without, it goes by its first
+    /// argument, or by the place that its key is known to have (EVAL, BITOP, XREAD and
+    /// others), and to the server that the client was made for if it is one without
+    /// keys (SCAN, INFO). Wherever that is wrong, the right one is found by MOVED.
+    #[must_use]
+    pub fn routed_by(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.key = Some(Bytes::copy_from_slice(key.as_ref()));
+        self
+    }
+
+    /// By which key it finds its server.
+    pub(crate) fn key(&self) -> Option<&Bytes> {
+        if self.key.is_some() {
+            return self.key.as_ref();
+        }
+        let name = self.name();
+        let arguments = self.request.arguments();
+        let counted = |count: usize| {
+            let has_keys = arguments.get(count).is_some_and(|count| count != "0");
+            arguments.get(count + 1).filter(|_| has_keys)
+        };
+        match name.as_str() {
+            name if WITHOUT_KEYS.contains(&name) => None,
+            "EVAL" | "EVALSHA" | "EVAL_RO" | "EVALSHA_RO" | "FCALL" | "FCALL_RO" | "BLMPOP"
+            | "BZMPOP" => counted(2),
+            "SINTERCARD" | "ZDIFF" | "ZINTER" | "ZINTERCARD" | "ZUNION" | "LMPOP" | "ZMPOP" => {
+                counted(1)
+            }
+            "BITOP" | "MEMORY" | "OBJECT" | "XGROUP" | "XINFO" => arguments.get(2),
+            "XREAD" | "XREADGROUP" => {
+                let is_last = |word: &Bytes| word.eq_ignore_ascii_case(b"STREAMS");
+                let last = arguments.iter().position(is_last)?;
+                arguments.get(last + 1)
+            }
+            _ => arguments.get(1),
+        }
     }
 
     pub(crate) fn name(&self) -> String {
@@ -289,6 +329,43 @@ const CHANGES_CONNECTION: &[&str] = &[
     "UNSUBSCRIBE",
     "UNWATCH",
     "WATCH",
+];
+
+/// In a cluster these are for one member, whichever.
+const WITHOUT_KEYS: &[&str] = &[
+    "ACL",
+    "BGREWRITEAOF",
+    "BGSAVE",
+    "CLIENT",
+    "CLUSTER",
+    "COMMAND",
+    "CONFIG",
+    "DBSIZE",
+    "DEBUG",
+    "ECHO",
+    "FLUSHALL",
+    "FLUSHDB",
+    "FUNCTION",
+    "INFO",
+    "KEYS",
+    "LASTSAVE",
+    "LATENCY",
+    "LOLWUT",
+    "MODULE",
+    "PING",
+    "PUBLISH",
+    "PUBSUB",
+    "RANDOMKEY",
+    "ROLE",
+    "SAVE",
+    "SCAN",
+    "SCRIPT",
+    "SHUTDOWN",
+    "SLOWLOG",
+    "SWAPDB",
+    "TIME",
+    "WAIT",
+    "WAITAOF",
 ];
 
 /// These let others wait.
@@ -429,6 +506,35 @@ mod tests {
         let reply = Command::new("client").arg("reply").arg("off");
         assert!(reply.lane().is_err());
         assert!(Command::new("CLIENT").arg("LIST").lane().is_ok());
+    }
+
+    #[test]
+    fn keys_by_which_commands_find_their_server() {
+        for (line, wanted) in [
+            ("GET k", Some("k")),
+            ("hset k f v", Some("k")),
+            ("EVAL s 1 k a", Some("k")),
+            ("EVAL s 0 a", None),
+            ("EVAL s", None),
+            ("ZUNION 2 k l", Some("k")),
+            ("BLMPOP 0 1 k LEFT", Some("k")),
+            ("BITOP AND k a b", Some("k")),
+            ("OBJECT ENCODING k", Some("k")),
+            ("XREAD COUNT 2 streams k 0", Some("k")),
+            ("XREAD", None),
+            ("scan 0", None),
+            ("CLUSTER SLOTS", None),
+            ("PING", None),
+            ("NONSENSE", None),
+        ] {
+            let mut words = line.split(' ').map(str::to_owned);
+            let command = Command::new(&words.next().unwrap());
+            let command = words.fold(command, Command::arg);
+            let key = command.key().map(|key| str::from_utf8(key).unwrap());
+            assert_eq!(key, wanted, "{line}");
+            let command = command.clone().routed_by("other");
+            assert_eq!(command.key().unwrap(), "other");
+        }
     }
 
     #[test]

@@ -54,6 +54,17 @@ pub enum Error {
     /// What was asked for cannot be.
     #[error("{0}")]
     Usage(String),
+    /// A command of several keys was cut up, as a cluster wants it, and not all of
+    /// its parts were carried out.
+    #[error("{done} of {of} parts were done; one was not: {why}")]
+    Partial {
+        /// Parts that were done.
+        done: u64,
+        /// Parts that there were.
+        of: u64,
+        /// What became of one of the others.
+        why: Box<Error>,
+    },
     /// The source of a body failed, or had another length than it said. Nothing
     /// was stored.
     #[error("the value cannot be read: {0}")]
@@ -75,7 +86,8 @@ pub enum Error {
 impl Error {
     /// Whether the same request may well succeed when it is made again, after a
     /// pause: the connection broke, it took too long, the server is loading,
-    /// busy or without what it needs at the moment. For a write ask
+    /// busy or without what it needs at the moment, or a slot of a cluster has
+    /// moved: then the next request goes to its new place. For a write ask
     /// [`Error::may_have_happened`], too.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
@@ -83,6 +95,7 @@ impl Error {
             Self::Connect { .. } | Self::Broken { .. } | Self::Deadline { .. } => true,
             Self::Changed(_) => true,
             Self::Server(error) => error.code.is_passing(),
+            Self::Partial { why, .. } => why.is_retryable(),
             _ => false,
         }
     }
@@ -92,7 +105,7 @@ impl Error {
     pub fn may_have_happened(&self) -> bool {
         match self {
             Self::Broken { sent, .. } | Self::Deadline { sent, .. } => *sent,
-            Self::Protocol(_) | Self::Unexpected { .. } => true,
+            Self::Protocol(_) | Self::Unexpected { .. } | Self::Partial { .. } => true,
             // nothing says how far it had come
             Self::Server(error) => error.code == ErrorCode::Unavailable,
             _ => false,
@@ -121,6 +134,19 @@ impl Error {
 
     pub(crate) fn usage(text: impl Into<String>) -> Self {
         Self::Usage(text.into())
+    }
+
+    /// The same of a request in front of the one that matters.
+    pub(crate) fn before(self) -> Self {
+        match self {
+            Self::Broken { why, .. } => Self::Broken { sent: false, why },
+            Self::Deadline { what, limit, .. } => Self::Deadline {
+                what,
+                limit,
+                sent: false,
+            },
+            error => error,
+        }
     }
 
     /// The connection ended, in a way that nobody has told.
@@ -225,6 +251,8 @@ impl ErrorCode {
         matches!(
             self,
             Self::ClusterDown
+                | Self::Moved { .. }
+                | Self::Ask { .. }
                 | Self::TryAgain
                 | Self::Unavailable
                 | Self::Loading
@@ -295,10 +323,17 @@ mod tests {
     #[test]
     fn what_to_do() {
         let server = |line| Error::Server(parse(line));
-        for passing in ["LOADING x", "UNAVAILABLE x", "TRYAGAIN", "BUSY x"] {
+        for passing in [
+            "LOADING x",
+            "UNAVAILABLE x",
+            "TRYAGAIN",
+            "BUSY x",
+            "MOVED 1 a:1",
+            "ASK 1 a:1",
+        ] {
             assert!(server(passing).is_retryable(), "{passing}");
         }
-        for lasting in ["ERR x", "WRONGTYPE x", "NOAUTH x", "OOM x", "MOVED 1 a:1"] {
+        for lasting in ["ERR x", "WRONGTYPE x", "NOAUTH x", "OOM x", "CROSSSLOT x"] {
             assert!(!server(lasting).is_retryable(), "{lasting}");
             assert!(!server(lasting).may_have_happened(), "{lasting}");
         }

@@ -21,9 +21,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::{
     Client, Error, Expiry, SetOptions,
     client::keyed,
+    cluster::{Route, slot_of},
     command::{self, checked},
     freshness::{Freshness, Keep},
-    protocol::Request,
+    metrics::{Clock, Watch},
+    protocol::{Reply, Request},
+    retry::Repeat,
 };
 
 /// Values that are loaded anew in the background at the same time. Beyond, a
@@ -115,33 +118,19 @@ impl Client {
 
     /// The value, and how good it is; both in one round trip.
     async fn look(&self, key: &Bytes, keep: Keep) -> Result<(Option<Bytes>, Freshness), Error> {
-        let mut attempt = 0;
+        let watch = Watch::begin(&self.inner.options, b"GET", key.len() as u64);
+        let mut route = Route::new(self, Some(slot_of(key)), Repeat::Always, watch);
         loop {
-            let error = match self.look_once(key, keep).await {
-                Ok(seen) => return Ok(seen),
-                Err(error) => error,
-            };
-            match self.pause(&error, crate::retry::Repeat::Always, attempt) {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => return Err(error),
+            match look_once(&mut route, key, keep).await {
+                Ok(seen) => {
+                    route
+                        .watch
+                        .replied(&seen.0.clone().map_or(Reply::Null, Reply::Bulk));
+                    return Ok(seen);
+                }
+                Err(error) => route.after(error).await?,
             }
-            attempt += 1;
         }
-    }
-
-    async fn look_once(
-        &self,
-        key: &Bytes,
-        keep: Keep,
-    ) -> Result<(Option<Bytes>, Freshness), Error> {
-        // the TTL first: what expires between them is missing, not fresh
-        let requests: [Request; 2] = [keyed("PTTL", key), keyed("GET", key)];
-        let mut lease = self.inner.pool.take().await?;
-        let [ttl, value] = lease.call_both(requests).await?;
-        lease.give_back();
-        let freshness = keep.judge(command::ttl(&checked(ttl)?)?);
-        let value = command::value("GET", checked(value)?)?;
-        Ok((value, freshness))
     }
 
     fn load_behind<L, F, E>(&self, key: Bytes, keep: Keep, load: L, looked: u64)
@@ -178,6 +167,9 @@ impl Client {
         let (landing, flight, outcome_to) = {
             let mut by_key = flights.by_key.lock();
             if let Some(flight) = by_key.get(&key) {
+                if let Some(metrics) = &self.inner.options.metrics {
+                    metrics.joined();
+                }
                 return flight.clone();
             }
             let (outcome_to, outcome) = oneshot::channel();
@@ -213,12 +205,15 @@ impl Client {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         // `load` itself may panic, before its future does
+        let clock = Clock::begin(&self.inner.options);
         let loading = AssertUnwindSafe(async { load().await }).catch_unwind();
-        let value = match loading.await {
-            Ok(Ok(value)) => value,
-            Ok(Err(error)) => return Err(Error::Loader(error.into().into())),
-            Err(_) => return Err(Error::LoaderPanicked),
+        let loaded = match loading.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(Error::Loader(error.into().into())),
+            Err(_) => Err(Error::LoaderPanicked),
         };
+        clock.loader(loaded.as_ref().err());
+        let value = loaded?;
         let expiry = Expiry::In(keep.expiry(rand::random()));
         let options = SetOptions::new().expiry(expiry);
         if let Err(error) = self.set_with(key, value.clone(), options).await {
@@ -226,4 +221,19 @@ impl Client {
         }
         Ok(value)
     }
+}
+
+async fn look_once(
+    route: &mut Route<'_>,
+    key: &Bytes,
+    keep: Keep,
+) -> Result<(Option<Bytes>, Freshness), Error> {
+    // the TTL first: what expires between them is missing, not fresh
+    let requests: [Request; 2] = [keyed("PTTL", key), keyed("GET", key)];
+    let mut lease = route.lease().await?;
+    let [ttl, value] = lease.call_both(requests).await?;
+    lease.give_back();
+    let freshness = keep.judge(command::ttl(&checked(ttl)?)?);
+    let value = command::value("GET", checked(value)?)?;
+    Ok((value, freshness))
 }

@@ -30,22 +30,30 @@
 //! - **Errors** say whether to try again ([`Error::is_retryable`]), and whether
 //!   what failed may have happened ([`Error::may_have_happened`]). What is tried
 //!   again by itself: [`retry`].
+//! - **Clusters.** A client of one member finds the others: keys go to whoever has
+//!   their slot, MOVED and ASK are followed, commands of several keys are cut up.
+//! - **Embedded.** With the feature `embedded` the proxy runs within the program,
+//!   behind the same methods: module `embedded`.
+//! - **Metrics.** Hooks for requests, retries, redirects, connections and loaders:
+//!   [`metrics`].
 //! - **Giving up.** Every future may be dropped at any time.
 //! - **Bounds.** 1,024 small requests are queued and as many under way, then
-//!   callers wait; [`Options::connections`] large ones, then callers wait.
-//!
-//! Not there yet: following MOVED to other members of a cluster (it is an
-//! [`ErrorCode::Moved`]), the proxy inside the program, metrics.
+//!   callers wait; [`Options::connections`] large ones, then callers wait; in a cluster at each
+//!   member.
 //!
 //! Needs Rust 1.95, which rises with minor versions only. Versions follow semver;
 //! [`rustls`] is part of the interface.
 
 mod client;
+mod cluster;
 mod command;
 mod connection;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod error;
 mod fill;
 mod freshness;
+pub mod metrics;
 mod options;
 pub mod protocol;
 pub mod retry;

@@ -7,7 +7,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use crate::Error;
+use crate::{Error, cluster::Address, metrics::Metrics};
 
 /// TLS to the server.
 #[derive(Clone)]
@@ -71,6 +71,10 @@ pub struct Options {
     pub(crate) idle_timeout: Duration,
     pub(crate) retries: u32,
     pub(crate) value_limit_bytes: u64,
+    pub(crate) metrics: Option<Arc<dyn Metrics>>,
+    /// The proxy within the program.
+    #[cfg(feature = "embedded")]
+    pub(crate) inside: Option<crate::embedded::Inside>,
 }
 
 impl Options {
@@ -92,6 +96,9 @@ impl Options {
             idle_timeout: Duration::from_secs(60),
             retries: 2,
             value_limit_bytes: 1 << 30,
+            metrics: None,
+            #[cfg(feature = "embedded")]
+            inside: None,
         }
     }
 
@@ -200,7 +207,7 @@ impl Options {
     }
 
     /// How many connections may be open for large values and streams, besides
-    /// the shared one; 16 by default. Others wait.
+    /// the shared one; 16 by default. Others wait. In a cluster, to each member.
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections.clamp(1, 10_000);
@@ -231,10 +238,17 @@ impl Options {
         self
     }
 
-    pub(crate) fn address(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
+    /// Who is told of what happens; nobody by default.
+    #[must_use]
+    pub fn metrics(mut self, metrics: Arc<dyn Metrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        Address {
+            host: self.host.clone(),
+            port: self.port,
         }
     }
 }
@@ -243,7 +257,7 @@ impl Options {
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
-            .field("address", &self.address())
+            .field("address", &self.address().to_string())
             .field("user", &self.user)
             .field("database", &self.database)
             .field("tls", &(self.wants_tls || self.tls.is_some()))
@@ -274,12 +288,12 @@ mod tests {
     #[test]
     fn urls() {
         let options = Options::from_url("rediss://me:a%40b:c@cache.example:7000/3").unwrap();
-        assert_eq!(options.address(), "cache.example:7000");
+        assert_eq!(options.address().to_string(), "cache.example:7000");
         assert_eq!(options.user.as_deref(), Some("me"));
         assert_eq!(options.password.as_deref(), Some("a@b:c"));
         assert_eq!((options.database, options.wants_tls), (3, true));
         let options = Options::from_url("redis://[::1]").unwrap();
-        assert_eq!(options.address(), "[::1]:6379");
+        assert_eq!(options.address().to_string(), "[::1]:6379");
         assert_eq!((&options.user, &options.password), (&None, &None));
         let options = Options::from_url("redis://:pw@h/").unwrap();
         assert_eq!(options.user, None);

@@ -6,6 +6,7 @@
 //! | `set` and `set_with` without NX, XX and GET, `set_many`, `expire` | whenever the error may pass: to do it twice is to do it once, unless another client wrote to the key in between, over whose value the second one goes as if it had come later |
 //! | `set_with` with NX, XX or GET, `delete`, `persist`, `append`, `incr` | only if nothing was sent, or the server refused at once |
 //! | `put_stream`, `put_reader` | only while nothing of the source has been taken |
+//! | all, after MOVED and ASK of a cluster | five times: the wrong member carries nothing out |
 //! | `get_stream` | until its first byte; then see [`crate::Resume`] |
 //! | `command` | as `append`; with [`crate::Command::idempotent`] as `get` |
 //!

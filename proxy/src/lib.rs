@@ -23,6 +23,7 @@ pub mod command;
 pub mod config;
 pub mod descriptors;
 pub mod encoding;
+pub mod engine;
 pub mod epoch;
 pub mod journal;
 pub mod keyspace;

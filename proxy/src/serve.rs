@@ -1,39 +1,27 @@
-//! The main job, straight down: bind, find out who we are, start the pool, serve
-//! until told to stop, drain.
+//! The main job, straight down: bind, start what is behind the ports, serve until told
+//! to stop, drain.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use local_lambda::LocalLambda;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     accept::{self, Door},
     admin::Admin,
-    apply::Context,
-    assembly::{self, AssemblyError},
-    backing::{self, Backing},
+    assembly::AssemblyError,
+    backing,
     client_tls::{ClientTls, TlsError},
     config::{Config, Functions},
     descriptors,
-    epoch::{self, DataDir, DataDirError},
-    journal::{Journal, JournalError},
-    local_pool,
-    pool::{self, Pool, link_tls, platform::Platform},
-    store::{self, Recover, Store},
+    engine::Engine,
+    epoch::DataDirError,
+    journal::JournalError,
+    local_pool::Program,
 };
-
-/// How long a start waits for the nodes' first answers.
-const SURVEY_LIMIT: Duration = Duration::from_secs(20);
-/// Nodes are given so long to say goodbye.
-const POOL_SHUTDOWN: Duration = Duration::from_secs(3);
-/// The journal's last sync may take so long.
-const JOURNAL_END: Duration = Duration::from_secs(3);
 
 /// Why the server did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -134,135 +122,17 @@ pub async fn serve(mut config: Config) -> Result<(), ServeError> {
         None => None,
     };
     let metrics = metrics_recorder()?;
-    let data_dir = config.data_dir.as_deref().map(DataDir::open).transpose()?;
-    let local = match config.functions {
-        Functions::Local => Some(
-            local_pool::start(&config)
-                .await
-                .map_err(ServeError::LocalPool)?,
-        ),
-        Functions::Endpoint(_) | Functions::Aws => None,
-    };
-    let started = start(&config, links, local.as_ref(), data_dir.as_ref()).await;
-    let result = match started {
-        Ok(started) => {
-            // whoever reads that it is ready may ask it to stop at once
-            let stops = Stops::listen()?;
-            announce(&config, &doors, admin.as_ref())?;
-            let server = Server {
-                stops,
-                config,
-                metrics,
-                local: local.as_ref(),
-                started,
-            };
-            server.run(doors, admin).await
-        }
-        Err(error) => Err(error),
-    };
-    if let Some(local) = local {
-        local.shutdown(local_pool::SHUTDOWN_GRACE).await;
-    }
-    // the lock of the folder goes last
-    drop(data_dir);
-    result
+    let engine = Engine::start(config, links, &Program::this()?).await?;
+    // whoever reads that it is ready may ask it to stop at once
+    let stops = Stops::listen()?;
+    announce(&engine.context().config, &doors, admin.as_ref())?;
+    run(engine, stops, doors, admin, metrics).await
 }
 
 fn metrics_recorder() -> Result<PrometheusHandle, ServeError> {
     PrometheusBuilder::new()
         .install_recorder()
         .map_err(|e| io::Error::other(e).into())
-}
-
-/// What there is before the first client is served.
-struct Started {
-    pool: Arc<Pool>,
-    store: Arc<Store>,
-    chores: store::Chores,
-    /// Where nodes dial, unless the pool was started already.
-    links: Option<TcpListener>,
-}
-
-async fn start(
-    config: &Config,
-    links: TcpListener,
-    local: Option<&LocalLambda>,
-    data_dir: Option<&DataDir>,
-) -> Result<Started, ServeError> {
-    let endpoint = match (&config.functions, local) {
-        (_, Some(local)) => Some(local.endpoint_url()),
-        (Functions::Endpoint(url), None) => Some(url.clone()),
-        (Functions::Aws | Functions::Local, None) => None,
-    };
-    let platform = Platform::connect(endpoint.as_deref()).await;
-    let link_address = match config.link_advertise {
-        Some(address) => address,
-        None => links.local_addr()?,
-    };
-    let link_tls = if config.link_tls {
-        Some(link_tls::new_certificate()?)
-    } else {
-        None
-    };
-    if config.links_can_be_read() {
-        tracing::warn!("links are plain text (link_tls = off): for networks of your own only");
-    }
-    let pool = assembly::pool(config, platform, link_address, link_tls);
-    let survey = pool.survey(SURVEY_LIMIT).await;
-    if survey.answered == 0 {
-        let names = config.function_names();
-        return Err(ServeError::NoNodes {
-            endpoint: endpoint.unwrap_or_else(|| "AWS Lambda".into()),
-            why: survey.failure.unwrap_or_else(|| "no answer in time".into()),
-            first: names.first().cloned().unwrap_or_default(),
-            last: names.last().cloned().unwrap_or_default(),
-        });
-    }
-    let recovers = match (config.recover, data_dir) {
-        (Recover::Journal, _) => false,
-        (Recover::Inventory, Some(dir)) => dir.begin_inventory()?,
-        (Recover::Inventory, None) => true,
-    };
-    let epoch = epoch::next(data_dir, survey.highest_epoch)?;
-    tracing::info!(%epoch, nodes = survey.answered, "pool is ready");
-    let journal = match data_dir {
-        Some(dir) => Some(Arc::new(Journal::open(&dir.journal(), config.appendfsync)?)),
-        None => None,
-    };
-    keep_if_doubtful(journal.as_deref(), data_dir)?;
-    let backing = match (config.backing.clone(), data_dir) {
-        (Some(settings), Some(dir)) => Some(Backing::open(settings, &dir.backing()).await?),
-        _ => None,
-    };
-    let (store, chores) = assembly::store(config, &pool, epoch, journal, backing)?;
-    // what is damaged is known now
-    keep_if_doubtful(store.journal().map(Arc::as_ref), data_dir)?;
-    let mut links = Some(links);
-    if recovers && let Some(links) = links.take() {
-        pool.start(pool::Links::Tcp(links));
-        store.take_inventory().await;
-        if let Some(later) = *pool.superseded().borrow() {
-            return Err(ServeError::Superseded(later));
-        }
-        data_dir.map_or(Ok(()), DataDir::end_inventory)?;
-    }
-    if config.recover == Recover::Inventory && store.is_empty() {
-        pool.raise_floor(store.floor());
-    }
-    Ok(Started {
-        pool,
-        store,
-        chores,
-        links,
-    })
-}
-
-/// What a damaged or missing journal does not name may be wanted all the same.
-fn keep_if_doubtful(journal: Option<&Journal>, data_dir: Option<&DataDir>) -> io::Result<()> {
-    match (journal, data_dir) {
-        (Some(journal), Some(dir)) if journal.take_doubt() => backing::keep_all(&dir.backing()),
-        _ => Ok(()),
-    }
 }
 
 /// Says what runs where, for people; the log has its own line.
@@ -321,78 +191,32 @@ impl Stops {
     }
 }
 
-struct Server<'a> {
+/// Serves clients until told to end, then drains.
+async fn run(
+    engine: Engine,
     stops: Stops,
-    config: Config,
+    doors: Vec<Door>,
+    admin: Option<TcpListener>,
     metrics: PrometheusHandle,
-    local: Option<&'a LocalLambda>,
-    started: Started,
-}
-
-impl Server<'_> {
-    async fn run(self, doors: Vec<Door>, admin: Option<TcpListener>) -> Result<(), ServeError> {
-        let Started {
-            pool,
-            store,
-            chores,
-            links,
-        } = self.started;
-        let shutdown_timeout = self.config.shutdown_timeout;
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        // cancelled when no session is left that could give it work
-        let drain = CancellationToken::new();
-        let mut superseded = pool.superseded();
-        if let Some(links) = links {
-            pool.start(pool::Links::Tcp(links));
-        }
-        let keeper = assembly::start_chores(&store, chores, &tasks, &stop, &drain);
-        let context = Arc::new(Context::new(store, self.config));
-        for tls in doors.iter().filter_map(|door| door.tls.clone()) {
-            tasks.spawn(tls.renew_for_ever(stop.clone()));
-        }
-        let limits = context.limits.clone();
-        tasks.spawn(limits.keep(context.clients.clone(), stop.clone()));
-        if let Some(listener) = admin {
-            let local = self.local.map(LocalLambda::handle);
-            let admin = Admin::new(context.clone(), self.metrics, local);
-            tasks.spawn(admin.serve(listener, stop.clone()));
-        }
-        let Stops {
-            mut terminate,
-            mut interrupt,
-        } = self.stops;
-        let sessions = TaskTracker::new();
-        let end = tokio::select! {
-            () = accept::accept(&context, doors, &sessions, &stop) => Ok(()),
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-            _ = superseded.changed() => Err(()),
-        };
-        tracing::info!(sessions = sessions.len(), "stopping");
-        stop.cancel();
-        sessions.close();
-        tasks.close();
-        let drained = async {
-            sessions.wait().await;
-            drain.cancel();
-            tasks.wait().await;
-        };
-        if timeout(shutdown_timeout, drained).await.is_err() {
-            tracing::warn!(
-                sessions = sessions.len(),
-                tasks = tasks.len(),
-                "clients or tasks were cut off"
-            );
-        }
-        keeper.stop();
-        if timeout(JOURNAL_END, keeper.ended()).await.is_err() {
-            tracing::warn!("journal not synced: its disk does not answer");
-        }
-        pool.shutdown(POOL_SHUTDOWN).await;
-        let later = *superseded.borrow();
-        match (end, later) {
-            (Err(()), Some(epoch)) => Err(ServeError::Superseded(epoch)),
-            _ => Ok(()),
-        }
+) -> Result<(), ServeError> {
+    let (stop, tasks) = (engine.stop(), engine.tasks());
+    for tls in doors.iter().filter_map(|door| door.tls.clone()) {
+        tasks.spawn(tls.renew_for_ever(stop.clone()));
     }
+    if let Some(listener) = admin {
+        let admin = Admin::new(engine.context().clone(), metrics, engine.local());
+        tasks.spawn(admin.serve(listener, stop.clone()));
+    }
+    let Stops {
+        mut terminate,
+        mut interrupt,
+    } = stops;
+    let end = tokio::select! {
+        () = accept::accept(engine.context(), doors, engine.sessions(), stop) => Ok(()),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        epoch = engine.superseded() => Err(ServeError::Superseded(epoch)),
+    };
+    engine.end().await;
+    end
 }

@@ -59,6 +59,19 @@ pub(crate) fn speaks_resp3(reply: Option<&Reply>) -> Result<bool, Error> {
     }
 }
 
+/// Whether the reply to HELLO says that the server belongs to a cluster.
+pub(crate) fn is_of_cluster(reply: &Reply) -> bool {
+    let is = |reply: &Reply, word: &str| match reply {
+        Reply::Bulk(text) | Reply::Status(text) => text == word,
+        _ => false,
+    };
+    let Reply::Map(fields) = reply else {
+        return false;
+    };
+    let mut fields = fields.iter();
+    fields.any(|(name, value)| is(name, "mode") && is(value, "cluster"))
+}
+
 /// What follows, all at once.
 pub(crate) fn steps(options: &Options, is_resp3: bool) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -153,6 +166,21 @@ mod tests {
             assert!(speaks_resp3(Some(&error(line))).is_err());
         }
         assert!(speaks_resp3(Some(&Reply::Null)).is_err());
+    }
+
+    #[test]
+    fn a_member_of_a_cluster_says_so() {
+        let text = |text: &'static str| Reply::Bulk(Bytes::from_static(text.as_bytes()));
+        let hello = |mode| {
+            Reply::Map(vec![
+                (text("proto"), Reply::Integer(3)),
+                (text("mode"), mode),
+            ])
+        };
+        assert!(is_of_cluster(&hello(text("cluster"))));
+        assert!(!is_of_cluster(&hello(text("standalone"))));
+        assert!(!is_of_cluster(&hello(Reply::Null)));
+        assert!(!is_of_cluster(&error("ERR unknown command")));
     }
 
     #[test]

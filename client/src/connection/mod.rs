@@ -1,12 +1,13 @@
 //! Connections: how they begin ([`handshake`], [`socket`]), the one that small
 //! requests share ([`shared`]) and those that large values have for themselves
-//! ([`pool`]).
+//! ([`pool`]); both together are what a server has ([`member`]).
 //!
 //! Invariant: replies never go to the wrong request. Whoever gives up while a
 //! reply is under way leaves the shared connection its reply to throw away, and
 //! ends a connection of its own.
 
 pub(crate) mod handshake;
+pub(crate) mod member;
 pub(crate) mod pool;
 pub(crate) mod shared;
 pub(crate) mod socket;

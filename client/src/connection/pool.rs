@@ -9,17 +9,19 @@ use tokio::{
 };
 
 use super::{
+    member::Place,
     send,
     socket::{Connection, connect},
 };
 use crate::{
     Error, Options,
+    command::checked,
     protocol::{Encoded, Reply, Request},
 };
 
 /// Idle connections, and how many more there may be.
 pub(crate) struct Pool {
-    options: Arc<Options>,
+    place: Arc<Place>,
     free: Arc<Semaphore>,
     /// The one used last is at the end.
     idle: Mutex<Vec<(Instant, Connection)>>,
@@ -29,22 +31,36 @@ pub(crate) struct Pool {
 pub(crate) struct Lease {
     pub(crate) connection: Connection,
     pub(crate) options: Arc<Options>,
+    /// Requests are for a slot that is on its way to this server.
+    pub(crate) is_asking: bool,
     pool: Arc<Pool>,
     permit: OwnedSemaphorePermit,
+    loss: Loss,
+}
+
+/// Dropped, a connection is lost.
+struct Loss(Option<Arc<Place>>);
+
+impl Drop for Loss {
+    fn drop(&mut self) {
+        if let Some(place) = &self.0 {
+            place.lost_one();
+        }
+    }
 }
 
 impl Pool {
-    pub(crate) fn new(options: Arc<Options>) -> Self {
+    pub(crate) fn new(place: Arc<Place>) -> Self {
         Self {
-            free: Arc::new(Semaphore::new(options.connections)),
+            free: Arc::new(Semaphore::new(place.options.connections)),
             idle: Mutex::default(),
-            options,
+            place,
         }
     }
 
     /// A connection, as soon as there may be one.
     pub(crate) async fn take(self: &Arc<Self>) -> Result<Lease, Error> {
-        let limit = self.options.request_timeout;
+        let limit = self.place.options.request_timeout;
         let permit = match timeout(limit, Arc::clone(&self.free).acquire_owned()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) => return Err(Error::Closed),
@@ -56,23 +72,27 @@ impl Pool {
         };
         let connection = match self.idle(Instant::now()) {
             Some(connection) => connection,
-            None => connect(&self.options).await?,
+            None => connect(&self.place).await?,
         };
         Ok(Lease {
             connection,
-            options: Arc::clone(&self.options),
+            options: Arc::clone(&self.place.options),
+            is_asking: false,
             pool: Arc::clone(self),
             permit,
+            loss: Loss(Some(Arc::clone(&self.place))),
         })
     }
 
     fn idle(&self, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.lock();
-        idle.retain(|(since, _)| now.duration_since(*since) < self.options.idle_timeout);
+        let limit = self.place.options.idle_timeout;
+        idle.retain(|(since, _)| now.duration_since(*since) < limit);
         while let Some((_, mut connection)) = idle.pop() {
             if connection.is_quiet() {
                 return Some(connection);
             }
+            self.place.lost_one();
         }
         None
     }
@@ -80,11 +100,12 @@ impl Pool {
     /// Waits until nobody has a connection, within `limit`, and ends all.
     /// Returns whether all were given back.
     pub(crate) async fn close(&self, limit: Duration) -> bool {
-        let all = u32::try_from(self.options.connections).unwrap_or(u32::MAX);
+        let connections = self.place.options.connections;
+        let all = u32::try_from(connections).unwrap_or(u32::MAX);
         let is_done = match timeout(limit, self.free.acquire_many(all)).await {
             Ok(Ok(_)) => true,
             // closed before
-            Ok(Err(_)) => self.free.available_permits() >= self.options.connections,
+            Ok(Err(_)) => self.free.available_permits() >= connections,
             Err(_) => false,
         };
         self.free.close();
@@ -96,6 +117,22 @@ impl Pool {
 impl Lease {
     /// Sends a request and reads its reply.
     pub(crate) async fn call(&mut self, request: Encoded) -> Result<Reply, Error> {
+        self.prepare().await?;
+        self.exchange(request).await
+    }
+
+    /// Before each request to a server to which a slot is on its way: ASKING, or it
+    /// would answer with MOVED.
+    pub(crate) async fn prepare(&mut self) -> Result<(), Error> {
+        if self.is_asking {
+            let reply = self.exchange(Request::new("ASKING").encode()).await;
+            // nothing that matters was carried out
+            checked(reply.map_err(|error| error.before())?)?;
+        }
+        Ok(())
+    }
+
+    async fn exchange(&mut self, request: Encoded) -> Result<Reply, Error> {
         self.send(request).await?;
         let options = &self.options;
         let reply = self
@@ -106,7 +143,11 @@ impl Lease {
 
     /// Sends two requests at once and reads their replies.
     pub(crate) async fn call_both(&mut self, requests: [Request; 2]) -> Result<[Reply; 2], Error> {
-        let [first, second] = requests.map(|request| request.encode().segments);
+        let [first, second] = requests.map(|request| request.encode());
+        if self.is_asking {
+            return Ok([self.call(first).await?, self.call(second).await?]);
+        }
+        let (first, second) = (first.segments, second.segments);
         let segments = [first, second].concat();
         let first = self.call(Encoded { segments }).await?;
         let options = &self.options;
@@ -131,8 +172,10 @@ impl Lease {
             connection,
             pool,
             permit,
+            mut loss,
             ..
         } = self;
+        loss.0 = None;
         if connection.parser.is_between() && !pool.free.is_closed() {
             pool.idle.lock().push((Instant::now(), connection));
         }

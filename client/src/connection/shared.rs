@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Incoming, closed, send, socket::connect};
+use super::{Failure, Incoming, closed, member::Place, send, socket::connect};
 use crate::{
     Error, Options,
     protocol::{Encoded, Reply},
@@ -42,7 +42,7 @@ impl Call {
 
 /// Serves calls until there is nobody who could make any, or `stop`.
 pub(crate) async fn run(
-    options: Arc<Options>,
+    place: Arc<Place>,
     mut calls: mpsc::Receiver<Call>,
     stop: CancellationToken,
 ) {
@@ -50,9 +50,12 @@ pub(crate) async fn run(
         if first.answer.is_closed() {
             continue;
         }
-        match connect(&options).await {
+        match connect(&place).await {
             Ok(connection) => {
-                let error = serve(connection, first, &mut calls, &stop, &options).await;
+                let error = serve(connection, first, &mut calls, &stop, &place.options).await;
+                if error.is_some() {
+                    place.lost_one();
+                }
                 tracing::debug!(
                     error = error.map(tracing::field::display),
                     "connection ended"

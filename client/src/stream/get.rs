@@ -18,8 +18,10 @@ use super::resume::{Progress, Resume};
 use crate::{
     Client, Error,
     client::keyed,
+    cluster::{Route, slot_of},
     command::checked,
     connection::{Failure, closed, pool::Lease},
+    metrics::{Outcome, Watch},
     protocol::{Event, Reply, Request},
     retry::{self, Repeat},
 };
@@ -46,34 +48,42 @@ impl Client {
         resume: Resume,
     ) -> Result<Option<ValueStream>, Error> {
         let key = Bytes::copy_from_slice(key.as_ref());
-        let begun = self.begin(&keyed("GET", &key)).await?;
-        Ok(begun.map(|(len, source)| ValueStream {
+        let watch = Watch::begin(&self.inner.options, b"GET", key.len() as u64);
+        let (begun, mut watch) = self.begin(&key, &keyed("GET", &key), watch).await?;
+        let Some((len, source)) = begun else {
+            watch.replied(&Reply::Null);
+            return Ok(None);
+        };
+        Ok(Some(ValueStream {
             client: self.clone(),
             key,
             progress: Progress::new(len, resume),
             state: State::Reading(Box::new(source)),
+            watch,
         }))
     }
 
     /// Asks for a value; returns its length and where it comes from.
-    async fn begin(&self, request: &Request) -> Result<Option<(u64, Source)>, Error> {
-        let mut attempt = 0;
+    async fn begin(
+        &self,
+        key: &[u8],
+        request: &Request,
+        watch: Watch,
+    ) -> Result<(Option<(u64, Source)>, Watch), Error> {
+        let mut route = Route::new(self, Some(slot_of(key)), Repeat::Always, watch);
         loop {
             let begun = async {
-                let mut lease = self.inner.pool.take().await?;
+                let mut lease = route.lease().await?;
+                lease.prepare().await?;
                 lease.send(request.encode()).await?;
                 let stall = lease.options.request_timeout;
                 let event = lease.connection.event(stall).await;
                 begun(lease, event.map_err(|failure| failure.into_error(true))?)
             };
             match begun.await {
-                Ok(begun) => return Ok(begun),
-                Err(error) => match self.pause(&error, Repeat::Always, attempt) {
-                    Some(pause) => sleep(pause).await,
-                    None => return Err(error),
-                },
+                Ok(begun) => return Ok((begun, route.watch)),
+                Err(error) => route.after(error).await?,
             }
-            attempt += 1;
         }
     }
 }
@@ -202,6 +212,7 @@ pub struct ValueStream {
     key: Bytes,
     progress: Progress,
     state: State,
+    watch: Watch,
 }
 
 impl ValueStream {
@@ -243,6 +254,7 @@ impl ValueStream {
                     if self.progress.rest() == 0 {
                         // gives the connection back, if the line end is there
                         let _ = source.poll_ready(context);
+                        self.watch.end(Outcome::Done);
                         self.state = State::Ended;
                         continue;
                     }
@@ -253,6 +265,7 @@ impl ValueStream {
                             let new = out.filled().get(before..).unwrap_or_default();
                             if !new.is_empty() {
                                 self.progress.deliver(new);
+                                self.watch.received(new.len() as u64);
                                 self.finish(context);
                                 return Poll::Ready(Ok(Some(Bytes::new())));
                             }
@@ -265,6 +278,7 @@ impl ValueStream {
                     } else if !source.ready.is_empty() {
                         let piece = source.ready.split_to(limit.min(source.ready.len()));
                         self.progress.deliver(&piece);
+                        self.watch.received(piece.len() as u64);
                         self.finish(context);
                         return Poll::Ready(Ok(Some(piece)));
                     }
@@ -277,14 +291,22 @@ impl ValueStream {
     fn finish(&mut self, context: &mut Context<'_>) {
         if let (0, State::Reading(source)) = (self.progress.rest(), &mut self.state) {
             let _ = source.poll_ready(context);
+            self.watch.end(Outcome::Done);
         }
     }
 
     /// Goes on after an error, or ends with it.
     fn fail(&mut self, error: Error) -> Result<(), Error> {
         self.state = State::Ended;
-        let from = self.progress.fail(error)?;
-        tracing::debug!(from, "reading on");
+        let from = match self.progress.fail(&error) {
+            Some(from) => from,
+            None => {
+                self.watch.end(Outcome::Failed(&error));
+                return Err(error);
+            }
+        };
+        tracing::debug!(%error, from, "reading on");
+        self.watch.retry(&error);
         let key = self.key.clone();
         let (client, failures) = (self.client.clone(), self.progress.failures());
         let begin = self.progress.begin();
@@ -292,10 +314,8 @@ impl ValueStream {
             sleep(retry::backoff(failures - 1, rand::random())).await;
             let from = i64::try_from(from).map_err(|_| Error::ended(true))?;
             let request = keyed("GETRANGE", &key).number(from).number(-1);
-            let (len, mut source) = client
-                .begin(&request)
-                .await?
-                .unwrap_or((0, Source::new(None, Bytes::new())));
+            let (begun, _) = client.begin(&key, &request, Watch::none()).await?;
+            let (len, mut source) = begun.unwrap_or((0, Source::new(None, Bytes::new())));
             let mut found = BytesMut::with_capacity(begin.overlap());
             while found.len() < begin.overlap() {
                 poll_fn(|context| source.poll_ready(context)).await?;

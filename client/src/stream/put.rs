@@ -3,15 +3,17 @@
 use std::{collections::VecDeque, io, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::{
-    Client, Error, Set, SetOptions,
+    Client, Error, ErrorCode, Set, SetOptions,
     client::keyed,
+    cluster::{Route, slot_of},
     command::checked,
     connection::{pool::Lease, send},
-    protocol::Encoded,
+    metrics::Watch,
+    protocol::{Encoded, Reply},
     retry::Repeat,
 };
 
@@ -27,8 +29,14 @@ impl Client {
     /// when the source has another length than `len` ([`Error::Source`]) or the
     /// connection breaks before the end, the key keeps what it had.
     ///
+    /// In a cluster the member is asked first whether it has the key's slot (EXISTS),
+    /// so that the source is not taken for the wrong one. Should the slot move just
+    /// then, it ends with [`crate::ErrorCode::Moved`]: nothing was stored, and the
+    /// same with a source from its beginning goes to the right one.
+    ///
     /// # Errors
-    /// See [`Error`]. It is not made again once a piece was taken.
+    /// See [`Error`]. It is not made again once a piece was taken:
+    /// [`Error::is_retryable`] says whether that may help, with a new source.
     pub async fn put_stream(
         &self,
         key: impl AsRef<[u8]>,
@@ -91,8 +99,11 @@ impl Client {
     ) -> Result<Set, Error> {
         let tail = options.arguments()?;
         let (front, back) = keyed("SET", key).encode_around(len, &tail);
-        let mut lease = self.begin_put(front).await?;
+        let watch = Watch::begin(&self.inner.options, b"SET", key.len() as u64);
+        let mut route = Route::new(self, Some(slot_of(key)), Repeat::Always, watch);
+        let mut lease = self.begin_put(&mut route, key, front).await?;
         let reply = async {
+            let source = source.inspect_ok(|piece| route.watch.sent(piece.len() as u64));
             if let Err(error) = write(&mut lease, len, source, back).await {
                 return Err(explained(&mut lease, error).await);
             }
@@ -102,31 +113,60 @@ impl Client {
                 .reply(options.request_timeout, options.value_limit_bytes);
             reply.await.map_err(|failure| failure.into_error(true))
         };
-        let reply = reply.await?;
-        lease.give_back();
-        options.outcome(checked(reply)?)
+        let reply = reply.await.inspect(|_| lease.give_back());
+        match reply.and_then(checked) {
+            Ok(reply) => {
+                route.watch.replied(&reply);
+                options.outcome(reply)
+            }
+            Err(error) => {
+                route.fail(&error);
+                Err(error)
+            }
+        }
     }
 
     /// A connection that has taken the front of the request. Nothing of the
     /// source is needed for it, and it is nothing that could be carried out: so
     /// it may be made again.
-    async fn begin_put(&self, front: Encoded) -> Result<Lease, Error> {
-        let mut attempt = 0;
+    async fn begin_put(
+        &self,
+        route: &mut Route<'_>,
+        key: &[u8],
+        front: Encoded,
+    ) -> Result<Lease, Error> {
         loop {
             let begun = async {
-                let mut lease = self.inner.pool.take().await?;
+                let mut lease = route.lease().await?;
+                if self.inner.cluster.is_cluster() {
+                    let has_it = lease.call(keyed("EXISTS", key).encode()).await?;
+                    is_here(has_it)?;
+                }
+                lease.prepare().await?;
                 lease.send(front.clone()).await?;
                 Ok(lease)
             };
             match begun.await {
                 Ok(lease) => return Ok(lease),
-                Err(error) => match self.pause(&error, Repeat::Always, attempt) {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => return Err(error),
-                },
+                Err(error) => route.after(error).await?,
             }
-            attempt += 1;
         }
+    }
+}
+
+/// Whether the member has the slot, or says who has. What else it says (that we may
+/// not ask) is no matter.
+fn is_here(reply: Reply) -> Result<(), Error> {
+    match checked(reply) {
+        Err(error)
+            if matches!(
+                error.code(),
+                Some(ErrorCode::Moved { .. } | ErrorCode::Ask { .. })
+            ) =>
+        {
+            Err(error)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -13,9 +13,14 @@
 )]
 
 mod broken;
+mod cluster;
 mod commands;
+#[cfg(feature = "embedded")]
+mod embedded;
+mod examples;
 mod fill;
 mod lanes;
 mod login;
+mod metrics;
 mod servers;
 mod streams;

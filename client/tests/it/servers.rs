@@ -33,7 +33,7 @@ impl Drop for Server {
     }
 }
 
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     // below the ports that the system gives to whoever dials or binds port 0
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = std::process::id() as u16;
@@ -48,7 +48,10 @@ fn free_address() -> SocketAddr {
 
 impl Server {
     pub(crate) fn redis(arguments: &[&str]) -> Self {
-        let address = free_address();
+        Self::redis_at(free_address(), arguments)
+    }
+
+    pub(crate) fn redis_at(address: SocketAddr, arguments: &[&str]) -> Self {
         let port = address.port().to_string();
         let mut all = vec!["--bind", "127.0.0.1", "--port", &port];
         all.extend([
@@ -69,14 +72,11 @@ impl Server {
     }
 
     pub(crate) fn scatterhoard(arguments: &[&str]) -> Self {
-        let program = std::env::var_os("SCATTERHOARD_BIN").map_or_else(built, PathBuf::from);
-        assert!(
-            program.is_file(),
-            "{} is not there: cargo build --workspace --bins, or set SCATTERHOARD_BIN",
-            program.display()
-        );
-        let mut all = vec!["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        all.extend(["--node-memory-mb", "128"]);
+        let program = scatterhoard();
+        let mut all = vec!["serve", "--admin", "127.0.0.1:0", "--node-memory-mb", "128"];
+        if !arguments.contains(&"--listen") {
+            all.extend(["--listen", "127.0.0.1:0"]);
+        }
         all.extend(arguments);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self::start(program.to_str().unwrap(), &all, nowhere);
@@ -143,19 +143,35 @@ impl Server {
 }
 
 fn built() -> PathBuf {
-    // target/debug/deps/it-...
-    let here = std::env::current_exe().unwrap();
-    here.parent()
-        .and_then(|deps| deps.parent())
-        .unwrap()
-        .join("scatterhoard")
+    folder().join("scatterhoard")
 }
 
-/// Both servers, one after the other.
+/// Where programs are built.
+pub(crate) fn folder() -> PathBuf {
+    // target/debug/deps/it-...
+    let here = std::env::current_exe().unwrap();
+    let folder = here.parent().and_then(|deps| deps.parent());
+    folder.unwrap().to_owned()
+}
+
+/// The program that was named, or built.
+pub(crate) fn scatterhoard() -> PathBuf {
+    let program = std::env::var_os("SCATTERHOARD_BIN").map_or_else(built, PathBuf::from);
+    assert!(
+        program.is_file(),
+        "{} is not there: cargo build --workspace --bins, or set SCATTERHOARD_BIN",
+        program.display()
+    );
+    program
+}
+
+/// Both servers, and the proxy within the program, one after the other.
 pub(crate) async fn each<F: Future<Output = ()>>(test: impl Fn(Client) -> F) {
     for server in [Server::redis(&[]), Server::scatterhoard(&[])] {
         test(server.client().await).await;
     }
+    #[cfg(feature = "embedded")]
+    crate::embedded::within(test).await;
 }
 
 /// A server that does what the test says with each connection, in their order;
@@ -223,6 +239,18 @@ impl Peer {
 
     pub(crate) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.socket.write_all(bytes.as_ref()).await;
+    }
+
+    /// Answers requests, those of the handshake as a member of a cluster does.
+    pub(crate) async fn answer_as_member(mut self, answer: impl Fn(&[String]) -> String) {
+        while let Some(words) = self.request().await {
+            let said = match words[0].as_str() {
+                "HELLO" => "%2\r\n+proto\r\n:3\r\n+mode\r\n+cluster\r\n".into(),
+                "CLIENT" => "-ERR unknown subcommand\r\n".into(),
+                _ => answer(&words),
+            };
+            self.say(said).await;
+        }
     }
 
     /// Shakes hands as Redis 7.0 does; returns the first request behind that.
