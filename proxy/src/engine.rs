@@ -33,6 +33,8 @@ use crate::{
 const SURVEY_LIMIT: Duration = Duration::from_secs(20);
 /// Nodes are given so long to say goodbye.
 const POOL_SHUTDOWN: Duration = Duration::from_secs(3);
+/// What was cut off may take so long to end.
+const CUT_OFF: Duration = Duration::from_secs(2);
 /// The journal's last sync may take so long.
 const JOURNAL_END: Duration = Duration::from_secs(3);
 
@@ -183,8 +185,11 @@ impl Engine {
             tracing::warn!(
                 sessions = self.sessions.len(),
                 tasks = self.tasks.len(),
-                "clients or tasks were cut off"
+                "clients or tasks are cut off"
             );
+            // what goes on in a program would keep the data folder
+            self.context.clients.end_all();
+            self.drain.cancel();
         }
         self.keeper.stop();
         if timeout(JOURNAL_END, self.keeper.ended()).await.is_err() {
@@ -192,6 +197,14 @@ impl Engine {
             is_done = false;
         }
         self.pool.shutdown(POOL_SHUTDOWN).await;
+        if !is_done {
+            // what waited for nodes has an error by now
+            let rest = async {
+                self.sessions.wait().await;
+                self.tasks.wait().await;
+            };
+            let _ = timeout(CUT_OFF, rest).await;
+        }
         if let Some(local) = self.local {
             local.shutdown(local_pool::SHUTDOWN_GRACE).await;
         }

@@ -244,7 +244,7 @@ pub fn is_secret(request: &[Value], place: usize) -> bool {
                 // a name may be called so, too
                 () if is(at, b"setname") => at + 2,
                 // not understood: a part of a password, perhaps
-                () => return (2..at).any(|before| is(before, b"auth")),
+                () => return (1..place).any(|before| is(before, b"auth")),
             };
             if place < after {
                 return place > at && is(at, b"auth");
@@ -327,6 +327,8 @@ mod tests {
             &log,
             &["hello", "3", "auth", "al", "pw", "oops", "al", "pw"],
         );
+        enter(&log, &["HELLO", "3", "oops", "AUTH", "al", "pw"]);
+        enter(&log, &["HELLO", "AUTH", "al", "pw"]);
         let texts: Vec<String> = log
             .newest(None)
             .iter()
@@ -336,6 +338,8 @@ mod tests {
         assert_eq!(
             texts,
             [
+                "HELLO AUTH (redacted) (redacted)",
+                "HELLO 3 oops AUTH (redacted) (redacted)",
                 "hello 3 auth (redacted) (redacted) (redacted) (redacted) (redacted)",
                 "hello 3 auth (redacted) (redacted) setname auth (redacted)",
                 "HELLO 3 SETNAME n AUTH (redacted) (redacted)",

@@ -176,6 +176,8 @@ fn depends_on_state(error: &str) -> bool {
         "ERR DB index is out of range",
         "ERR string exceeds maximum allowed size",
         "WRONGTYPE",
+        "ERR CLIENT CACHING can be called only",
+        "ERR The server is running without a config file",
         "ERR EXEC without MULTI",
         "ERR DISCARD without MULTI",
         "ERR no such key",
@@ -196,6 +198,8 @@ fn depends_on_state(error: &str) -> bool {
         "ERR increment would produce NaN or Infinity",
         "ERR bit offset is not an integer or out of range",
         "ERR DISCARD without MULTI",
+        "ERR CLIENT CACHING can be called only",
+        "ERR The server is running without a config file",
         "ERR EXEC without MULTI",
         "ERR no such key",
         "ERR source and destination objects are the same",
@@ -233,7 +237,7 @@ fn not_compared(request: &[Value]) -> bool {
         String::from_utf8_lossy(&word).to_lowercase()
     };
     match (word(0).as_str(), word(1).as_str()) {
-        ("quit" | "reset" | "hello" | "multi", _) => true,
+        ("quit" | "reset" | "hello" | "multi" | "monitor", _) => true,
         // users come from our configuration; theirs would change
         ("acl", "setuser" | "deluser" | "load" | "save" | "dryrun") => true,
         // theirs ends the connection

@@ -16,7 +16,10 @@ use parking_lot::Mutex;
 use scatterhoard_script::{
     Call, Caller, Engine, Limits, LogLevel, Reply as Said, Run, Script, Scripts, Sha1, Stop,
 };
-use tokio::{runtime::Handle, sync::Semaphore};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::Semaphore,
+};
 
 use super::{
     Context, Memory, Outcome, Scope, ValueReply, acl, apply as apply_one, attempts::Attempts,
@@ -204,6 +207,11 @@ async fn run(scope: Scope<'_>, client: &mut Client, eval: Eval) -> Outcome {
 /// Runs the script once, when there is room; an error if nothing of it may stay.
 async fn attempt(scope: Scope<'_>, client: &mut Client, eval: &Eval) -> Result<Reply, Reply> {
     let scripting = &scope.context.scripting;
+    // within a program: there is nobody else who could carry out what the script calls
+    if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+        let text = "ERR scripts need a tokio runtime with several threads";
+        return Ok(Reply::Error(text.into()));
+    }
     // never closed; whoever has room waits for nobody who wants it
     let _room = scripting.room.acquire().await;
     let script = match script_of(scripting, eval) {

@@ -151,13 +151,14 @@ fn check_prefixes(existing: &BTreeSet<Bytes>, given: &[Bytes]) -> Result<(), Com
 }
 
 /// CLIENT CACHING.
-pub(super) fn caching(client: &mut Client, yes: bool) -> Reply {
-    let reply = match client.tracking.as_ref().map(|t| t.consent) {
-        None => Err(CommandError::CachingWithoutTracking),
-        Some(Consent::OptIn) if yes => Ok(Reply::OK),
-        Some(Consent::OptOut) if !yes => Ok(Reply::OK),
-        Some(_) if yes => Err(CommandError::CachingYes),
-        Some(_) => Err(CommandError::CachingNo),
+pub(super) fn caching(client: &mut Client, yes: Option<bool>) -> Reply {
+    let reply = match (client.tracking.as_ref().map(|t| t.consent), yes) {
+        (None, _) => Err(CommandError::CachingWithoutTracking),
+        (Some(_), None) => Err(CommandError::Syntax),
+        (Some(Consent::OptIn), Some(true)) => Ok(Reply::OK),
+        (Some(Consent::OptOut), Some(false)) => Ok(Reply::OK),
+        (Some(_), Some(true)) => Err(CommandError::CachingYes),
+        (Some(_), Some(false)) => Err(CommandError::CachingNo),
     };
     if let (Ok(_), Some(tracked)) = (&reply, &mut client.tracking) {
         tracked.caching = true;

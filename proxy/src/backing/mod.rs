@@ -332,8 +332,12 @@ impl Backing {
         let held = value.filter(|v| v.len() <= MOST_HELD_BYTES).and_then(|v| {
             let len = u32::try_from(v.len()).ok()?;
             let room = self.held.clone().try_acquire_many_owned(len).ok()?;
-            // copied: a slice would keep the whole buffer that it was read with
-            let bytes = Bytes::copy_from_slice(&v.clone().into_contiguous());
+            let bytes = match v {
+                // copied: a slice would keep the whole buffer that it was read with
+                Value::One(slice) => Bytes::copy_from_slice(slice),
+                // copied by that
+                pieces => pieces.clone().into_contiguous(),
+            };
             Some(Held { bytes, _room: room })
         });
         let queued = Queued {

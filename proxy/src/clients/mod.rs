@@ -286,6 +286,12 @@ impl Clients {
         named.filter_map(line).collect()
     }
 
+    /// Ends all of them.
+    pub fn end_all(&self) {
+        let table = self.table.lock();
+        table.values().for_each(|known| known.end.cancel());
+    }
+
     /// Ends the connections that this means, but that of who asks; how many it
     /// means, and whether that one is among them.
     pub fn kill(&self, filter: &Filter, mine: u64) -> (usize, bool) {

@@ -95,8 +95,9 @@ pub enum ClientCommand {
     TrackingInfo,
     /// TRACKING: with these options, or off.
     Tracking(Option<TrackingOptions>),
-    /// CACHING.
-    Caching(bool),
+    /// CACHING: yes or no; none: a word that is neither, which matters only if keys
+    /// are tracked.
+    Caching(Option<bool>),
     /// KILL: OK, or how many were ended.
     Kill {
         /// Which.
@@ -252,7 +253,7 @@ static CLIENT_COMMANDS: &[CommandSpec] = &[
     ),
     spec("client|caching", 3, CLIENT, |mut args| {
         client(ClientCommand::Caching(
-            args.one_of(&[("YES", true), ("NO", false)])?,
+            args.one_of(&[("YES", true), ("NO", false)]).ok(),
         ))
     })
     .doc("6.0.0", "Has the next command's keys be tracked, or not."),

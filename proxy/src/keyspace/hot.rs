@@ -13,6 +13,9 @@ use super::{KeyRef, Keyspace, Slot};
 /// What a value takes besides its bytes: its place in the slot and its counters.
 const ENTRY_BYTES: u64 = 32;
 
+/// Slots that are passed by at most for the sake of one value: the index is locked.
+const MOST_STEPS: usize = 1000;
+
 /// What is kept, and how much of it.
 #[derive(Debug, Default)]
 pub(super) struct Hot {
@@ -56,11 +59,18 @@ impl Keyspace {
             slot.hot = Some(value.into());
             self.hot.bytes += cost(value);
         }
-        while self.hot.bytes > self.hot.budget_bytes {
+        for _ in 0..MOST_STEPS {
+            if self.hot.bytes <= self.hot.budget_bytes {
+                return;
+            }
             let Some(coldest) = self.recency.next_to_cool(&self.slots) else {
-                break;
+                return;
             };
             self.cool(coldest);
+        }
+        // many keys without a value lie between: the next one goes on from here
+        if self.hot.bytes > self.hot.budget_bytes {
+            self.cool(i);
         }
     }
 
@@ -168,6 +178,32 @@ mod tests {
         k.keep_value(at(&[0]), object(0).write_id, b"v");
         assert!(!k.has_value(at(&[0]), object(0).write_id));
         assert!(k.has_value(at(&[2]), object(2).write_id));
+    }
+
+    #[test]
+    fn many_keys_without_a_value_are_passed_by_little_by_little() {
+        let mut k = Keyspace::default();
+        k.keep_values(2 * (1 + ENTRY_BYTES), 1);
+        set(&mut k, 0, 1, b"v");
+        let many = 3 * MOST_STEPS as u64;
+        for counter in 0..many {
+            let key = counter.to_le_bytes();
+            let object = object(10 + counter);
+            k.commit(at(&key), object, Condition::Always, NewExpiry::Keep, 1);
+        }
+        set(&mut k, 1, 2, b"v");
+        let kept = |k: &mut Keyspace, key| value(k, key).is_some();
+        // 0 goes at once; behind it there are the many
+        set(&mut k, 2, 3, b"v");
+        assert_eq!([kept(&mut k, 1), kept(&mut k, 2)], [true, true]);
+        let mut tries = 0;
+        for key in 3..9 {
+            set(&mut k, key, key.into(), b"v");
+            tries += u32::from(kept(&mut k, key));
+            assert!(k.hot_bytes() <= 2 * (1 + ENTRY_BYTES));
+        }
+        assert!((1..6).contains(&tries), "{tries}");
+        assert!(kept(&mut k, 8));
     }
 
     proptest! {

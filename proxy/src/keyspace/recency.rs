@@ -30,7 +30,7 @@ pub(super) struct Recency {
     oldest: u32,
     newest: u32,
     uses: u32,
-    /// Slots before this one have no hot value.
+    /// Slots before this one have no hot value; none at all has one if there is none here.
     hot_from: u32,
 }
 
@@ -69,9 +69,6 @@ impl Recency {
             None => self.oldest = i,
         }
         self.newest = i;
-        if self.hot_from == NONE {
-            self.hot_from = i;
-        }
     }
 
     /// Takes a slot out of the list.

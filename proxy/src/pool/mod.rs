@@ -367,6 +367,11 @@ impl Pool {
         }
     }
 
+    /// Whether it is to end, or has ended.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
     async fn tick_for_ever(self: Arc<Self>) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -86,6 +86,9 @@ impl Ticket {
     }
 }
 
+/// A share of the budget, and a place.
+type Room = (OwnedSemaphorePermit, mpsc::OwnedPermit<DirtyWrite>);
+
 /// Admits values to the queue.
 pub(super) struct Behind {
     queue: mpsc::Sender<DirtyWrite>,
@@ -142,12 +145,18 @@ impl Behind {
         if bytes > self.budget_bytes {
             return Err(value);
         }
-        let room = async {
-            let budget = self.budget.clone().acquire_many_owned(bytes).await.ok()?;
-            let slot = self.queue.clone().reserve_owned().await.ok()?;
-            Some((budget, slot))
+        let room = match self.room_at_once(bytes) {
+            Some(room) => Some(room),
+            None => {
+                let room = async {
+                    let budget = self.budget.clone().acquire_many_owned(bytes).await.ok()?;
+                    let slot = self.queue.clone().reserve_owned().await.ok()?;
+                    Some((budget, slot))
+                };
+                timeout(patience, room).await.ok().flatten()
+            }
         };
-        let Ok(Some((budget, slot))) = timeout(patience, room).await else {
+        let Some((budget, slot)) = room else {
             return Err(value);
         };
         // copied: a slice would keep the whole buffer that it was read with
@@ -158,6 +167,16 @@ impl Behind {
             layout,
             value,
         })
+    }
+}
+
+impl Behind {
+    /// Mostly there is some, and then no timer is needed. Who waits comes first: a
+    /// semaphore gives nothing to others meanwhile.
+    fn room_at_once(&self, bytes: u32) -> Option<Room> {
+        let budget = self.budget.clone().try_acquire_many_owned(bytes).ok()?;
+        let slot = self.queue.clone().try_reserve_owned().ok()?;
+        Some((budget, slot))
     }
 }
 
@@ -229,6 +248,11 @@ impl Store {
             }
             match self.try_settle(&group).await {
                 Ok(()) => return,
+                // none will take them any more; the journal has them, if there is one
+                Err(error) if self.pool.is_stopping() => {
+                    tracing::warn!(values = group.len(), %error, "acknowledged values are not on nodes");
+                    return;
+                }
                 Err(error) => {
                     metrics::counter!("scatterhoard_settle_errors_total").increment(1);
                     tracing::warn!(values = group.len(), %error, "acknowledged values not on nodes yet");

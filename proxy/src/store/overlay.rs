@@ -201,7 +201,8 @@ impl Overlay<'_> {
         let stage = Stage {
             seen: Some(seen(found.as_ref())),
             change: None,
-            found: found.clone(),
+            // its value would stay in memory as long as the transaction
+            found: found.clone().map(|found| Found { hot: None, ..found }),
         };
         self.staged.names.insert(name, stage);
         found

@@ -120,7 +120,8 @@ impl Store {
             Some(behind) if small => {
                 match behind.admit(layout, value, self.settings.patience).await {
                     Ok(ticket) => {
-                        let attempt = Attempt::new(self, write_id);
+                        // nothing of it goes to nodes before a key names it
+                        let attempt = Attempt::idle(self, write_id);
                         let object = Some(Self::unplaced(write_id, layout));
                         return Ok(Written {
                             attempt,

@@ -154,7 +154,8 @@ impl Written {
     /// A value in a segment that the index knows.
     pub(super) fn packed(store: &Arc<Store>, object: Arc<Object>) -> Self {
         Self {
-            attempt: Attempt::new(store, object.write_id),
+            // it has no chunks of its own
+            attempt: Attempt::idle(store, object.write_id),
             object: Some(object),
             cargo: Cargo::None,
             kind: Kind::String,
