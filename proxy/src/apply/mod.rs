@@ -207,6 +207,12 @@ impl Stats {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// So many reads that found their key.
+    pub fn count_hits(&self, reads: u64) {
+        self.commands.fetch_add(reads, Ordering::Relaxed);
+        self.hits.fetch_add(reads, Ordering::Relaxed);
+    }
+
     /// Sets everything to zero (CONFIG RESETSTAT).
     pub fn reset(&self) {
         for counter in [

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use scatterhoard_wire::WriteId;
 
-use super::{KeyRef, Keyspace, Slot};
+use super::{KeyRef, Keyspace, Kind, Slot};
 
 /// What a value takes besides its bytes: its place in the slot and its counters.
 const ENTRY_BYTES: u64 = 32;
@@ -78,6 +78,19 @@ impl Keyspace {
     pub fn has_value(&self, key: KeyRef<'_>, write_id: WriteId) -> bool {
         let slot = self.find(key).and_then(|i| self.slot(i));
         slot.is_some_and(|s| s.object.write_id == write_id && s.hot.is_some())
+    }
+
+    /// The string that a key means, if it is kept: counts as a use then, and as nothing
+    /// otherwise.
+    pub fn hot_string(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<&Arc<[u8]>> {
+        let i = self.find(key)?;
+        let slot = self.slot(i)?;
+        let has_expired = slot.expires_unix_ms != 0 && slot.expires_unix_ms <= now_ms;
+        if has_expired || slot.object.kind != Kind::String || slot.hot.is_none() {
+            return None;
+        }
+        self.recency.touch(&mut self.slots, i);
+        self.slot(i)?.hot.as_ref()
     }
 
     /// Bytes of kept values, bookkeeping included.
@@ -165,6 +178,26 @@ mod tests {
             k.remove(at(&[key]), 1);
         }
         assert_eq!(k.hot_bytes(), 0);
+    }
+
+    #[test]
+    fn a_kept_string_is_found_until_it_expires_and_counts_as_used() {
+        let mut k = Keyspace::default();
+        k.keep_values(2 * (1 + ENTRY_BYTES), 1);
+        set(&mut k, 1, 1, b"a");
+        set(&mut k, 2, 2, b"b");
+        assert_eq!(
+            k.hot_string(at(&[1]), 1).map(|v| v.to_vec()),
+            Some(b"a".to_vec())
+        );
+        assert_eq!(k.hot_string(at(&[9]), 1), None);
+        // 2 is the longest unused now
+        set(&mut k, 3, 3, b"c");
+        assert_eq!(k.hot_string(at(&[2]), 1), None);
+        k.set_expiry(at(&[1]), Some(10), 1);
+        assert!(k.hot_string(at(&[1]), 9).is_some());
+        assert_eq!(k.hot_string(at(&[1]), 10), None);
+        assert_eq!(k.len(0), 3, "only looked at");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Invariant: whatever a client sends, memory is bounded by [`request::Limits`]
 //! and work is linear in the bytes received.
 
+pub mod ahead;
 pub mod inline;
 pub mod number;
 pub mod out;

@@ -6,7 +6,7 @@
 //! copy it, which takes 92 us per MB where a vectored write takes none. A test
 //! holds whole replies against its encoders.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use redis_protocol::{resp2, resp3};
@@ -250,6 +250,17 @@ fn bulk(value: Value, out: &mut OutBuffer) {
         Value::Empty | Value::Uploaded { .. } | Value::Refused { .. } => {}
         Value::One(bytes) => out.push(bytes),
         Value::Many(segments, _) => segments.into_iter().for_each(|segment| out.push(segment)),
+    }
+    bulk_end(out);
+}
+
+/// Appends a value of the hot tier as a bulk string. Short ones are copied at once: that is
+/// cheaper than another owner.
+pub fn hot_bulk(value: &Arc<[u8]>, out: &mut OutBuffer) {
+    bulk_header(value.len() as u64, out);
+    match value.len() {
+        ..OutBuffer::LARGE_BYTES => out.small(value),
+        _ => out.push(Bytes::from_owner(value.clone())),
     }
     bulk_end(out);
 }

@@ -5,6 +5,7 @@
 //! what is not yet written is bounded.
 
 mod body;
+mod hot;
 mod pace;
 mod pipeline;
 mod stream;
@@ -193,6 +194,11 @@ impl Session {
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<(), SessionError> {
         loop {
+            if self.answer_from_memory() {
+                consume_budget().await;
+                self.flush_if_much().await?;
+                continue;
+            }
             match self.step() {
                 Ok(Step::Request(request)) => {
                     // a pipeline lets others of its worker pass, however long it is
@@ -328,9 +334,7 @@ impl Session {
                     push.encode(protocol, &mut self.output);
                 }
             }
-            if self.output.pending_bytes() >= FLUSH_BYTES {
-                self.flush().await?;
-            }
+            self.flush_if_much().await?;
         }
         Ok(())
     }
@@ -451,10 +455,15 @@ impl Session {
             // they are not nested
             Outcome::Several(..) => self.put(Reply::NullArray),
         }
-        if self.output.pending_bytes() >= FLUSH_BYTES {
-            self.flush().await?;
-        }
+        self.flush_if_much().await?;
         Ok(false)
+    }
+
+    async fn flush_if_much(&mut self) -> Result<(), SessionError> {
+        match self.output.pending_bytes() >= FLUSH_BYTES {
+            true => self.flush().await,
+            false => Ok(()),
+        }
     }
 
     /// Whether this command's reply is held back, and what that means for the next.
@@ -487,9 +496,7 @@ impl Session {
                 ValueReply::Whole(Reply::Error(_)) => self.put(Reply::Null),
                 value => self.put_value(value).await?,
             }
-            if self.output.pending_bytes() >= FLUSH_BYTES {
-                self.flush().await?;
-            }
+            self.flush_if_much().await?;
         }
         Ok(())
     }

@@ -307,6 +307,19 @@ pub struct CommitOutcome {
     pub previous: Lookup,
 }
 
+/// The hot tier, with the index locked.
+pub struct HotStrings<'a> {
+    now_ms: u64,
+    index: IndexGuard<'a>,
+}
+
+impl HotStrings<'_> {
+    /// The string that a key means, if it is in memory. Counts as a use.
+    pub fn get(&mut self, key: KeyRef<'_>) -> Option<&Arc<[u8]>> {
+        self.index.hot_string(key, self.now_ms)
+    }
+}
+
 impl Store {
     /// An empty store of this epoch over a pool, and the work that it gives
     /// its own tasks.
@@ -507,6 +520,14 @@ impl Store {
         let looked = Looked::of(&found);
         let lookup = self.pin(index, key, found);
         Some(Looked { lookup, ..looked })
+    }
+
+    /// Strings of the hot tier, for as long as what is returned lives: the index is locked.
+    pub fn hot_strings(&self) -> HotStrings<'_> {
+        HotStrings {
+            now_ms: clock::unix_ms(),
+            index: self.index(),
+        }
     }
 
     /// Whether the value of this write is on no node yet.
