@@ -207,9 +207,14 @@ impl Stats {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many reads that found their key.
+    /// So many commands.
+    pub fn count_commands(&self, commands: u64) {
+        self.commands.fetch_add(commands, Ordering::Relaxed);
+    }
+
+    /// So many commands that read, and found their key.
     pub fn count_hits(&self, reads: u64) {
-        self.commands.fetch_add(reads, Ordering::Relaxed);
+        self.count_commands(reads);
         self.hits.fetch_add(reads, Ordering::Relaxed);
     }
 
@@ -354,7 +359,11 @@ pub async fn carry_out(
         _ => named.writes(),
     };
     let journal = context.store.journal().filter(|_| writes);
-    let refused = || journal.and_then(|j| j.failure()).map(journal_failed);
+    let refused = || {
+        journal
+            .and_then(|j| j.failure())
+            .map(|why| journal_failed(&why))
+    };
     let permission = match client.refusal.take() {
         // found out when one of its arguments was announced
         Some(error) => Err(error),
@@ -421,7 +430,7 @@ fn refused_argument(request: &[Value]) -> Option<CommandError> {
 }
 
 /// What a write is answered when the journal takes nothing.
-fn journal_failed(why: String) -> Reply {
+pub fn journal_failed(why: &str) -> Reply {
     let text = format!("MISCONF the journal cannot be written ({why}); writes are refused");
     Reply::Error(text.into())
 }

@@ -1,30 +1,46 @@
-//! GETs of values in the proxy's own memory, answered where they lie: neither is the
-//! request taken apart, nor does one of a pipeline take the index's lock for itself.
+//! GETs of values in the proxy's own memory, and with `ack = proxy` SETs of small ones,
+//! carried out where they lie in the read buffer: neither is the request taken apart, nor
+//! does each one of a pipeline take the index's lock for itself.
 
 use std::time::Duration;
 
 use bytes::Buf;
+use smallvec::SmallVec;
 
 use super::{FLUSH_BYTES, Session};
 use crate::{
+    apply,
     clients::Silence,
     keyspace::KeyRef,
-    resp::{ahead::plain_get, reply},
+    pubsub::Classes,
+    resp::{
+        Reply,
+        ahead::{plain_get, plain_set},
+        reply,
+    },
+    store::SmallSet,
 };
 
-/// Requests that are answered under one hold of the index's lock.
-const TOGETHER: u64 = 64;
+/// Requests that are carried out under one hold of the index's lock.
+const TOGETHER: usize = 64;
 
 /// They take less, all together; who logs such commands gets each by itself.
 const QUICK: Duration = Duration::from_millis(1);
 
 impl Session {
-    /// Answers the GETs at the front of the input, up to one whose value is not in memory;
-    /// whether there was any.
-    pub(super) fn answer_from_memory(&mut self) -> bool {
-        if plain_get(&self.input).is_none() || !self.is_plain() {
-            return false;
+    /// Carries out what is at the front of the input, if it is of this kind; whether it was.
+    pub(super) async fn carry_out_in_memory(&mut self) -> bool {
+        if plain_get(&self.input).is_some() {
+            return self.is_plain() && self.answer_gets();
         }
+        if plain_set(&self.input).is_some() {
+            return self.is_plain() && self.may_set() && self.carry_out_sets().await;
+        }
+        false
+    }
+
+    /// Answers GETs, up to one whose value is not in memory; whether there was any.
+    fn answer_gets(&mut self) -> bool {
         let (mut answered, mut taken) = (0, 0);
         let mut strings = self.context.store.hot_strings();
         while answered < TOGETHER && self.output.pending_bytes() < FLUSH_BYTES {
@@ -41,12 +57,55 @@ impl Session {
         }
         drop(strings);
         self.input.advance(taken);
-        if answered == 0 {
+        if answered > 0 {
+            self.client.entry.update(|entry| entry.command = "get");
+            self.context.stats.count_hits(answered as u64);
+        }
+        answered > 0
+    }
+
+    /// Commits SETs, if there is room for all of them at once; whether there was.
+    async fn carry_out_sets(&mut self) -> bool {
+        let store = &self.context.store;
+        let mut sets: SmallVec<[SmallSet<'_>; 16]> = SmallVec::new();
+        let mut taken = 0;
+        while sets.len() < TOGETHER {
+            let rest = &self.input[taken..];
+            let Some(set) = plain_set(rest) else { break };
+            sets.push(SmallSet {
+                key: &rest[set.key],
+                value: &rest[set.value],
+            });
+            taken += set.len;
+        }
+        let count = sets.len();
+        if !store.commit_behind(self.client.db, &sets) {
             return false;
         }
-        self.client.entry.update(|entry| entry.command = "get");
-        self.context.stats.count_hits(answered);
+        drop(sets);
+        self.input.advance(taken);
+        self.client.entry.update(|entry| entry.command = "set");
+        self.context.stats.count_commands(count as u64);
+        let mut failure = None;
+        if let Some(journal) = store.journal() {
+            journal.settled().await;
+            failure = journal.failure();
+        }
+        for _ in 0..count {
+            match &failure {
+                None => self.put(Reply::OK),
+                Some(why) => self.put(apply::journal_failed(why)),
+            }
+        }
         true
+    }
+
+    /// Whether nothing but the requests themselves decides about SETs.
+    fn may_set(&self) -> bool {
+        let store = &self.context.store;
+        store.refusal().is_none()
+            && !store.gate().is_closing()
+            && !store.events().wants(Classes::STRING | Classes::NEW)
     }
 
     /// Whether nobody wants to know of this client's commands, holds them up or forbids

@@ -194,7 +194,7 @@ impl Session {
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<(), SessionError> {
         loop {
-            if self.answer_from_memory() {
+            if self.carry_out_in_memory().await {
                 consume_budget().await;
                 self.flush_if_much().await?;
                 continue;

@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use scatterhoard_wire::{Layout, WriteId};
+use smallvec::SmallVec;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep_until, timeout},
@@ -22,7 +23,13 @@ use super::{
     pack::{Nameless, groups},
     write::WriteError,
 };
-use crate::{journal::Unplaced, keyspace::Object, pool::link::Pace, value::Value};
+use crate::{
+    clock,
+    journal::Unplaced,
+    keyspace::{Condition, NewExpiry, Object},
+    pool::link::Pace,
+    value::Value,
+};
 
 /// Values that may wait at once, whatever their size.
 const QUEUE: usize = 16 * 1024;
@@ -40,17 +47,27 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Bookkeeping of a waiting value, in bytes, counted against the budget.
 const ENTRY_BYTES: u64 = 256;
 
-/// A value that only the proxy has so far.
+/// A value that only the proxy has so far. Its bytes are among the dirty values, until
+/// nothing names it any more.
 pub struct DirtyWrite {
     key: Key,
-    value: Nameless,
+    write_id: WriteId,
+    layout: Layout,
     _budget: Option<OwnedSemaphorePermit>,
 }
 
 impl DirtyWrite {
     fn len(&self) -> u64 {
-        self.value.value.len() as u64
+        self.layout.size_bytes()
     }
+}
+
+/// A key, and the string that it is to mean.
+pub struct SmallSet<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// The string.
+    pub value: &'a [u8],
 }
 
 /// A place in the queue, taken before the index names the value.
@@ -62,28 +79,21 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    /// The index names the value now: it may be written.
-    pub(super) fn redeem(self, key: Key, write_id: WriteId) {
-        let Self {
-            slot,
-            budget,
-            layout,
-            value,
-        } = self;
-        slot.send(DirtyWrite {
+    /// The index names the value now, and it is among the dirty ones: it may be written.
+    pub(super) fn redeem(self, key: &Key, write_id: WriteId) {
+        self.slot.send(DirtyWrite {
             // copied, like the value
-            key: Key {
-                db: key.db,
-                bytes: Bytes::copy_from_slice(&key.bytes),
-            },
-            value: Nameless {
-                write_id,
-                layout,
-                value,
-            },
-            _budget: Some(budget),
+            key: key.detached(),
+            write_id,
+            layout: self.layout,
+            _budget: Some(self.budget),
         });
     }
+}
+
+/// What a value of this length takes of the budget.
+fn budget_units(len: u64) -> u32 {
+    u32::try_from(len + ENTRY_BYTES).unwrap_or(u32::MAX)
 }
 
 /// A share of the budget, and a place.
@@ -114,18 +124,15 @@ impl Behind {
 
     /// A value that a predecessor had acknowledged.
     pub(super) fn resume(&self, value: Unplaced) {
-        let bytes = u32::try_from(value.value.len() as u64 + ENTRY_BYTES).unwrap_or(u32::MAX);
+        let bytes = budget_units(value.value.len() as u64);
         let budget = self.budget.clone();
         let write = DirtyWrite {
             key: Key {
                 db: value.db,
                 bytes: value.key,
             },
-            value: Nameless {
-                write_id: value.object.write_id,
-                layout: value.object.layout,
-                value: value.value,
-            },
+            write_id: value.object.write_id,
+            layout: value.object.layout,
             // more than the budget if it has become smaller
             _budget: budget.try_acquire_many_owned(bytes).ok(),
         };
@@ -141,7 +148,7 @@ impl Behind {
         value: Value,
         patience: Duration,
     ) -> Result<Ticket, Value> {
-        let bytes = u32::try_from(value.len() + ENTRY_BYTES).unwrap_or(u32::MAX);
+        let bytes = budget_units(value.len());
         if bytes > self.budget_bytes {
             return Err(value);
         }
@@ -181,6 +188,56 @@ impl Behind {
 }
 
 impl Store {
+    /// With `ack = proxy`: has keys mean strings from now on, in order, as SET does. Only if
+    /// all of them are small and there is room for them at once; whether it was done.
+    pub fn commit_behind(&self, db: u8, sets: &[SmallSet<'_>]) -> bool {
+        let Some(behind) = &self.behind else {
+            return false;
+        };
+        let mut layouts: SmallVec<[Layout; 16]> = SmallVec::new();
+        for set in sets {
+            match self.settings.geometry.layout(set.value.len() as u64) {
+                Ok(layout) if self.is_held(layout) => layouts.push(layout),
+                _ => return false,
+            }
+        }
+        let units = |layout: &Layout| budget_units(layout.size_bytes());
+        let all = layouts.iter().map(units).fold(0, u32::saturating_add);
+        let Ok(mut budget) = behind.budget.clone().try_acquire_many_owned(all) else {
+            return false;
+        };
+        let Ok(slots) = behind.queue.try_reserve_many(sets.len()) else {
+            return false;
+        };
+        let now = clock::unix_ms();
+        let mut index = self.index();
+        for ((set, layout), slot) in sets.iter().zip(layouts).zip(slots) {
+            let key = Key {
+                db,
+                bytes: Bytes::copy_from_slice(set.key),
+            };
+            let write_id = self.next_write_id();
+            let object = Self::unplaced(write_id, layout);
+            let (condition, expiry) = (Condition::Always, NewExpiry::Set(None));
+            index.commit(key.as_ref(), object, condition, expiry, now);
+            let value = Bytes::copy_from_slice(set.value);
+            self.dirty.lock().hold(write_id, value);
+            slot.send(DirtyWrite {
+                key,
+                write_id,
+                layout,
+                _budget: budget.split(units(&layout) as usize),
+            });
+        }
+        self.free(&mut index);
+        true
+    }
+
+    /// Whether a value may be acknowledged while only the proxy has it.
+    pub(super) fn is_held(&self, layout: Layout) -> bool {
+        layout.size_bytes() <= self.settings.hot_value_bytes && layout.stripes() == 1
+    }
+
     /// Writes what was acknowledged from memory; ends when `drain` is cancelled
     /// and nothing is left.
     pub async fn settle_for_ever(
@@ -224,9 +281,9 @@ impl Store {
         let mut named = Vec::with_capacity(batch.len());
         let mut rest = batch.into_iter();
         while rest.len() > 0 {
-            let index = self.index();
+            let dirty = self.dirty.lock();
             let some = rest.by_ref().take(LOOK_UP);
-            named.extend(some.filter(|w| index.names(w.key.as_ref(), w.value.write_id)));
+            named.extend(some.filter(|w| dirty.holds(w.write_id)));
         }
         let is_small = |write: &DirtyWrite| self.packer.packs(write.len());
         let (small, large): (Vec<_>, Vec<_>) = named.into_iter().partition(is_small);
@@ -239,14 +296,11 @@ impl Store {
 
     async fn settle(self: &Arc<Self>, mut group: Vec<DirtyWrite>) {
         loop {
-            {
-                let index = self.index();
-                group.retain(|w| index.names(w.key.as_ref(), w.value.write_id));
-            }
+            let values = self.held_values(&mut group);
             if group.is_empty() {
                 return;
             }
-            match self.try_settle(&group).await {
+            match self.try_settle(&group, &values).await {
                 Ok(()) => return,
                 // none will take them any more; the journal has them, if there is one
                 Err(error) if self.pool.is_stopping() => {
@@ -262,15 +316,35 @@ impl Store {
         }
     }
 
-    async fn try_settle(self: &Arc<Self>, group: &[DirtyWrite]) -> Result<(), WriteError> {
-        let values: Vec<Nameless> = group.iter().map(|w| w.value.clone()).collect();
-        let written = self.write_together(&values, Pace::Batched).await?;
+    /// The values of a group; those that were overwritten leave it.
+    fn held_values(&self, group: &mut Vec<DirtyWrite>) -> Vec<Nameless> {
+        let mut values = Vec::with_capacity(group.len());
+        let dirty = self.dirty.lock();
+        group.retain(|write| {
+            let value = dirty.value(write.write_id).map(|value| Nameless {
+                write_id: write.write_id,
+                layout: write.layout,
+                value,
+            });
+            let is_held = value.is_some();
+            values.extend(value);
+            is_held
+        });
+        values
+    }
+
+    async fn try_settle(
+        self: &Arc<Self>,
+        group: &[DirtyWrite],
+        values: &[Nameless],
+    ) -> Result<(), WriteError> {
+        let written = self.write_together(values, Pace::Batched).await?;
         let mut index = self.index();
         for (write, written) in group.iter().zip(written) {
             let (object, _) = written.into_parts();
             // overwritten meanwhile: garbage
             if index.rehome(write.key.as_ref(), object) {
-                let write_id = write.value.write_id;
+                let write_id = write.write_id;
                 if let Some(value) = self.dirty.lock().take(write_id) {
                     index.keep_value(write.key.as_ref(), write_id, &value);
                 }

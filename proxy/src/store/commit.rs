@@ -114,7 +114,7 @@ impl Store {
             Cargo::Small(value) if done => index.keep_value(key.as_ref(), write_id, &value),
             Cargo::Dirty(ticket) if done => {
                 self.dirty.lock().hold(write_id, ticket.value.clone());
-                ticket.redeem(key.clone(), write_id);
+                ticket.redeem(key, write_id);
             }
             _ => {}
         }

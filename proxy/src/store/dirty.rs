@@ -20,7 +20,12 @@ impl Dirty {
         self.0.get(&write_id).cloned()
     }
 
-    /// The same; nodes have it now.
+    /// Whether there is one of this write.
+    pub(super) fn holds(&self, write_id: WriteId) -> bool {
+        self.0.contains_key(&write_id)
+    }
+
+    /// The value of a write; nodes have it now.
     pub(super) fn take(&mut self, write_id: WriteId) -> Option<Bytes> {
         self.0.remove(&write_id)
     }

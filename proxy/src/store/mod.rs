@@ -72,7 +72,7 @@ use crate::{
     value::Value,
 };
 use behind::Behind;
-pub use behind::DirtyWrite;
+pub use behind::{DirtyWrite, SmallSet};
 pub use body::Body;
 pub use combine::BrokenSource;
 use dirty::Dirty;
@@ -200,6 +200,15 @@ pub struct Key {
 }
 
 impl Key {
+    /// The same in memory of its own: a slice would keep the whole buffer that it was
+    /// read with.
+    fn detached(&self) -> Self {
+        Self {
+            db: self.db,
+            bytes: Bytes::copy_from_slice(&self.bytes),
+        }
+    }
+
     /// As the index wants it.
     pub fn as_ref(&self) -> KeyRef<'_> {
         KeyRef {

@@ -115,9 +115,8 @@ impl Store {
         layout: Layout,
         value: Value,
     ) -> Result<Written, WriteError> {
-        let small = value.len() <= self.settings.hot_value_bytes && layout.stripes() == 1;
         let value = match &self.behind {
-            Some(behind) if small => {
+            Some(behind) if self.is_held(layout) => {
                 match behind.admit(layout, value, self.settings.patience).await {
                     Ok(ticket) => {
                         // nothing of it goes to nodes before a key names it
