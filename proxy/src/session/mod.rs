@@ -5,6 +5,7 @@
 //! what is not yet written is bounded.
 
 mod body;
+mod flush;
 mod hot;
 mod pace;
 mod pipeline;
@@ -12,13 +13,12 @@ mod stream;
 
 use std::{
     io,
-    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, BytesMut};
-use futures_util::{FutureExt, StreamExt, stream as streams};
+use bytes::BytesMut;
+use futures_util::{StreamExt, stream as streams};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::coop::consume_budget,
@@ -30,7 +30,7 @@ use self::pace::{LeastRate, Pace};
 use crate::{
     admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
-    client_limits::{self, OutputLimit},
+    client_limits,
     clients::{Arrival, Client, Silence, Stranger},
     command::Named,
     pubsub::{Mailbox, Message},
@@ -459,13 +459,6 @@ impl Session {
         Ok(false)
     }
 
-    async fn flush_if_much(&mut self) -> Result<(), SessionError> {
-        match self.output.pending_bytes() >= FLUSH_BYTES {
-            true => self.flush().await,
-            false => Ok(()),
-        }
-    }
-
     /// Whether this command's reply is held back, and what that means for the next.
     fn is_silent(&mut self, before: Silence) -> bool {
         let now = self.client.silence;
@@ -532,86 +525,4 @@ impl Session {
         reply::bulk_end(&mut self.output);
         Ok(())
     }
-
-    async fn flush(&mut self) -> Result<(), SessionError> {
-        let is_told = self.client.subscriptions.any() || self.client.monitoring.is_some();
-        let limit = match is_told {
-            // what waits for it is bounded in its mailbox
-            true => OutputLimit::default(),
-            false => self.context.limits.of_replies(),
-        };
-        let mut above_since = None;
-        while self.output.has_remaining() {
-            let pending = self.output.pending_bytes() as u64;
-            if limit.hard_bytes > 0 && pending > limit.hard_bytes {
-                return Err(SessionError::Output);
-            }
-            // mostly the socket takes it: no clock is read then
-            let mut write = pin!(write_some(&mut self.stream, &mut self.output));
-            let (written, waited) = match write.as_mut().now_or_never() {
-                Some(written) => (Some(written?), Duration::ZERO),
-                None => {
-                    let began = Instant::now();
-                    let mut patience = match &self.taking {
-                        Some(pace) => pace.patience(),
-                        None => WRITE_STALL,
-                    };
-                    if let Some(stranger) = &self.stranger {
-                        let now = tokio::time::Instant::now();
-                        let rest = stranger.deadline.saturating_duration_since(now);
-                        if rest.is_zero() {
-                            return Err(SessionError::Stranger);
-                        }
-                        patience = patience.min(rest);
-                    }
-                    if limit.soft_bytes > 0 && pending > limit.soft_bytes {
-                        let soft_for = Duration::from_secs(limit.soft_s);
-                        let since: Instant = *above_since.get_or_insert(began);
-                        let rest = soft_for.saturating_sub(since.elapsed());
-                        if rest.is_zero() {
-                            return Err(SessionError::Output);
-                        }
-                        patience = patience.min(rest);
-                    } else {
-                        above_since = None;
-                    }
-                    let write = self.end.run_until_cancelled(timeout(patience, write));
-                    let written = write.await.ok_or(SessionError::Ended)?;
-                    (written.ok().transpose()?, began.elapsed())
-                }
-            };
-            if written == Some(0) {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-            }
-            let bytes = written.unwrap_or(0) as u64;
-            if let Some(pace) = &mut self.taking {
-                if !pace.moved(bytes, waited) {
-                    return Err(SessionError::SlowReader);
-                }
-            } else if written.is_none() && waited >= WRITE_STALL {
-                return Err(SessionError::Stalled);
-            }
-        }
-        if let ClientStream::Tls(stream) = &mut self.stream {
-            // what is encrypted may not be in the socket yet
-            let flush = timeout(WRITE_STALL, stream.flush());
-            match self.end.run_until_cancelled(flush).await {
-                Some(Ok(flushed)) => flushed?,
-                Some(Err(_)) => return Err(SessionError::Stalled),
-                None => return Err(SessionError::Ended),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Writes what the stream takes at once; how many bytes that were.
-async fn write_some(stream: &mut ClientStream, output: &mut OutBuffer) -> io::Result<usize> {
-    let Some(all) = output.only_chunk() else {
-        return stream.write_buf(output).await;
-    };
-    // a vectored write of one piece costs the kernel more
-    let written = stream.write(all).await?;
-    output.advance(written);
-    Ok(written)
 }
