@@ -40,9 +40,9 @@ impl Keyspace {
         len <= self.hot.longest_bytes && len + ENTRY_BYTES <= self.hot.budget_bytes
     }
 
-    /// Keeps the value of a write, if the key names it. It is copied: a slice would keep
-    /// the whole buffer that it was read with.
-    pub fn keep_value(&mut self, key: KeyRef<'_>, write_id: WriteId, value: &[u8]) {
+    /// Keeps the value of a write, if the key names it. In memory of its own: a slice would
+    /// keep the whole buffer that it was read with.
+    pub fn keep_value(&mut self, key: KeyRef<'_>, write_id: WriteId, value: Arc<[u8]>) {
         let named = self.find(key).filter(|i| {
             let slot = self.slot(*i);
             slot.is_some_and(|s| s.object.write_id == write_id)
@@ -56,8 +56,8 @@ impl Keyspace {
         }
         self.cool(i);
         if let Some(slot) = self.slots[i as usize].as_mut() {
-            slot.hot = Some(value.into());
-            self.hot.bytes += cost(value);
+            self.hot.bytes += cost(&value);
+            slot.hot = Some(value);
         }
         for _ in 0..MOST_STEPS {
             if self.hot.bytes <= self.hot.budget_bytes {
@@ -115,11 +115,11 @@ impl Keyspace {
 
 /// Bytes of a kept value that may outlive it. Short ones are copied: that is cheaper than
 /// another owner.
-pub fn bytes_of(value: Arc<[u8]>) -> bytes::Bytes {
+pub fn bytes_of(value: &Arc<[u8]>) -> bytes::Bytes {
     const COPY_UP_TO: usize = 1024;
     match value.len() {
-        ..=COPY_UP_TO => bytes::Bytes::copy_from_slice(&value),
-        _ => bytes::Bytes::from_owner(value),
+        ..=COPY_UP_TO => bytes::Bytes::copy_from_slice(value),
+        _ => bytes::Bytes::from_owner(value.clone()),
     }
 }
 
@@ -150,7 +150,7 @@ mod tests {
         let object = object(counter);
         let id = object.write_id;
         k.commit(at(&[key]), object, Condition::Always, NewExpiry::Keep, 1);
-        k.keep_value(at(&[key]), id, value);
+        k.keep_value(at(&[key]), id, value.into());
     }
 
     fn value(k: &mut Keyspace, key: u8) -> Option<Vec<u8>> {
@@ -170,7 +170,7 @@ mod tests {
         set(&mut k, 5, 5, &[5; 101]);
         assert_eq!(value(&mut k, 5), None, "too long");
         // of another write
-        k.keep_value(at(&[5]), object(4).write_id, b"x");
+        k.keep_value(at(&[5]), object(4).write_id, (*b"x").into());
         assert_eq!(value(&mut k, 5), None);
         set(&mut k, 1, 6, b"new");
         assert_eq!(value(&mut k, 1), Some(b"new".to_vec()));
@@ -208,7 +208,7 @@ mod tests {
             set(&mut k, key, key.into(), b"v");
         }
         // 2 and 3 are kept; 0 was read from nodes, slowly
-        k.keep_value(at(&[0]), object(0).write_id, b"v");
+        k.keep_value(at(&[0]), object(0).write_id, (*b"v").into());
         assert!(!k.has_value(at(&[0]), object(0).write_id));
         assert!(k.has_value(at(&[2]), object(2).write_id));
     }
@@ -256,7 +256,7 @@ mod tests {
                     _ if len == 0 => k.flush(None),
                     _ => {
                         let named = k.peek(at(&[key]), 1).map(|f| f.object.write_id);
-                        if let Some(id) = named { k.keep_value(at(&[key]), id, &vec![key; len]); }
+                        if let Some(id) = named { k.keep_value(at(&[key]), id, vec![key; len].into()); }
                     }
                 }
                 let kept: u64 = k.slots.iter().flatten().filter_map(|s| s.hot.as_deref()).map(cost).sum();

@@ -75,7 +75,7 @@ pub(super) struct Ticket {
     slot: mpsc::OwnedPermit<DirtyWrite>,
     budget: OwnedSemaphorePermit,
     layout: Layout,
-    pub(super) value: Bytes,
+    pub(super) value: Arc<[u8]>,
 }
 
 impl Ticket {
@@ -167,7 +167,7 @@ impl Behind {
             return Err(value);
         };
         // copied: a slice would keep the whole buffer that it was read with
-        let value = Bytes::copy_from_slice(&value.into_contiguous());
+        let value = Arc::from(&value.into_contiguous()[..]);
         Ok(Ticket {
             slot,
             budget,
@@ -220,8 +220,7 @@ impl Store {
             let object = Self::unplaced(write_id, layout);
             let (condition, expiry) = (Condition::Always, NewExpiry::Set(None));
             index.commit(key.as_ref(), object, condition, expiry, now);
-            let value = Bytes::copy_from_slice(set.value);
-            self.dirty.lock().hold(write_id, value);
+            self.dirty.lock().hold(write_id, set.value.into());
             slot.send(DirtyWrite {
                 key,
                 write_id,
@@ -324,7 +323,7 @@ impl Store {
             let value = dirty.value(write.write_id).map(|value| Nameless {
                 write_id: write.write_id,
                 layout: write.layout,
-                value,
+                value: Bytes::from_owner(value),
             });
             let is_held = value.is_some();
             values.extend(value);
@@ -346,7 +345,7 @@ impl Store {
             if index.rehome(write.key.as_ref(), object) {
                 let write_id = write.write_id;
                 if let Some(value) = self.dirty.lock().take(write_id) {
-                    index.keep_value(write.key.as_ref(), write_id, &value);
+                    index.keep_value(write.key.as_ref(), write_id, value);
                 }
             }
         }

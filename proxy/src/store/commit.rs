@@ -111,7 +111,7 @@ impl Store {
         let Committed { done, previous } =
             index.commit(key.as_ref(), object, condition, expiry, now);
         match cargo {
-            Cargo::Small(value) if done => index.keep_value(key.as_ref(), write_id, &value),
+            Cargo::Small(value) if done => index.keep_value(key.as_ref(), write_id, value),
             Cargo::Dirty(ticket) if done => {
                 self.dirty.lock().hold(write_id, ticket.value.clone());
                 ticket.redeem(key, write_id);

@@ -1,22 +1,23 @@
 //! Values that no node has yet (see `behind`), by the write that they are. Nothing evicts
 //! them; their budget is that of the queue.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use scatterhoard_node::random::HashMap;
 use scatterhoard_wire::WriteId;
 
 /// These values.
 #[derive(Default)]
-pub(super) struct Dirty(HashMap<WriteId, Bytes>);
+pub(super) struct Dirty(HashMap<WriteId, Arc<[u8]>>);
 
 impl Dirty {
     /// Holds a value until it is taken or removed.
-    pub(super) fn hold(&mut self, write_id: WriteId, value: Bytes) {
+    pub(super) fn hold(&mut self, write_id: WriteId, value: Arc<[u8]>) {
         self.0.insert(write_id, value);
     }
 
     /// The value of a write, if no node has it yet.
-    pub(super) fn value(&self, write_id: WriteId) -> Option<Bytes> {
+    pub(super) fn value(&self, write_id: WriteId) -> Option<Arc<[u8]>> {
         self.0.get(&write_id).cloned()
     }
 
@@ -26,7 +27,7 @@ impl Dirty {
     }
 
     /// The value of a write; nodes have it now.
-    pub(super) fn take(&mut self, write_id: WriteId) -> Option<Bytes> {
+    pub(super) fn take(&mut self, write_id: WriteId) -> Option<Arc<[u8]>> {
         self.0.remove(&write_id)
     }
 

@@ -7,7 +7,7 @@ use parking_lot::MutexGuard;
 
 use super::Store;
 use crate::{
-    keyspace::{Keyspace, Why},
+    keyspace::{Keyspace, Why, bytes_of},
     pubsub::{Classes, KeyEvent},
 };
 
@@ -50,7 +50,13 @@ impl Drop for IndexGuard<'_> {
         }
         match &self.store.journal {
             Some(journal) => {
-                let value_of = |id| self.store.dirty.lock().value(id);
+                let value_of = |id| {
+                    self.store
+                        .dirty
+                        .lock()
+                        .value(id)
+                        .map(|value| bytes_of(&value))
+                };
                 journal.write(&mut self.index, &value_of);
             }
             // only nodes or watchers had to be told

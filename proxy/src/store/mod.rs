@@ -364,7 +364,7 @@ impl Store {
         index.keep_values(settings.hot_bytes, settings.hot_value_bytes);
         let mut held = Dirty::default();
         for value in unplaced {
-            held.hold(value.object.write_id, value.value.clone());
+            held.hold(value.object.write_id, Arc::from(&value.value[..]));
             behind.resume(value);
         }
         let (packer, small) = Packer::new(settings.pack_up_to_bytes);
@@ -541,7 +541,7 @@ impl Store {
 
     /// Whether the value of this write is on no node yet.
     fn is_dirty(&self, write_id: WriteId) -> bool {
-        self.dirty.lock().value(write_id).is_some()
+        self.dirty.lock().holds(write_id)
     }
 
     /// Another pin of the same object.
@@ -566,8 +566,8 @@ impl Store {
             return Lookup::Here(Value::Empty);
         }
         let dirty = || self.dirty.lock().value(found.object.write_id);
-        match found.hot.map(bytes_of).or_else(dirty) {
-            Some(value) => Lookup::Here(value.into()),
+        match found.hot.or_else(dirty) {
+            Some(value) => Lookup::Here(bytes_of(&value).into()),
             None => Lookup::There(self.pin_chunks(index, key, found.object)),
         }
     }
@@ -595,10 +595,10 @@ impl Store {
         drop(reader);
         let value = Value::from_segments(segments);
         if value.len() <= self.settings.hot_value_bytes && self.settings.hot_bytes > 0 {
-            let whole = value.clone().into_contiguous();
+            let whole: Arc<[u8]> = Arc::from(&value.clone().into_contiguous()[..]);
             // not if it was written again meanwhile
             self.index()
-                .keep_value(key.as_ref(), object.write_id, &whole);
+                .keep_value(key.as_ref(), object.write_id, whole);
         }
         Ok(value)
     }

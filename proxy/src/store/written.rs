@@ -3,12 +3,11 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use bytes::Bytes;
 use scatterhoard_wire::{Layout, NodeId, WriteId};
 
 use super::{Store, behind::Ticket, write::WriteError};
 use crate::{
-    keyspace::{Kind, Object},
+    keyspace::{Kind, Object, bytes_of},
     value::Value,
 };
 
@@ -27,7 +26,7 @@ pub(super) enum Cargo {
     /// Nothing.
     None,
     /// A small value for the hot tier.
-    Small(Bytes),
+    Small(Arc<[u8]>),
     /// A value that is on no node yet.
     Dirty(Ticket),
     /// The same, of a transaction: its commit puts it on nodes.
@@ -118,8 +117,8 @@ impl Written {
     pub(super) fn value(&self) -> Option<Value> {
         match &self.cargo {
             Cargo::None | Cargo::Early(_) => None,
-            Cargo::Small(value) => Some(value.clone().into()),
-            Cargo::Dirty(ticket) => Some(ticket.value.clone().into()),
+            Cargo::Small(value) => Some(bytes_of(value).into()),
+            Cargo::Dirty(ticket) => Some(bytes_of(&ticket.value).into()),
             Cargo::Held(value) => Some(value.clone()),
         }
     }
@@ -172,7 +171,7 @@ impl Written {
         if let Value::One(bytes) = value
             && bytes.len() as u64 <= settings.hot_value_bytes
         {
-            self.cargo = Cargo::Small(bytes);
+            self.cargo = Cargo::Small(Arc::from(&bytes[..]));
         }
     }
 
