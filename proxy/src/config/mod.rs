@@ -24,6 +24,7 @@ use crate::{
     journal::Fsync,
     keyspace::EvictionPolicy,
     pool::{backup, linger, link_tls::leaves_the_machine, retire, warmth},
+    profile::{Advice, Profile},
     pubsub::Classes,
     slow_log,
     store::{Ack, Recover},
@@ -106,6 +107,8 @@ pub struct Config {
     pub function_prefix: String,
     /// Where they run.
     pub functions: Functions,
+    /// How often their configurations are looked at; zero: at the start only.
+    pub function_check: Duration,
     /// Layouts by size.
     pub geometry: GeometryPolicy,
     /// Erasure code implementation.
@@ -290,8 +293,15 @@ impl Config {
             chosen => chosen,
         };
         let backing = backing_settings(&options)?;
-        let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
-        let warmth = warmth_settings(&options, upkeep);
+        let advice = match &options.platform_profile {
+            Some(file) => {
+                Profile::read(file).map_err(|error| bad("platform_profile", error.to_string()))?
+            }
+            None => Profile::default(),
+        }
+        .advice(wait_worth, upkeep.warm_interval_s);
+        let linger = linger_settings(&options, node_memory_mb, advice.usd_per_wait)?;
+        let warmth = warmth_settings(&options, &advice);
         let slow_log = slow_log_settings(&options)?;
         let key_events = options
             .notify_keyspace_events
@@ -326,6 +336,7 @@ impl Config {
                 .function_prefix
                 .unwrap_or_else(|| "scatterhoard-node".into()),
             functions,
+            function_check: seconds(options.function_check_s.unwrap_or(300)),
             geometry,
             codec: options.codec.unwrap_or(Backend::ReedSolomonErasure),
             hot_bytes,
@@ -358,7 +369,12 @@ impl Config {
             retire: retire_settings(options.retire_after_s.as_deref())?,
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),
-            hedge_after: millis(options.hedge_after_ms.unwrap_or(50).max(1)),
+            hedge_after: millis(
+                options
+                    .hedge_after_ms
+                    .unwrap_or(advice.hedge_after_ms)
+                    .max(1),
+            ),
             eviction: options.maxmemory_policy.unwrap_or_default(),
             proto_max_bulk_bytes: max_bulk,
             max_clients: options.max_clients.unwrap_or(10_000).max(1),
@@ -561,14 +577,17 @@ fn backing_settings(options: &Options) -> Result<Option<backing::Settings>, Conf
 }
 
 /// What is asked for at least counts, if bounds contradict each other.
-fn warmth_settings(options: &Options, upkeep: Upkeep) -> warmth::Settings {
-    let default = upkeep.warm_interval_s;
-    let least = seconds(options.warm_interval_s.unwrap_or(default).max(1));
-    let most = seconds(options.warm_interval_max_s.unwrap_or(default));
+fn warmth_settings(options: &Options, advice: &Advice) -> warmth::Settings {
+    let least = options.warm_interval_s.unwrap_or(advice.warm_interval_s);
+    let least = seconds(least.max(1));
+    let most = options.warm_interval_max_s;
+    let most = seconds(most.unwrap_or(advice.warm_interval_max_s));
+    let defaults = warmth::Settings::default();
     warmth::Settings {
         least,
         most: most.max(least),
-        ..warmth::Settings::default()
+        lifetime: advice.lifetime.unwrap_or(defaults.lifetime),
+        ..defaults
     }
 }
 
