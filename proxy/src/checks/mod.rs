@@ -205,6 +205,7 @@ impl Known {
             not_asked("lambda:GetFunctionConfiguration", &why);
         }
         self.is_complete = true;
+        metrics::counter!("scatterhoard_function_checks_total").increment(1);
         true
     }
 }

@@ -101,7 +101,7 @@ pub struct Config {
     pub nodes: u16,
     /// Memory of each node's function in MB.
     pub node_memory_mb: u32,
-    /// Time-out of the local pool's functions.
+    /// Time-out of the functions: set for a local pool, compared elsewhere.
     pub function_timeout: Duration,
     /// Functions are named PREFIX-000, PREFIX-001 and so on.
     pub function_prefix: String,

@@ -191,7 +191,7 @@ options! {
     /// Functions are named PREFIX-000 and so on [default: scatterhoard-node]
     #[arg(long, env = "SCATTERHOARD_FUNCTION_PREFIX", value_name = "PREFIX")]
     function_prefix: String,
-    /// Time-out of the local pool's functions in seconds [default: 900]
+    /// Time-out of the functions in seconds: set for a local pool, compared elsewhere [default: 900]
     #[arg(long, env = "SCATTERHOARD_FUNCTION_TIMEOUT_S", value_name = "S")]
     function_timeout_s: u32,
     /// How often functions' configurations are looked at, to notice changes, in s; 0: at

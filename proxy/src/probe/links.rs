@@ -143,10 +143,11 @@ async fn one(
     let link = pool.link(node, Instant::now() + PATIENCE).await;
     link.map_err(|e| e.to_string())?;
     // beside the one that serves
-    if let Ok(ping) = subject.ping().await
-        && ping.is_cold
-    {
-        times.cold_ms.push(ping.took.as_secs_f64() * 1e3);
+    if let Ok(ping) = subject.ping().await {
+        times.known.insert(ping.report.instance);
+        if ping.is_cold {
+            times.cold_ms.push(ping.took.as_secs_f64() * 1e3);
+        }
     }
     let small = chunk(epoch, SMALL_BYTES, SMALL_BYTES as u32).ok_or("no layout")?;
     put(pool, node, &small).await?;

@@ -10,6 +10,7 @@ mod silence;
 
 use std::{path::PathBuf, time::Duration};
 
+use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{
     Epoch, InstanceId, InvocationId, NodeId, Token,
     invoke::{self, Invocation, Purpose, Report},
@@ -146,13 +147,15 @@ async fn measure(
             put.p50, get.p50
         ));
     }
+    let warm_invoke_ms = Spread::of(times.warm_ms);
+    let cold_invoke_ms = Spread::of(times.cold_ms);
     let left = settings.time.saturating_sub(start.elapsed());
     say(format!(
         "silences of growing length for {:.1} min",
         left.as_secs_f64() / 60.0
     ));
     let end = start + settings.time;
-    let gaps = silence::measure(platform, &names, end, say).await;
+    let gaps = silence::measure(platform, &names, times.known, end, say).await;
     Ok(Profile {
         version: profile::VERSION,
         date: profile::date(clock::since_1970()),
@@ -160,8 +163,8 @@ async fn measure(
         functions: u32::try_from(names.len()).unwrap_or(u32::MAX),
         memory_mb: config.node_memory_mb,
         minutes: start.elapsed().as_secs_f64() / 60.0,
-        warm_invoke_ms: Spread::of(times.warm_ms),
-        cold_invoke_ms: Spread::of(times.cold_ms),
+        warm_invoke_ms,
+        cold_invoke_ms,
         wake_ms: links.wake_ms,
         get_ms: links.get_ms,
         put_mb_s: links.put_mb_s,
@@ -170,11 +173,12 @@ async fn measure(
     })
 }
 
-/// Times of invokes, in milliseconds.
+/// Times of invokes, in milliseconds, and who answered.
 #[derive(Default)]
 struct Times {
     warm_ms: Vec<f64>,
     cold_ms: Vec<f64>,
+    known: HashSet<InstanceId>,
 }
 
 /// One function, pinged.
@@ -236,6 +240,7 @@ impl<'a> Subject<'a> {
                 function: self.function.to_owned(),
                 advice: failure.advice(),
             })?;
+            times.known.insert(ping.report.instance);
             let took_ms = ping.took.as_secs_f64() * 1e3;
             if last == Some(ping.report.instance) {
                 times.warm_ms.push(took_ms);

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::InstanceId;
 use tokio::time::Instant;
 
@@ -23,13 +24,14 @@ const MOST_FAILURES: u32 = 5;
 pub(super) async fn measure(
     platform: &Platform,
     functions: &[String],
+    known: HashSet<InstanceId>,
     end: Instant,
     say: &(impl Fn(String) + Sync),
 ) -> Vec<Gap> {
     let seen: Mutex<BTreeMap<u64, Gap>> = Mutex::default();
     let subjects = functions.iter().enumerate().map(|(i, name)| {
         let subject = Subject::new(platform, name, i);
-        leave_alone(subject, end, &seen, say)
+        leave_alone(subject, known.clone(), end, &seen, say)
     });
     join_all(subjects).await;
     seen.into_inner().into_values().collect()
@@ -44,6 +46,7 @@ fn fitting(step: usize, left: Duration) -> Option<Duration> {
 
 async fn leave_alone(
     subject: Subject<'_>,
+    mut known: HashSet<InstanceId>,
     end: Instant,
     seen: &Mutex<BTreeMap<u64, Gap>>,
     say: &(impl Fn(String) + Sync),
@@ -66,10 +69,16 @@ async fn leave_alone(
         };
         failures = 0;
         let instance = ping.report.instance;
+        let is_new = known.insert(instance);
         let Some(before) = last.replace(instance) else {
             continue;
         };
         let kept = before == instance;
+        if !kept && !is_new {
+            // the function has several: what became of the other one is not known
+            say(format!("{}: another instance answers", subject.function));
+            continue;
+        }
         note(seen, silence.as_secs(), kept);
         step = match kept {
             true => (step + 1).min(LADDER_S.len() - 1),

@@ -222,7 +222,10 @@ fn an_account_that_refuses_is_not_hammered() {
     // pauses of 0.5, 1, 2, 4 and then 5 s; 6 nodes alone would try again at each
     let opened_for = server.metric("scatterhoard_breaker_probes_total");
     assert!(probes <= 40, "{probes} invokes, {opened_for} probes");
-    assert!(server.metric("scatterhoard_invokes_held_total") > 0.0);
+    until("held", SOON, || {
+        let _ = redis.set::<_, _, ()>("during", &value);
+        server.metric("scatterhoard_invokes_held_total") > 0.0
+    });
     let log = server.log();
     assert!(
         log.contains("the AWS credentials have expired; to do: renew them"),
@@ -305,6 +308,9 @@ fn functions_that_are_updated_under_load_are_noticed_and_lose_nothing() {
     for (i, value) in values.iter().enumerate() {
         let () = redis.set(i, value).unwrap();
     }
+    until("looked at", SOON, || {
+        server.metric("scatterhoard_function_checks_total") > 0.0
+    });
     // one of them, so that every value has enough chunks left
     let handle = aws.platform().handle();
     let program = crate::server::PROGRAM;
@@ -332,6 +338,8 @@ fn functions_that_are_updated_under_load_are_noticed_and_lose_nothing() {
     let log = server.log();
     assert!(log.contains("the function's code was updated"), "{log}");
     until("another instance", SOON, || {
+        // a node that was busy when it was noticed is met at its next request
+        let () = redis.set("more", &values[0]).unwrap();
         server.metric("scatterhoard_instances_replaced_total") > 0.0
     });
     for (i, value) in values.iter().enumerate() {

@@ -89,9 +89,15 @@ fn a_platform_that_is_well_is_looked_at_from_end_to_end() {
     let url = aws.url();
     let output = run(&["doctor", "--nodes", "12", "--lambda-endpoint", &url]);
     let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("WARNING  memory") && text.contains("to do: set --node-memory-mb 128"));
-    assert!(text.contains("scatterhoard-node-006 cannot be invoked") || text.contains("errors"));
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    for words in [
+        "WARNING  memory",
+        "(and 11 more functions)",
+        "to do: set --node-memory-mb 128",
+        "0 errors, 3 warnings",
+    ] {
+        assert!(text.contains(words), "{text}");
+    }
 }
 
 #[test]

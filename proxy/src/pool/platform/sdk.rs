@@ -64,9 +64,11 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// One line of it, not too long.
 fn cut(text: &str) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.char_indices().nth(TEXT_CHARS) {
         Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.to_owned(),
+        None => text,
     }
 }
