@@ -1,6 +1,8 @@
 //! What to say of how functions and the account are set up: against the settings, and
 //! against how they were before. Pure.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::{
@@ -239,6 +241,31 @@ fn of_runtime(name: &str, function: &Function) -> Option<Finding> {
             format!("deploy the node's zip with runtime {RUNTIME}"),
         )),
     }
+}
+
+/// Whether all functions run on the same kind of processor: prices and the zip go by it.
+pub fn of_architectures<'a>(
+    functions: impl IntoIterator<Item = (&'a String, &'a Function)>,
+) -> Option<Finding> {
+    let mut kinds: BTreeMap<&str, (u32, &str)> = BTreeMap::new();
+    for (name, function) in functions {
+        if let Some(architecture) = &function.architecture {
+            kinds.entry(architecture).or_insert((0, name)).0 += 1;
+        }
+    }
+    let shown = kinds
+        .iter()
+        .map(|(kind, (count, name))| format!("{count} {kind} ({name})"));
+    (kinds.len() > 1).then(|| {
+        Finding::warning(
+            "architecture",
+            format!(
+                "functions are of different kinds: {}",
+                shown.collect::<Vec<_>>().join(", ")
+            ),
+            "deploy all of them for one architecture",
+        )
+    })
 }
 
 /// Whether one function's reserved concurrency will do.

@@ -198,9 +198,11 @@ impl Known {
                 found.extend(advice.into_iter().map(|f| (name.clone(), f)));
             }
         }
-        for finding in advice::summary(found) {
-            tell(&finding);
+        let mut findings = advice::summary(found);
+        if !self.is_complete {
+            findings.extend(advice::of_architectures(&self.functions));
         }
+        findings.iter().for_each(tell);
         if let Some(why) = refused {
             not_asked("lambda:GetFunctionConfiguration", &why);
         }

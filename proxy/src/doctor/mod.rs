@@ -202,14 +202,14 @@ async fn of_invokes(platform: &Platform, names: &[String]) -> (Vec<Finding>, Opt
 async fn of_functions(config: &Config, platform: &Platform, names: &[String]) -> Vec<Finding> {
     let check = "functions";
     let wanted = Wanted::by(config);
-    let (mut found, mut described) = (Vec::new(), 0);
+    let (mut found, mut described) = (Vec::new(), Vec::new());
     let mut answers = std::pin::pin!(checks::describe_all(platform, names));
     while let Some((name, answer)) = answers.next().await {
         match answer {
             Ok(function) => {
-                described += 1;
                 let of_it = advice::of_function(&wanted, name, &function);
                 found.extend(of_it.into_iter().map(|f| (name.clone(), f)));
+                described.push((name, function));
             }
             Err(Unknown::Unsupported) => {
                 return vec![Finding::skipped(
@@ -235,10 +235,15 @@ async fn of_functions(config: &Config, platform: &Platform, names: &[String]) ->
         }
     }
     let mut findings = advice::summary(found);
+    let kinds = described.iter().map(|(name, function)| (*name, function));
+    findings.extend(advice::of_architectures(kinds));
     if findings.is_empty() {
         findings.push(Finding::ok(
             check,
-            format!("{described} functions are set up as the settings say"),
+            format!(
+                "{} functions are set up as the settings say",
+                described.len()
+            ),
         ));
     }
     findings

@@ -169,7 +169,7 @@ async fn run(
             let fix = match failure.cause() {
                 Some(cause) => cause.fix(),
                 None => {
-                    "see the function's log; deploy the node's zip of this release, with enough memory"
+                    "see the function's log; deploy the node's zip of this release and of the function's architecture, with enough memory"
                 }
             };
             Err(Finding::error(

@@ -135,6 +135,20 @@ fn a_function_needs_two_executions_for_its_round() {
 }
 
 #[test]
+fn architectures_are_not_mixed() {
+    let names = ["n-000".to_owned(), "n-001".to_owned()];
+    let mut functions = [good(), good()];
+    assert_eq!(of_architectures(names.iter().zip(&functions)), None);
+    functions[1].architecture = Some("arm64".into());
+    let found = of_architectures(names.iter().zip(&functions)).unwrap();
+    assert_eq!(found.severity, Severity::Warning);
+    assert!(
+        found.what.contains("1 arm64 (n-001), 1 x86_64 (n-000)"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn changes_are_told_apart() {
     let before = good();
     let after = |change: fn(&mut Function)| {

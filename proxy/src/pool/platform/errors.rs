@@ -342,6 +342,7 @@ impl Cause {
         if says(&[
             "region must be",
             "missing region",
+            "missing signing region",
             "no region",
             "region was not set",
             "invalidendpoint: region",

@@ -19,6 +19,12 @@ pub(super) struct Gate {
 }
 
 impl Gate {
+    pub(super) fn new() -> Self {
+        // there before anything has happened: alarms go by it
+        metrics::gauge!("scatterhoard_breaker_open").set(0.0);
+        Self::default()
+    }
+
     /// Lets an invoke out, or says why not.
     pub(super) fn admit(&self) -> Result<(), Cause> {
         match self.breaker.lock().admit(Instant::now()) {

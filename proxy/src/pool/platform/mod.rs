@@ -169,7 +169,7 @@ impl Platform {
             .build();
         Self(Way::Sdk(Arc::new(Remote {
             client: Client::from_conf(config),
-            gate: Gate::default(),
+            gate: Gate::new(),
         })))
     }
 

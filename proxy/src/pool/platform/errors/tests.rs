@@ -303,6 +303,10 @@ fn silences_are_told_apart() {
             Cause::RegionMissing,
         ),
         (
+            "dispatch failure: other: missing signing region",
+            Cause::RegionMissing,
+        ),
+        (
             "dispatch failure: io error: client error (SendRequest): invalid HTTP version parsed",
             Cause::NotLambda,
         ),
