@@ -18,6 +18,7 @@ use crate::{
     apply::{Context, Stats},
     assembly::{self, Keeper},
     backing::{self, Backing},
+    checks,
     clients::Arrival,
     config::{Config, Functions},
     epoch::{self, DataDir},
@@ -94,11 +95,22 @@ impl Engine {
             store,
             chores,
             links,
+            platform,
         } = started;
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         if let Some(links) = links {
             pool.start(pool::Links::Tcp(links));
+        }
+        if checks::applies(&config) {
+            let asked = pool.clone();
+            let changed = move |function: &str| asked.look_soon(function);
+            tasks.spawn(checks::watch_for_ever(
+                config.clone(),
+                platform,
+                changed,
+                stop.clone(),
+            ));
         }
         let keeper = assembly::start_chores(&store, chores, &tasks, &stop, &drain);
         let context = Arc::new(Context::new(store, config));
@@ -260,6 +272,7 @@ struct Started {
     pool: Arc<Pool>,
     store: Arc<Store>,
     chores: store::Chores,
+    platform: Platform,
     /// Where nodes dial, unless the pool was started already.
     links: Option<TcpListener>,
 }
@@ -288,7 +301,7 @@ async fn start(
     if config.links_can_be_read() {
         tracing::warn!("links are plain text (link_tls = off): for networks of your own only");
     }
-    let pool = assembly::pool(config, platform, link_address, link_tls);
+    let pool = assembly::pool(config, platform.clone(), link_address, link_tls);
     let survey = pool.survey(SURVEY_LIMIT).await;
     if survey.answered == 0 {
         let names = config.function_names();
@@ -298,6 +311,9 @@ async fn start(
             first: names.first().cloned().unwrap_or_default(),
             last: names.last().cloned().unwrap_or_default(),
         });
+    }
+    if checks::applies(config) {
+        checks::quota(config, &platform).await?;
     }
     let recovers = match (config.recover, data_dir) {
         (Recover::Journal, _) => false,
@@ -335,6 +351,7 @@ async fn start(
         store,
         chores,
         links,
+        platform,
     })
 }
 

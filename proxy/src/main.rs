@@ -1,10 +1,14 @@
-//! The `scatterhoard` program: `serve` (the default) and `node`.
+//! The `scatterhoard` program: `serve` (the default), `node`, and what looks at a
+//! platform: `doctor` and `probe`.
 
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use scatterhoard_proxy::{
     config::{Config, LogFormat, Options},
+    doctor,
+    local_pool::Program,
+    probe,
     serve::{ServeError, serve},
 };
 use tracing_subscriber::EnvFilter;
@@ -27,6 +31,10 @@ struct Cli {
 enum Command {
     /// Serve Redis clients (the default)
     Serve(Box<Serve>),
+    /// Look at everything that serving with these settings needs, and say what to fix
+    Doctor(Box<Doctor>),
+    /// Measure the platform's functions, and write a profile for --platform-profile
+    Probe(Box<Probe>),
     /// Be a node process: started by a Lambda runtime, not by hand
     Node,
 }
@@ -40,6 +48,30 @@ struct Serve {
     options: Options,
 }
 
+#[derive(Args)]
+struct Doctor {
+    #[command(flatten)]
+    serve: Serve,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Probe {
+    #[command(flatten)]
+    serve: Serve,
+    /// How many functions to measure: the first ones
+    #[arg(long, value_name = "K", default_value_t = 4)]
+    functions: u16,
+    /// How long, in minutes: the longer, the longer the silences that are tried
+    #[arg(long, value_name = "M", default_value_t = 30.0)]
+    minutes: f64,
+    /// Where the profile goes
+    #[arg(long, value_name = "FILE", default_value = "platform-profile.json")]
+    output: PathBuf,
+}
+
 /// Wrong settings: the same as for wrong flags.
 const EXIT_USAGE: u8 = 2;
 /// Another proxy has taken over: do not restart.
@@ -47,6 +79,8 @@ const EXIT_SUPERSEDED: u8 = 3;
 
 /// Threads that are in the middle of something are given so long.
 const THREADS_END: Duration = Duration::from_secs(1);
+/// A week.
+const MOST_MINUTES: f64 = 10_080.0;
 
 fn main() -> ExitCode {
     // before clap, whose tables would stay in the memory of every node
@@ -60,6 +94,8 @@ fn main() -> ExitCode {
     {
         Command::Node => node(),
         Command::Serve(serve) => run(*serve),
+        Command::Doctor(doctor) => run_doctor(*doctor),
+        Command::Probe(probe) => run_probe(*probe),
     }
 }
 
@@ -76,31 +112,106 @@ fn fail(code: ExitCode, error: &dyn std::fmt::Display) -> ExitCode {
     code
 }
 
-fn run(args: Serve) -> ExitCode {
-    let file = match args.config.as_deref().map(Options::from_file).transpose() {
-        Ok(file) => file.unwrap_or_default(),
-        Err(error) => return fail(EXIT_USAGE.into(), &error),
-    };
-    let config = match Config::from_options(args.options.or(file)) {
-        Ok(config) => config,
-        Err(error) => return fail(EXIT_USAGE.into(), &error),
-    };
-    if let Err(error) = start_log(&config) {
-        return fail(EXIT_USAGE.into(), &error);
+/// The settings, and a log by them.
+fn settings(args: Serve, log: Option<&str>) -> Result<Config, ExitCode> {
+    let usage = |error: &dyn std::fmt::Display| fail(EXIT_USAGE.into(), error);
+    let file = args.config.as_deref().map(Options::from_file).transpose();
+    let mut options = args
+        .options
+        .or(file.map_err(|e| usage(&e))?.unwrap_or_default());
+    if options.log.is_none() {
+        options.log = log.map(str::to_owned);
     }
+    let config = Config::from_options(options).map_err(|e| usage(&e))?;
+    start_log(&config).map_err(|e| usage(&e))?;
+    Ok(config)
+}
+
+fn runtime(config: &Config) -> Result<tokio::runtime::Runtime, ExitCode> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let builder = builder.worker_threads(config.threads).enable_all();
-    let runtime = match builder.build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(ExitCode::FAILURE, &error),
-    };
-    let served = runtime.block_on(serve(config));
+    builder.build().map_err(|e| fail(ExitCode::FAILURE, &e))
+}
+
+/// Runs it to its end on a runtime of its own.
+fn on_runtime<T>(config: &Config, job: impl Future<Output = T>) -> Result<T, ExitCode> {
+    let runtime = runtime(config)?;
+    let done = runtime.block_on(job);
     // dropped, it would wait for threads in a file system that hangs
     runtime.shutdown_timeout(THREADS_END);
+    Ok(done)
+}
+
+fn run(args: Serve) -> ExitCode {
+    let served = settings(args, None).and_then(|config| on_runtime(&config.clone(), serve(config)));
     match served {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error @ ServeError::Superseded(_)) => fail(EXIT_SUPERSEDED.into(), &error),
-        Err(error) => fail(ExitCode::FAILURE, &error),
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error @ ServeError::Superseded(_))) => fail(EXIT_SUPERSEDED.into(), &error),
+        Ok(Err(error)) => fail(ExitCode::FAILURE, &error),
+        Err(code) => code,
+    }
+}
+
+/// What is found is printed, not logged.
+const QUIET: &str = "error";
+
+fn program() -> Result<Program, ExitCode> {
+    Program::this().map_err(|e| fail(ExitCode::FAILURE, &e))
+}
+
+#[allow(clippy::print_stdout, reason = "this is what it is asked to print")]
+fn run_doctor(args: Doctor) -> ExitCode {
+    let examined = settings(args.serve, Some(QUIET)).and_then(|config| {
+        let program = program()?;
+        on_runtime(&config, doctor::examine(&config, &program))
+    });
+    let examination = match examined {
+        Ok(examination) => examination,
+        Err(code) => return code,
+    };
+    if args.json {
+        match serde_json::to_string_pretty(&examination) {
+            Ok(json) => println!("{json}"),
+            Err(error) => return fail(ExitCode::FAILURE, &error),
+        }
+    } else {
+        print!("{}", examination.text());
+    }
+    match examination.ok {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+#[allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a person reads it"
+)]
+fn run_probe(args: Probe) -> ExitCode {
+    if !(args.minutes > 0.0 && args.minutes <= MOST_MINUTES) {
+        return fail(
+            EXIT_USAGE.into(),
+            &format!("--minutes must be more than 0, and at most {MOST_MINUTES}"),
+        );
+    }
+    let wanted = probe::Settings {
+        functions: args.functions,
+        time: Duration::from_secs_f64(args.minutes * 60.0),
+        output: args.output,
+    };
+    let say = |line: String| eprintln!("{line}");
+    let probed = settings(args.serve, Some(QUIET)).and_then(|config| {
+        let program = program()?;
+        on_runtime(&config, probe::probe(&config, &wanted, &program, &say))
+    });
+    match probed {
+        Ok(Ok(_)) => {
+            println!("{}", wanted.output.display());
+            ExitCode::SUCCESS
+        }
+        Ok(Err(error)) => fail(ExitCode::FAILURE, &error),
+        Err(code) => code,
     }
 }
 

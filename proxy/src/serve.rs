@@ -14,6 +14,7 @@ use crate::{
     admin::Admin,
     assembly::AssemblyError,
     backing,
+    checks::advice::Finding,
     client_tls::{ClientTls, TlsError},
     config::{Config, Functions},
     descriptors,
@@ -62,6 +63,9 @@ pub enum ServeError {
         /// Last function.
         last: String,
     },
+    /// The account does not let enough of them run.
+    #[error("{}; {}", .0.what, .0.fix.as_deref().unwrap_or_default())]
+    Quota(Finding),
     /// The local pool did not start.
     #[error("cannot start the local pool: {0}")]
     LocalPool(anyhow::Error),
@@ -85,6 +89,12 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Se
     scatterhoard_node::socket::listen(address)
         .await
         .map_err(listen)
+}
+
+impl From<Finding> for ServeError {
+    fn from(finding: Finding) -> Self {
+        Self::Quota(finding)
+    }
 }
 
 /// Serves until SIGINT or SIGTERM, then drains.

@@ -17,7 +17,7 @@ use rand::Rng;
 use scatterhoard_node::{clock, embedded::Embedded, random};
 use scatterhoard_proxy::{
     keyspace::Object,
-    pool::platform::{Invoke, InvokeFailure},
+    pool::platform::{Invoke, InvokeFailure, errors::Cause},
 };
 use scatterhoard_wire::{
     ChunkId, NodeId,
@@ -212,17 +212,23 @@ impl Platform {
         } = invoke;
         sleep(settings.latency.mul_f64(rng.random_range(0.5..1.5))).await;
         if rng.random_bool(faults.throttled) {
-            let _ = answer.send(Err(InvokeFailure::Throttled("rate exceeded".into())));
+            let _ = answer.send(Err(InvokeFailure::refused(
+                Cause::FunctionRate,
+                "rate exceeded",
+            )));
             return;
         }
         if rng.random_bool(faults.failing) {
-            let _ = answer.send(Err(InvokeFailure::Service("no".into())));
+            let _ = answer.send(Err(InvokeFailure::refused(Cause::Service, "no")));
             return;
         }
         let (sandbox, is_new) = match self.choose(&function) {
             Some(chosen) => chosen,
             None => {
-                let _ = answer.send(Err(InvokeFailure::Throttled("concurrency".into())));
+                let _ = answer.send(Err(InvokeFailure::refused(
+                    Cause::FunctionConcurrency,
+                    "concurrency",
+                )));
                 return;
             }
         };
@@ -238,7 +244,7 @@ impl Platform {
         if rng.random_bool(faults.disowned)
             && let Some(answer) = answer.take()
         {
-            let _ = answer.send(Err(InvokeFailure::Service("who knows".into())));
+            let _ = answer.send(Err(InvokeFailure::refused(Cause::Service, "who knows")));
         }
         if is_new {
             sleep(settings.cold_start.mul_f64(rng.random_range(0.5..1.5))).await;

@@ -1,6 +1,7 @@
 //! Settings: flags over environment over file over defaults, checked once.
 
 mod options;
+mod times;
 mod upkeep;
 
 use std::{
@@ -100,12 +101,14 @@ pub struct Config {
     pub nodes: u16,
     /// Memory of each node's function in MB.
     pub node_memory_mb: u32,
-    /// Time-out of the local pool's functions.
+    /// Time-out of the functions: set for a local pool, compared elsewhere.
     pub function_timeout: Duration,
     /// Functions are named PREFIX-000, PREFIX-001 and so on.
     pub function_prefix: String,
     /// Where they run.
     pub functions: Functions,
+    /// How often their configurations are looked at; zero: at the start only.
+    pub function_check: Duration,
     /// Layouts by size.
     pub geometry: GeometryPolicy,
     /// Erasure code implementation.
@@ -290,8 +293,9 @@ impl Config {
             chosen => chosen,
         };
         let backing = backing_settings(&options)?;
-        let linger = linger_settings(&options, node_memory_mb, wait_worth)?;
-        let warmth = warmth_settings(&options, upkeep);
+        let advice = times::advice(&options, wait_worth, upkeep)?;
+        let linger = times::linger_settings(&options, node_memory_mb, advice.usd_per_wait)?;
+        let warmth = times::warmth_settings(&options, &advice);
         let slow_log = slow_log_settings(&options)?;
         let key_events = options
             .notify_keyspace_events
@@ -326,6 +330,7 @@ impl Config {
                 .function_prefix
                 .unwrap_or_else(|| "scatterhoard-node".into()),
             functions,
+            function_check: seconds(options.function_check_s.unwrap_or(300)),
             geometry,
             codec: options.codec.unwrap_or(Backend::ReedSolomonErasure),
             hot_bytes,
@@ -355,10 +360,15 @@ impl Config {
             },
             backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(upkeep.backup_mb_s)),
             warmth,
-            retire: retire_settings(options.retire_after_s.as_deref())?,
+            retire: times::retire_settings(options.retire_after_s.as_deref())?,
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),
-            hedge_after: millis(options.hedge_after_ms.unwrap_or(50).max(1)),
+            hedge_after: millis(
+                options
+                    .hedge_after_ms
+                    .unwrap_or(advice.hedge_after_ms)
+                    .max(1),
+            ),
             eviction: options.maxmemory_policy.unwrap_or_default(),
             proto_max_bulk_bytes: max_bulk,
             max_clients: options.max_clients.unwrap_or(10_000).max(1),
@@ -501,40 +511,6 @@ fn cluster(options: &Options, listen: SocketAddr) -> Result<Option<Arc<Topology>
     Ok(Some(Arc::new(topology)))
 }
 
-/// A link on which nothing is asked for longer looks like one whose node is mute.
-const LONGEST_LINGER: Duration = Duration::from_secs(2);
-
-/// Break-even by the prices and what a saved wait is worth, and the bounds that
-/// were set on it.
-fn linger_settings(
-    options: &Options,
-    node_memory_mb: u32,
-    usd_per_wait: f64,
-) -> Result<linger::Settings, ConfigError> {
-    let per_million = options.invoke_wait_usd_per_million;
-    let per_million = per_million.unwrap_or(usd_per_wait * 1e6);
-    if !per_million.is_finite() || per_million < 0.0 {
-        let why = "must be an amount of US dollars, or 0";
-        return Err(bad("invoke_wait_usd_per_million", why));
-    }
-    let costs = linger::Costs {
-        memory_gb: f64::from(node_memory_mb) / 1024.0,
-        usd_per_gb_s: linger::X86_USD_PER_GB_S,
-        usd_per_request: linger::USD_PER_REQUEST,
-        usd_per_wait: per_million / 1e6,
-    };
-    let most = options.linger_max_ms.map_or(LONGEST_LINGER, millis);
-    let break_even = costs.break_even().min(most);
-    let least = match options.linger_ms {
-        Some(least) => millis(least),
-        None => millis(10).min(break_even),
-    };
-    Ok(linger::Settings {
-        least,
-        break_even: break_even.max(least),
-    })
-}
-
 /// Without a data folder nobody would know after a restart what lies there.
 fn backing_settings(options: &Options) -> Result<Option<backing::Settings>, ConfigError> {
     let Some(place) = options.backing_store.as_deref() else {
@@ -560,18 +536,6 @@ fn backing_settings(options: &Options) -> Result<Option<backing::Settings>, Conf
     }))
 }
 
-/// What is asked for at least counts, if bounds contradict each other.
-fn warmth_settings(options: &Options, upkeep: Upkeep) -> warmth::Settings {
-    let default = upkeep.warm_interval_s;
-    let least = seconds(options.warm_interval_s.unwrap_or(default).max(1));
-    let most = seconds(options.warm_interval_max_s.unwrap_or(default));
-    warmth::Settings {
-        least,
-        most: most.max(least),
-        ..warmth::Settings::default()
-    }
-}
-
 fn slow_log_settings(options: &Options) -> Result<slow_log::Settings, ConfigError> {
     let defaults = slow_log::Settings::default();
     let slower_than_us = options.slowlog_log_slower_than;
@@ -586,17 +550,6 @@ fn slow_log_settings(options: &Options) -> Result<slow_log::Settings, ConfigErro
         slower_than_us,
         max_len: options.slowlog_max_len.unwrap_or(defaults.max_len),
     })
-}
-
-fn retire_settings(after_s: Option<&str>) -> Result<retire::Settings, ConfigError> {
-    match after_s {
-        None | Some("off") => Ok(retire::Settings::Never),
-        Some("auto") => Ok(retire::Settings::Typical),
-        Some(text) => match text.parse() {
-            Ok(age @ 1..) => Ok(retire::Settings::At(seconds(age))),
-            _ => Err(bad("retire_after_s", "must be `off`, `auto` or seconds")),
-        },
-    }
 }
 
 /// Enough for every chunk on its own node, and two to step in.

@@ -191,9 +191,17 @@ options! {
     /// Functions are named PREFIX-000 and so on [default: scatterhoard-node]
     #[arg(long, env = "SCATTERHOARD_FUNCTION_PREFIX", value_name = "PREFIX")]
     function_prefix: String,
-    /// Time-out of the local pool's functions in seconds [default: 900]
+    /// Time-out of the functions in seconds: set for a local pool, compared elsewhere [default: 900]
     #[arg(long, env = "SCATTERHOARD_FUNCTION_TIMEOUT_S", value_name = "S")]
     function_timeout_s: u32,
+    /// How often functions' configurations are looked at, to notice changes, in s; 0: at
+    /// the start only [default: 300]
+    #[arg(long, env = "SCATTERHOARD_FUNCTION_CHECK_S", value_name = "S")]
+    function_check_s: u64,
+    /// What `scatterhoard probe` has measured of the platform: times that are not set go by
+    /// it [default: none]
+    #[arg(long, env = "SCATTERHOARD_PLATFORM_PROFILE", value_name = "FILE")]
+    platform_profile: PathBuf,
     /// Where nodes dial [default: 127.0.0.1:0, a free port]
     #[arg(long, env = "SCATTERHOARD_LINK_LISTEN", value_name = "ADDR:PORT")]
     link_listen: SocketAddr,

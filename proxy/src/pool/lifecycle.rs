@@ -94,6 +94,13 @@ pub enum Outcome {
     Ok,
     /// The invoke failed, or the instance died or refused.
     Failed,
+    /// The platform did not run the function, and would not at once.
+    Refused {
+        /// The first pause.
+        first: Duration,
+        /// The longest.
+        most: Duration,
+    },
 }
 
 /// What happens to a node.
@@ -317,7 +324,7 @@ impl Lifecycle {
                 Some(self.invoke(Purpose::Warm, now))
             }
             Phase::Waking { deadline, .. } | Phase::Pinging { deadline, .. } if now >= deadline => {
-                self.failed(now)
+                self.failed(None, now)
             }
             Phase::Returning { deadline, .. } if now >= deadline => self.rest(now),
             _ => None,
@@ -348,13 +355,16 @@ impl Lifecycle {
             Phase::Pinging { invocation, .. } | Phase::Waking { invocation, .. }
                 if invocation == id =>
             {
+                if let Outcome::Refused { first, most } = outcome {
+                    return self.failed(Some((first, most)), now);
+                }
                 if outcome == Outcome::Failed {
-                    return self.failed(now);
+                    return self.failed(None, now);
                 }
                 // a good return without a hello: pinged, or the proxy's port
                 // could not be reached, which counts below as a failure
                 if matches!(self.phase, Phase::Waking { .. }) {
-                    return self.failed(now);
+                    return self.failed(None, now);
                 }
                 self.failures = 0;
                 self.last_contact = now;
@@ -384,19 +394,20 @@ impl Lifecycle {
     }
 
     /// The first failure is retried at once (an instance may have died under
-    /// the invoke), further ones after a growing pause.
-    fn failed(&mut self, now: Instant) -> Option<Action> {
+    /// the invoke), unless the platform `refused`; further ones after a growing pause.
+    fn failed(&mut self, refused: Option<(Duration, Duration)>, now: Instant) -> Option<Action> {
         self.failures = self.failures.saturating_add(1);
         self.last_contact = now;
         let wanted = self.wanted || matches!(self.phase, Phase::Waking { .. });
-        if wanted && self.failures == 1 {
+        if wanted && self.failures == 1 && refused.is_none() {
             return Some(self.invoke(Purpose::Serve, now));
         }
         self.wanted = false;
         let doublings = self.failures.saturating_sub(2).min(16);
-        let pause = Duration::from_millis(100) * 2u32.pow(doublings);
+        let (first, most) =
+            refused.unwrap_or((Duration::from_millis(100), self.settings.max_backoff));
         self.phase = Phase::Unreachable {
-            retry_at: now + pause.min(self.settings.max_backoff),
+            retry_at: now + (first * 2u32.pow(doublings)).min(most),
         };
         None
     }

@@ -4,7 +4,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use scatterhoard_node::conduit::{self, Reader, Writer};
+use scatterhoard_node::conduit::{self, Acceptor, Reader, Writer};
 use scatterhoard_wire::{
     frame,
     message::{Hello, Message},
@@ -66,7 +66,7 @@ async fn accept_tcp(pool: Arc<Pool>, listener: TcpListener) {
             Ok((stream, peer)) => {
                 let owner = pool.clone();
                 pool.tasks.spawn(async move {
-                    let meet = meet(&owner, stream);
+                    let meet = meet(owner.settings.link_tls.as_ref(), stream);
                     if let Err(error) = serve(&owner, meet, id).await {
                         tracing::warn!(%peer, %error, "link refused");
                     }
@@ -104,12 +104,28 @@ async fn serve(
             Ok(())
         }
         Err(why) => {
-            let mut out = BytesMut::new();
-            frame::encode(&Message::Reject(why.into()), 0, 0, &mut out);
-            tokio::time::timeout(HELLO_TIMEOUT, guest.writer.write_all(&out)).await??;
+            reject(&guest.writer, why).await?;
             Err(io::Error::other(why))
         }
     }
+}
+
+/// Hears who has dialled, and opens no link. For who only wants to know whether nodes
+/// get here.
+pub(crate) async fn turn_away(
+    tls: Option<&Acceptor>,
+    stream: TcpStream,
+    why: &str,
+) -> io::Result<Hello> {
+    let (guest, hello) = tokio::time::timeout(HELLO_TIMEOUT, meet(tls, stream)).await??;
+    reject(&guest.writer, why).await?;
+    Ok(hello)
+}
+
+async fn reject(writer: &Writer, why: &str) -> io::Result<()> {
+    let mut out = BytesMut::new();
+    frame::encode(&Message::Reject(why.into()), 0, 0, &mut out);
+    tokio::time::timeout(HELLO_TIMEOUT, writer.write_all(&out)).await?
 }
 
 /// Somebody who dialled.
@@ -120,9 +136,9 @@ struct Guest {
 }
 
 /// Shakes hands, if links are TLS, and waits for the hello.
-async fn meet(pool: &Pool, stream: TcpStream) -> io::Result<(Guest, Hello)> {
+async fn meet(tls: Option<&Acceptor>, stream: TcpStream) -> io::Result<(Guest, Hello)> {
     scatterhoard_node::socket::tune(&stream)?;
-    let halves = match &pool.settings.link_tls {
+    let halves = match tls {
         Some(tls) => tls.accept(stream).await?,
         None => conduit::plain(stream),
     };
@@ -179,6 +195,7 @@ fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<(Arc<Node>, Place), &'static
     }
     let node = pool.node(node).ok_or("no such node")?;
     pool.supersede(hello.highest_epoch);
+    pool.platform.works();
     match node.step(Event::Hello(invocation), Instant::now()) {
         Some(Action::Admit) => Ok((node.clone(), Place::Main)),
         Some(Action::AdmitCompanion) => Ok((node.clone(), Place::Beside)),

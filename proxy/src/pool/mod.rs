@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod backup;
+pub mod breaker;
 pub mod bucket;
 mod handover;
 pub mod instances;
@@ -15,7 +16,7 @@ pub mod lifecycle;
 pub mod linger;
 pub mod link;
 pub mod link_tls;
-mod listener;
+pub(crate) mod listener;
 pub mod node;
 pub mod placement;
 pub mod platform;
@@ -57,7 +58,7 @@ use link::Link;
 pub use listener::Links;
 use node::{About, Access, Contact, Node};
 use placement::Candidate;
-use platform::{InvokeFailure, Platform};
+use platform::{InvokeFailure, Platform, errors::Cause};
 use retire::Retirements;
 use strangers::Strangers;
 use warmth::Warmth;
@@ -212,10 +213,8 @@ impl Pool {
             let call = self.platform.invoke(&node.function, &invocation);
             let result = tokio::time::timeout_at(end, call).await;
             let report = result.unwrap_or_else(|_| {
-                Err(InvokeFailure::Endpoint(format!(
-                    "no answer in {} s",
-                    limit.as_secs()
-                )))
+                let text = format!("no answer in {} s", limit.as_secs());
+                Err(InvokeFailure::refused(Cause::Unreachable, text))
             })?;
             node.met(about(&report));
             Ok(report.highest_epoch)
@@ -235,13 +234,19 @@ impl Pool {
                 Err(failure) => {
                     let failure: InvokeFailure = failure;
                     tracing::warn!(node = %node.id, function = node.function, %failure, "node not reached");
-                    survey.failure.get_or_insert_with(|| failure.to_string());
+                    survey.failure.get_or_insert_with(|| failure.advice());
                     node.failed(failure);
                     node.overdue(Instant::now());
                 }
             }
         }
         survey
+    }
+
+    /// The function's instances were replaced: its node is asked soon how it is.
+    pub fn look_soon(&self, function: &str) {
+        let named = self.nodes.iter().filter(|n| n.function == function);
+        named.for_each(|node| node.overdue(Instant::now()));
     }
 
     /// The epoch that invocations carry from now on.
@@ -465,8 +470,9 @@ impl Pool {
             Err(failure) => {
                 tracing::info!(node = %node.id, invocation = %id, error = %failure, "invoke failed");
                 count_invocation(purpose, failure.kind());
+                let outcome = failure.outcome();
                 node.failed(failure);
-                Outcome::Failed
+                outcome
             }
         };
         self.drive(node, Event::Returned(id, outcome));

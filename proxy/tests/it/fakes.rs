@@ -176,6 +176,12 @@ impl Inner {
                 .find_map(|l| l.strip_prefix("content-length:"));
             let mut body = vec![0; length.map_or(0, |l| l.trim().parse().unwrap())];
             input.read_exact(&mut body)?;
+            if !head.starts_with("POST ") {
+                // it only runs functions
+                let head = "HTTP/1.1 404 x\r\nx-amzn-errortype: UnknownOperationException\r\ncontent-length: 0\r\n\r\n";
+                out.write_all(head.as_bytes())?;
+                continue;
+            }
             let invocation = Invocation::from_json(&body).unwrap();
             let node = &self.nodes[usize::from(invocation.node.0)];
             let (error, answer) = self.invoked(node, &invocation);

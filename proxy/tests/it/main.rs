@@ -14,6 +14,7 @@
     reason = "plain threads and clients that block: nothing here runs on an executor"
 )]
 
+mod aws;
 mod contents;
 mod fakes;
 mod generator;
@@ -26,6 +27,7 @@ mod server;
 mod auth;
 mod backing;
 mod bad_clients;
+mod bad_days;
 mod bad_nodes;
 mod bits;
 mod chaos;
@@ -34,6 +36,7 @@ mod cluster;
 mod crowds;
 mod cut;
 mod differential;
+mod doctor;
 mod endpoint;
 mod handover;
 mod inspect;
@@ -44,6 +47,7 @@ mod monitor;
 mod nodes;
 mod objects;
 mod packing;
+mod probe;
 mod pubsub;
 mod races;
 mod ranges;

@@ -50,9 +50,14 @@ fn program_within(outer: &[&str], arguments: &[&str]) -> Command {
 
 /// Runs the program to its end, which must come soon.
 pub(crate) fn run(arguments: &[&str]) -> Output {
+    run_to_its_end(program(arguments))
+}
+
+/// The same of a command of [`program`].
+pub(crate) fn run_to_its_end(mut command: Command) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let [out, err] = ["out", "err"].map(|name| folder.path().join(name));
-    let mut child = program(arguments)
+    let mut child = command
         .stdout(File::create(&out).unwrap())
         .stderr(File::create(&err).unwrap())
         .spawn()
@@ -60,7 +65,7 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
     let Some(status) = wait(&mut child, START_LIMIT) else {
         child.kill().unwrap();
         child.wait().unwrap();
-        panic!("{arguments:?} did not end:\n{}", text(&err));
+        panic!("{command:?} did not end:\n{}", text(&err));
     };
     Output {
         status,

@@ -80,6 +80,43 @@ fn failures_back_off_and_recover() {
     );
 }
 
+#[test]
+fn a_refusal_is_not_tried_again_at_once() {
+    let mut now = Instant::now();
+    let mut m = machine(now);
+    let ms = Duration::from_millis;
+    let (first, most) = (ms(500), ms(1_500));
+    m.step(Event::Wanted, now);
+    // 500 ms, and again: the first two are the same; then it doubles, to its limit
+    for (n, pause) in (1..).zip([500, 500, 1_000, 1_500, 1_500].map(ms)) {
+        let refused = Event::Returned(id(n), Outcome::Refused { first, most });
+        assert_eq!(m.step(refused, now), None);
+        assert_eq!(
+            m.phase(),
+            Phase::Unreachable {
+                retry_at: now + pause
+            }
+        );
+        now += pause;
+        let again = Some(Action::Invoke(id(n + 1), Purpose::Serve));
+        assert_eq!(m.step(Event::Wanted, now), again);
+    }
+    // what works again is forgotten
+    m.step(Event::Hello(id(6)), now);
+    m.step(Event::Returned(id(6), Outcome::Ok), now);
+    m.step(Event::Wanted, now);
+    m.step(
+        Event::Returned(id(7), Outcome::Refused { first, most }),
+        now,
+    );
+    assert_eq!(
+        m.phase(),
+        Phase::Unreachable {
+            retry_at: now + first
+        }
+    );
+}
+
 fn any_event() -> impl Strategy<Value = (u8, i64, bool, u64)> {
     (0u8..9, -2i64..2, any::<bool>(), 0u64..20_000)
 }

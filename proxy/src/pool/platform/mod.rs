@@ -1,7 +1,16 @@
 //! Invoking functions: the AWS SDK, whether the platform is Lambda itself or
 //! local-lambda. This is the only way in which anything is ever invoked.
+//!
+//! What the platform refuses is told apart by `errors`; while nothing can work,
+//! the `gate` (by `breaker`) keeps invokes from going out. `describe` asks how
+//! functions are set up.
 
-use std::time::Duration;
+pub mod describe;
+pub mod errors;
+mod gate;
+mod sdk;
+
+use std::{sync::Arc, time::Duration};
 
 use aws_sdk_lambda::{
     Client,
@@ -9,7 +18,6 @@ use aws_sdk_lambda::{
         BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig, retry::RetryConfig,
         timeout::TimeoutConfig,
     },
-    error::{ProvideErrorMetadata, SdkError},
     operation::invoke::InvokeError,
     primitives::Blob,
     types::InvocationType,
@@ -21,6 +29,10 @@ use aws_smithy_http_client::{
 use scatterhoard_wire::invoke::{Invocation, Report};
 use tokio::sync::{mpsc, oneshot};
 
+use super::lifecycle::Outcome;
+use errors::{Cause, Retry};
+use gate::Gate;
+
 /// A function runs at most 900 s; a little more, so that its own time-out is
 /// what we hear of.
 const LONGEST_INVOCATION: Duration = Duration::from_secs(910);
@@ -29,36 +41,68 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why an invoke gave no report.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum InvokeFailure {
-    /// Too many invokes or instances: try again later.
-    #[error("throttled by the platform: {0}")]
-    Throttled(String),
-    /// No such function, or no right to call it: configuration.
-    #[error("function cannot be invoked: {0}")]
-    Refused(String),
+    /// The platform did not run the function.
+    #[error("{cause} ({text})")]
+    Refused {
+        /// Why.
+        cause: Cause,
+        /// In the platform's words.
+        text: String,
+    },
+    /// It was not asked: it refuses everything at present.
+    #[error("{0}; no invoke is sent until it works again")]
+    Held(Cause),
     /// The function failed: killed, timed out, out of memory, or crashed.
     #[error("function failed: {0}")]
     Function(String),
-    /// The platform failed.
-    #[error("platform error: {0}")]
-    Service(String),
-    /// Nobody answers at the endpoint.
-    #[error("function endpoint is not reachable: {0}")]
-    Endpoint(String),
     /// The function answered something else than a node's report.
     #[error("not a node's report: {0}")]
     Report(String),
 }
 
 impl InvokeFailure {
+    /// The platform did not run the function.
+    pub fn refused(cause: Cause, text: impl Into<String>) -> Self {
+        Self::Refused {
+            cause,
+            text: text.into(),
+        }
+    }
+
     /// Label for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Throttled(_) => "throttled",
-            Self::Refused(_) => "refused",
+            Self::Refused { cause, .. } => cause.name(),
+            Self::Held(_) => "held",
             Self::Function(_) => "function",
-            Self::Service(_) => "service",
-            Self::Endpoint(_) => "endpoint",
             Self::Report(_) => "report",
+        }
+    }
+
+    /// Why the platform did not run the function, if it did not.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Refused { cause, .. } | Self::Held(cause) => Some(*cause),
+            Self::Function(_) | Self::Report(_) => None,
+        }
+    }
+
+    /// What is wrong, and what to do about it.
+    pub fn advice(&self) -> String {
+        match self.cause() {
+            Some(cause) => format!("{self}; {}", cause.fix()),
+            None => self.to_string(),
+        }
+    }
+
+    /// What it is to the node's life.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Refused { cause, .. } => match cause.retry() {
+                Retry::Soon => Outcome::Failed,
+                Retry::After { first, most } => Outcome::Refused { first, most },
+            },
+            Self::Held(_) | Self::Function(_) | Self::Report(_) => Outcome::Failed,
         }
     }
 }
@@ -69,8 +113,14 @@ pub struct Platform(Way);
 
 #[derive(Clone, Debug)]
 enum Way {
-    Sdk(Client),
+    Sdk(Arc<Remote>),
     Local(mpsc::Sender<Invoke>),
+}
+
+#[derive(Debug)]
+struct Remote {
+    client: Client,
+    gate: Gate,
 }
 
 /// One invoke of a platform that is within this process: a simulated one.
@@ -117,7 +167,10 @@ impl Platform {
             .timeout_config(timeouts)
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build();
-        Self(Way::Sdk(Client::from_conf(config)))
+        Self(Way::Sdk(Arc::new(Remote {
+            client: Client::from_conf(config),
+            gate: Gate::new(),
+        })))
     }
 
     /// A platform within this process, which takes its invokes from a queue.
@@ -132,9 +185,40 @@ impl Platform {
         invocation: &Invocation,
     ) -> Result<Report, InvokeFailure> {
         match &self.0 {
-            Way::Sdk(client) => invoke_by_sdk(client, function, invocation).await,
+            Way::Sdk(remote) => remote.invoke(function, invocation).await,
             Way::Local(invokes) => invoke_locally(invokes, function, invocation).await,
         }
+    }
+
+    /// A function that was invoked has dialled: the platform works.
+    pub fn works(&self) {
+        if let Way::Sdk(remote) = &self.0 {
+            remote.gate.works();
+        }
+    }
+
+    /// Why invokes are held back at present, if they are.
+    pub fn holds(&self) -> Option<Cause> {
+        match &self.0 {
+            Way::Sdk(remote) => remote.gate.holds(),
+            Way::Local(_) => None,
+        }
+    }
+}
+
+impl Remote {
+    async fn invoke(
+        &self,
+        function: &str,
+        invocation: &Invocation,
+    ) -> Result<Report, InvokeFailure> {
+        self.gate.admit().map_err(InvokeFailure::Held)?;
+        let result = invoke_by_sdk(&self.client, function, invocation).await;
+        match &result {
+            Err(InvokeFailure::Refused { cause, text }) => self.gate.failed(*cause, text, function),
+            _ => self.gate.works(),
+        }
+        result
     }
 }
 
@@ -143,7 +227,7 @@ async fn invoke_locally(
     function: &str,
     invocation: &Invocation,
 ) -> Result<Report, InvokeFailure> {
-    let gone = || InvokeFailure::Endpoint("the platform is gone".into());
+    let gone = || InvokeFailure::refused(Cause::Unreachable, "the platform is gone");
     let (answer, answered) = oneshot::channel();
     let invoke = Invoke {
         function: function.to_owned(),
@@ -168,7 +252,14 @@ async fn invoke_by_sdk(
         .payload(Blob::new(payload))
         .send()
         .await
-        .map_err(|e| classify(&e))?;
+        .map_err(|error| {
+            let reason = match error.as_service_error() {
+                Some(InvokeError::TooManyRequestsException(e)) => e.reason().map(AsRef::as_ref),
+                _ => None,
+            };
+            let sdk::Failure { cause, text } = sdk::Failure::of(&error, reason);
+            InvokeFailure::Refused { cause, text }
+        })?;
     let answer = output.payload().map(Blob::as_ref).unwrap_or_default();
     if output.function_error().is_some() {
         return Err(InvokeFailure::Function(
@@ -176,29 +267,4 @@ async fn invoke_by_sdk(
         ));
     }
     Report::from_json(answer).map_err(|e| InvokeFailure::Report(e.to_string()))
-}
-
-fn classify(error: &SdkError<InvokeError>) -> InvokeFailure {
-    let Some(service) = error.as_service_error() else {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
-        return InvokeFailure::Endpoint(text);
-    };
-    let text = format!(
-        "{} {}",
-        service.code().unwrap_or("unknown error"),
-        service.message().unwrap_or_default()
-    );
-    match service {
-        InvokeError::TooManyRequestsException(_) => InvokeFailure::Throttled(text),
-        InvokeError::ResourceNotFoundException(_)
-        | InvokeError::InvalidParameterValueException(_)
-        | InvokeError::RequestTooLargeException(_) => InvokeFailure::Refused(text),
-        _ if service.code() == Some("AccessDeniedException") => InvokeFailure::Refused(text),
-        _ => InvokeFailure::Service(text),
-    }
 }
