@@ -22,6 +22,7 @@ pub mod codec;
 pub mod command;
 pub mod config;
 pub mod descriptors;
+pub mod elastic;
 pub mod encoding;
 pub mod engine;
 pub mod epoch;

@@ -1,10 +1,11 @@
-//! The `scatterhoard` program: `serve` (the default) and `node`.
+//! The `scatterhoard` program: `serve` (the default), `pool` and `node`.
 
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use scatterhoard_proxy::{
     config::{Config, LogFormat, Options},
+    elastic::command::PoolCommand,
     serve::{ServeError, serve},
 };
 use tracing_subscriber::EnvFilter;
@@ -27,6 +28,8 @@ struct Cli {
 enum Command {
     /// Serve Redis clients (the default)
     Serve(Box<Serve>),
+    /// Add, drain and update nodes of a running proxy
+    Pool(PoolCommand),
     /// Be a node process: started by a Lambda runtime, not by hand
     Node,
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|| Command::Serve(Box::new(cli.serve)))
     {
         Command::Node => node(),
+        Command::Pool(command) => pool(command),
         Command::Serve(serve) => run(*serve),
     }
 }
@@ -66,6 +70,21 @@ fn main() -> ExitCode {
 fn node() -> ExitCode {
     match scatterhoard_node::run() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(ExitCode::FAILURE, &error),
+    }
+}
+
+#[allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a person reads it"
+)]
+fn pool(command: PoolCommand) -> ExitCode {
+    match command.run(|text| eprintln!("{text}")) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(ExitCode::FAILURE, &error),
     }
 }

@@ -48,7 +48,17 @@ impl Proxy {
         let (invokes, invoked) = mpsc::channel(INVOKES);
         let (door, links) = mpsc::channel(LINKS);
         platform.attach(port, door, invoked);
-        let pool = assembly::pool(config, platform::Platform::local(invokes), address, None);
+        let journal = disk.map(|disk| Journal::open_in_memory(disk, config.appendfsync));
+        // what it says is read when it is known that somebody is there
+        let journal = match journal.transpose() {
+            Ok(journal) => journal.map(Arc::new),
+            Err(error) => {
+                platform.detach(port, Death::Heard);
+                return Err(error.into());
+            }
+        };
+        let invoked = platform::Platform::local(invokes);
+        let pool = assembly::pool(config, invoked, address, None, journal.as_deref())?;
         let survey = pool.survey(SURVEY_LIMIT).await;
         if survey.answered == 0 {
             platform.detach(port, Death::Heard);
@@ -58,8 +68,6 @@ impl Proxy {
         let stored = disk.map_or(Epoch(0), |_| *last_epoch);
         let epoch = epoch::above(stored, survey.highest_epoch);
         *last_epoch = epoch.max(*last_epoch);
-        let journal = disk.map(|disk| Journal::open_in_memory(disk, config.appendfsync));
-        let journal = journal.transpose()?.map(Arc::new);
         let (store, chores) = assembly::store(config, &pool, epoch, journal, None)?;
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, links) = (TaskTracker::new(), Links::Local(links));

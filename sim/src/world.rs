@@ -179,7 +179,7 @@ impl World {
         for node in self
             .proxy()
             .iter()
-            .flat_map(|p| p.store().pool().nodes().to_vec())
+            .flat_map(|p| p.store().pool().nodes().cloned())
         {
             let (absent, sought) = (node.absent_instances(), node.sought_instances(None));
             let rounds = node.rounds_ended();

@@ -65,10 +65,10 @@ impl InvokeFailure {
 
 /// Where functions live.
 #[derive(Clone, Debug)]
-pub struct Platform(Way);
+pub struct Platform(pub(super) Way);
 
 #[derive(Clone, Debug)]
-enum Way {
+pub(super) enum Way {
     Sdk(Client),
     Local(mpsc::Sender<Invoke>),
 }

@@ -18,6 +18,7 @@ mod commit;
 mod copies;
 mod cut;
 mod dirty;
+pub mod drain;
 mod edit;
 mod gate;
 mod gather;
@@ -172,6 +173,7 @@ pub struct Store {
     /// One eviction at a time: two would free twice what is needed.
     evicting: tokio::sync::Mutex<()>,
     repairs: Repairs,
+    drains: drain::Drains,
     repair_rate: Rate,
     backup_rate: Rate,
     behind: Option<Behind>,
@@ -322,7 +324,8 @@ impl Store {
         let unplaced = match &journal {
             Some(journal) => {
                 index.keep_changes();
-                journal.recover(&mut index, pool.nodes().len(), clock::unix_ms())?
+                let is_member = |id| pool.node(id).is_some_and(|n| n.state().is_member());
+                journal.recover(&mut index, &is_member, clock::unix_ms())?
             }
             None => Vec::new(),
         };
@@ -334,8 +337,7 @@ impl Store {
             // the first one met of a node may be a new one, beside that which
             // holds the data
             let now = tokio::time::Instant::now();
-            let nodes = pool.nodes().iter();
-            nodes.for_each(|n| n.assume_unknown_instances(now));
+            pool.members().for_each(|n| n.assume_unknown_instances(now));
         }
         let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
         let (behind, dirty) = Behind::new(settings.dirty_bytes, unplaced.len());
@@ -372,6 +374,7 @@ impl Store {
             uploads: tokio::sync::Semaphore::new(backed::UPLOADS_AT_ONCE),
             evicting: tokio::sync::Mutex::default(),
             repairs: Repairs::default(),
+            drains: drain::Drains::default(),
             repair_rate: Rate::new(settings.repair_bytes_per_s),
             backup_rate: Rate::new(settings.backup_bytes_per_s),
             behind: writes_behind.then_some(behind),

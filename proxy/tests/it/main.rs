@@ -34,6 +34,7 @@ mod cluster;
 mod crowds;
 mod cut;
 mod differential;
+mod elastic;
 mod endpoint;
 mod handover;
 mod inspect;
