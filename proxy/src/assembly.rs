@@ -249,4 +249,27 @@ mod tests {
         let (store, ..) = proxy(&config, &disk);
         assert_eq!(store.index().len(0), 2);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_journal_that_failed_is_opened_again_though_nothing_waits_for_the_disk() {
+        let config = Config::from_options(Options::default()).unwrap();
+        let disk = MemoryDisk::default();
+        let (store, chores, journal) = proxy(&config, &disk);
+        let (_door, links) = mpsc::channel::<(conduit::Reader, conduit::Writer)>(1);
+        let (tasks, stop, drain) = <(TaskTracker, CancellationToken, CancellationToken)>::default();
+        let keeper = start(&store, chores, Links::Local(links), &tasks, &stop, &drain);
+        // the keeper waits for something to do
+        tokio::time::sleep(SOON).await;
+        disk.fill(true);
+        change(&store, 1);
+        assert!(journal.failure().is_some());
+        disk.fill(false);
+        tokio::time::sleep(SOON).await;
+        assert_eq!(journal.failure(), None);
+        stop.cancel();
+        drain.cancel();
+        keeper.stop();
+        timeout(SOON, keeper.ended()).await.unwrap();
+        store.pool().shutdown(Duration::ZERO).await;
+    }
 }

@@ -7,6 +7,7 @@ use scatterhoard_proxy::{
     assembly,
     clients::{Arrival, Client},
     config::Config,
+    elastic::Elastic,
     epoch,
     journal::{Journal, memory::MemoryDisk},
     pool::{Links, platform},
@@ -27,6 +28,8 @@ const LINKS: usize = 64;
 pub struct Proxy {
     /// What sessions would share.
     pub context: Arc<Context>,
+    /// Adds nodes and drains them.
+    pub elastic: Elastic,
     /// Cancelled when it is dead.
     pub dead: CancellationToken,
     port: u16,
@@ -72,9 +75,11 @@ impl Proxy {
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, links) = (TaskTracker::new(), Links::Local(links));
         let keeper = assembly::start(&store, chores, links, &tasks, &stop, &drain);
+        let elastic = Elastic::new(store.clone(), Box::new(|_| Ok(())));
         let context = Context::new(store, config.clone());
         Ok(Some(Self {
             context: Arc::new(context),
+            elastic,
             dead: CancellationToken::new(),
             port,
             stop,

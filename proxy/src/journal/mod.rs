@@ -291,6 +291,8 @@ impl Journal {
         self.failed.store(true, Ordering::Release);
         // nobody waits in vain
         self.settled.notify_waiters();
+        // it is to be opened again, also if nothing waits to be forced to the disk
+        self.wanted.notify_one();
     }
 
     /// Why nothing can be written at the moment.

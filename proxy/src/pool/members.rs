@@ -151,7 +151,11 @@ impl Pool {
         }
         node.begin_anew(self.settings.lost_after);
         let epoch = self.ask_how_it_is(&node, end).await?;
-        self.supersede(epoch);
+        // no reason for this proxy to end: it is none of its nodes
+        if epoch.0 > self.epoch.load(Ordering::Acquire) {
+            let why = format!("it serves a later proxy, of epoch {epoch}");
+            return Err(InvokeFailure::Report(why));
+        }
         Ok(Newcomer(node))
     }
 

@@ -281,3 +281,118 @@ fn a_pool_on_this_machine_starts_further_functions_by_command() {
     assert!(error.contains("4 nodes would be left"), "{error}");
     server.stop();
 }
+
+#[test]
+fn a_pool_grows_when_it_is_full_and_shrinks_when_it_is_not() {
+    let platform = Platform::start(8);
+    let folder = tempfile::tempdir().unwrap();
+    let scale = [
+        "--nodes",
+        "5",
+        "--pool-max-nodes",
+        "7",
+        "--pool-grow-above",
+        "11",
+        "--pool-shrink-below",
+        "1",
+        "--pool-step-s",
+        "1",
+    ];
+    let server = proxy(&platform, folder.path(), &scale);
+    let (mut redis, mut random) = (server.client(), Random::new(9));
+    let mut stored = Values::new();
+    let mut count = 0;
+    until("it has grown", SOON, || {
+        let value = random.bytes(1_000_000);
+        store(&mut redis, &mut stored, format!("much:{count}"), value);
+        count += 1;
+        status(&server).active > 5
+    });
+    verify(&mut redis, &stored, "after it has grown");
+    let () = redis::cmd("FLUSHALL").query(&mut redis).unwrap();
+    let mut stored = fill(&mut redis, &mut random, "", &[100_000], 20);
+    under_load(&server, &mut stored, || {
+        until("it has shrunk", SOON, || {
+            let now = status(&server);
+            (now.active, now.draining) == (5, 0)
+        });
+    });
+    verify(&mut redis, &stored, "after it has shrunk");
+    server.stop();
+}
+
+/// Acts as an operator's command does: new code for a function, at once.
+fn renew(platform: &Platform, function: &str) {
+    let handle = platform.handle();
+    let functions = handle.functions();
+    let mut config = functions.into_iter().find(|f| f.name == function).unwrap();
+    config.env.insert("CODE".into(), "new".into());
+    handle.put_function(config).unwrap();
+}
+
+#[test]
+fn the_code_of_all_nodes_is_updated_and_nothing_is_lost() {
+    let platform = Platform::start(7);
+    let folder = tempfile::tempdir().unwrap();
+    let server = proxy(&platform, folder.path(), &["--nodes", "7"]);
+    let (mut redis, mut random) = (server.client(), Random::new(10));
+    let sizes = [1, 5_000, 100_000, 700_000, 3_000_000];
+    let mut stored = fill(&mut redis, &mut random, "", &sizes, 100);
+    let instances = |platform: &Platform| -> Vec<u64> {
+        let all = platform.handle().instances().into_iter();
+        all.map(|instance| instance.id.0).collect()
+    };
+    let before = instances(&platform);
+    assert!(before.len() >= 7);
+    // the command asks us, and waits for an answer
+    let mailbox = folder.path().join("mailbox");
+    std::fs::create_dir(&mailbox).unwrap();
+    let at = mailbox.display();
+    let command = format!(
+        "touch {at}/$SCATTERHOARD_FUNCTION; while test -e {at}/$SCATTERHOARD_FUNCTION; do sleep 0.02; done"
+    );
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (platform, mailbox, over) = (&platform, &mailbox, &over);
+        let operator = scope.spawn(move || {
+            let mut updated = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                for entry in std::fs::read_dir(mailbox).unwrap() {
+                    let function = entry.unwrap().file_name().into_string().unwrap();
+                    renew(platform, &function);
+                    updated.push(function.clone());
+                    std::fs::remove_file(mailbox.join(function)).unwrap();
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            updated
+        });
+        under_load(&server, &mut stored, || {
+            let words = ["update", "--at-once", "2", "--command", &command];
+            let said = pool(&server, &words);
+            assert_eq!(said, "7 functions are updated\n");
+        });
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(operator.join().unwrap().len(), 7);
+    });
+    verify(&mut redis, &stored, "after the update");
+    assert_eq!(status(&server).active, 7);
+    assert_eq!(server.metric("scatterhoard_lost_objects_total"), 0.0);
+    let now = instances(&platform);
+    assert!(
+        now.iter().all(|id| !before.contains(id)),
+        "{before:?} {now:?}"
+    );
+    // a command that fails leaves its node out, and says what to do
+    let admin = server.admin.to_string();
+    let words = ["update", "--nodes", "3", "--command", "exit 7"];
+    let output = run(&[&["pool", "--admin", &admin], &words[..]].concat());
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("exit status: 7"), "{error}");
+    assert!(error.contains("scatterhoard pool add --nodes 3"), "{error}");
+    assert_eq!(states(&server, "gone"), [3]);
+    assert_eq!(pool(&server, &["add", "--nodes", "3"]), "added: 3\n");
+    verify(&mut redis, &stored, "in the end");
+    server.stop();
+}
