@@ -1,5 +1,7 @@
 //! The admin port: health, metrics, and the local pool's instances.
 
+mod nodes;
+
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
@@ -18,7 +20,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{apply::Context, pool::lifecycle::Phase};
+use crate::{apply::Context, elastic::Elastic, pool::lifecycle::Phase};
 
 /// What the admin port shows.
 #[derive(Clone)]
@@ -26,6 +28,7 @@ pub struct Admin {
     context: Arc<Context>,
     metrics: PrometheusHandle,
     local: Option<Handle>,
+    elastic: Arc<Elastic>,
 }
 
 #[derive(Deserialize)]
@@ -37,11 +40,17 @@ struct ReclaimQuery {
 
 impl Admin {
     /// An admin port over a running server; `local` in local-pool mode only.
-    pub fn new(context: Arc<Context>, metrics: PrometheusHandle, local: Option<Handle>) -> Self {
+    pub fn new(
+        context: Arc<Context>,
+        metrics: PrometheusHandle,
+        local: Option<Handle>,
+        elastic: Arc<Elastic>,
+    ) -> Self {
         Self {
             context,
             metrics,
             local,
+            elastic,
         }
     }
 
@@ -53,6 +62,7 @@ impl Admin {
             .route("/metrics", get(render))
             .route("/pool/instances", get(instances))
             .route("/pool/reclaim", post(reclaim))
+            .merge(nodes::routes())
             .with_state(self);
         let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
         if let Err(error) = served.await {
@@ -62,7 +72,7 @@ impl Admin {
 }
 
 async fn index() -> &'static str {
-    "scatterhoard\n\nGET  /healthz\nGET  /metrics\nGET  /pool/instances\nPOST /pool/reclaim?count=N[&seed=S] or ?function=NAME\n"
+    "scatterhoard\n\nGET  /healthz\nGET  /metrics\nGET  /pool\nPOST /pool/add?count=N or ?nodes=I,J\nPOST /pool/drain?count=N or ?nodes=I,J[&force=true]\nPOST /pool/cancel[?nodes=I,J]\nGET  /pool/instances\nPOST /pool/reclaim?count=N[&seed=S] or ?function=NAME\n"
 }
 
 /// Healthy as long as enough nodes can be reached to read and write.
@@ -70,8 +80,9 @@ async fn healthz(State(admin): State<Admin>) -> impl IntoResponse {
     let pool = admin.context.store.pool();
     let reachable = pool.candidates().iter().filter(|c| c.reachable).count();
     let geometry = admin.context.store.settings().geometry.full;
-    let text = format!("{reachable} of {} nodes reachable\n", pool.nodes().len());
-    if reachable > geometry.data() || reachable == pool.nodes().len() {
+    let nodes = pool.active().count();
+    let text = format!("{reachable} of {nodes} nodes reachable\n");
+    if reachable > geometry.data() || reachable == nodes {
         (StatusCode::OK, format!("ok: {text}"))
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("degraded: {text}"))
@@ -113,7 +124,8 @@ fn gauges(context: &Context) {
         metrics::gauge!("scatterhoard_backing_answers").set(f64::from(backing.answers()));
     }
     metrics::gauge!("scatterhoard_clients").set(context.clients.len() as f64);
-    let views: Vec<_> = store.pool().nodes().iter().map(|n| n.view()).collect();
+    nodes::gauges(store);
+    let views: Vec<_> = store.pool().members().map(|n| n.view()).collect();
     let phases: [(&str, IsPhase); 6] = [
         ("asleep", |p| matches!(p, Phase::Asleep)),
         ("pinging", |p| matches!(p, Phase::Pinging { .. })),
@@ -161,6 +173,11 @@ async fn instances(State(admin): State<Admin>) -> axum::response::Response {
     Json(local.instances()).into_response()
 }
 
+const NOT_FOR_PAGES: (StatusCode, &str) = (
+    StatusCode::FORBIDDEN,
+    "not for web pages: no Origin, and an address or localhost as Host\n",
+);
+
 /// Browsers send requests to this machine for pages of others; they say so.
 fn is_from_page(headers: &HeaderMap) -> bool {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -186,8 +203,7 @@ async fn reclaim(
     Query(query): Query<ReclaimQuery>,
 ) -> axum::response::Response {
     if is_from_page(&headers) {
-        let text = "not for web pages: no Origin, and an address or localhost as Host\n";
-        return (StatusCode::FORBIDDEN, text).into_response();
+        return NOT_FOR_PAGES.into_response();
     }
     let Some(local) = &admin.local else {
         return NOT_LOCAL.into_response();

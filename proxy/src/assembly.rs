@@ -13,7 +13,7 @@ use crate::{
     codec::{Codec, CodecError},
     config::Config,
     journal::{Journal, JournalError},
-    pool::{self, Links, Pool, lifecycle, platform::Platform},
+    pool::{self, Links, Pool, lifecycle, membership, platform::Platform},
     store::{self, Chores, Recover, Store},
 };
 
@@ -31,15 +31,19 @@ pub enum AssemblyError {
     Journal(#[from] JournalError),
 }
 
-/// The pool, before its nodes were asked anything.
+/// The pool, before its nodes were asked anything: those that are configured, and what
+/// the journal says of nodes.
 pub fn pool(
     config: &Config,
     platform: Platform,
     link_address: SocketAddr,
     link_tls: Option<Acceptor>,
-) -> Arc<Pool> {
+    journal: Option<&Journal>,
+) -> Result<Arc<Pool>, JournalError> {
+    let members = journal.map_or(Ok(Vec::new()), Journal::members)?;
     let settings = pool::Settings {
-        functions: config.function_names(),
+        function_prefix: config.function_prefix.clone(),
+        seats: membership::seats(config.nodes, &members),
         link_address,
         link_tls,
         linger: config.linger,
@@ -54,7 +58,7 @@ pub fn pool(
         warmth: config.warmth,
         retire: config.retire,
     };
-    Pool::new(settings, platform)
+    Ok(Pool::new(settings, platform))
 }
 
 /// The store over it, with what the journal has, for a reign of this epoch.
@@ -117,6 +121,7 @@ pub fn start_chores(
     tasks.spawn(store.clone().expire_for_ever(stop.clone()));
     tasks.spawn(store.clone().repair_for_ever(stop.clone()));
     tasks.spawn(store.clone().make_rounds(stop.clone()));
+    tasks.spawn(store.clone().drain_for_ever(stop.clone()));
     let writers = [
         tasks.spawn(store.clone().pack_for_ever(chores.small, drain.clone())),
         tasks.spawn(store.clone().clean_for_ever(stop.clone())),
@@ -195,8 +200,9 @@ mod tests {
     fn proxy(config: &Config, disk: &MemoryDisk) -> (Arc<Store>, Chores, Arc<Journal>) {
         let (invokes, _) = mpsc::channel(1);
         let address = SocketAddr::from(([127, 0, 0, 1], 9));
-        let pool = pool(config, Platform::local(invokes), address, None);
         let journal = Arc::new(Journal::open_in_memory(disk, Fsync::Always).unwrap());
+        let platform = Platform::local(invokes);
+        let pool = pool(config, platform, address, None, Some(&journal)).unwrap();
         let (store, chores) = store(config, &pool, EPOCH, Some(journal.clone()), None).unwrap();
         (store, chores, journal)
     }
@@ -242,5 +248,32 @@ mod tests {
         disk.lose_unsynced();
         let (store, ..) = proxy(&config, &disk);
         assert_eq!(store.index().len(0), 2);
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_failed_is_opened_again_though_nothing_waits_for_the_disk() {
+        let config = Config::from_options(Options::default()).unwrap();
+        let disk = MemoryDisk::default();
+        let (store, chores, journal) = proxy(&config, &disk);
+        let (_door, links) = mpsc::channel::<(conduit::Reader, conduit::Writer)>(1);
+        let (tasks, stop, drain) = <(TaskTracker, CancellationToken, CancellationToken)>::default();
+        let keeper = start(&store, chores, Links::Local(links), &tasks, &stop, &drain);
+        // the keeper waits for something to do
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        disk.fill(true);
+        change(&store, 1);
+        assert!(journal.failure().is_some());
+        disk.fill(false);
+        let opened = async {
+            while journal.failure().is_some() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(SOON, opened).await.unwrap();
+        stop.cancel();
+        drain.cancel();
+        keeper.stop();
+        timeout(SOON, keeper.ended()).await.unwrap();
+        store.pool().shutdown(Duration::ZERO).await;
     }
 }

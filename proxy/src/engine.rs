@@ -10,7 +10,7 @@ use std::{
 };
 
 use local_lambda::LocalLambda;
-use scatterhoard_wire::Epoch;
+use scatterhoard_wire::{Epoch, NodeId};
 use tokio::{io::DuplexStream, net::TcpListener, runtime::Handle, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -21,10 +21,15 @@ use crate::{
     checks,
     clients::Arrival,
     config::{Config, Functions},
+    elastic::{self, Elastic},
     epoch::{self, DataDir},
     journal::Journal,
     local_pool::{self, Program},
-    pool::{self, Pool, link_tls, platform::Platform},
+    pool::{
+        self, Pool, link_tls,
+        membership::{self, State},
+        platform::Platform,
+    },
     serve::ServeError,
     session::Session,
     store::{self, Recover, Store},
@@ -47,6 +52,7 @@ const PIPE_BYTES: usize = 1 << 20;
 pub struct Engine {
     context: Arc<Context>,
     pool: Arc<Pool>,
+    elastic: Arc<Elastic>,
     local: Option<LocalLambda>,
     keeper: Keeper,
     sessions: TaskTracker,
@@ -72,15 +78,17 @@ impl Engine {
         program: &Program,
     ) -> Result<Self, ServeError> {
         let data_dir = config.data_dir.as_deref().map(DataDir::open).transpose()?;
+        let kept = Kept::open(&config, data_dir.as_ref())?;
+        let seats = membership::seats(config.nodes, &kept.members()?);
         let local = match config.functions {
             Functions::Local => Some(
-                local_pool::start(&config, program)
+                local_pool::start(&config, program, names(&config, &seats))
                     .await
                     .map_err(ServeError::LocalPool)?,
             ),
             Functions::Endpoint(_) | Functions::Aws => None,
         };
-        let started = start(&config, links, local.as_ref(), data_dir.as_ref()).await;
+        let started = start(&config, links, local.as_ref(), data_dir.as_ref(), kept).await;
         let started = match (started, local) {
             (Ok(started), local) => Ok((started, local)),
             (Err(error), None) => Err(error),
@@ -113,12 +121,21 @@ impl Engine {
             ));
         }
         let keeper = assembly::start_chores(&store, chores, &tasks, &stop, &drain);
+        let elastic = Elastic::new(
+            store.clone(),
+            make_function(&config, program, local.as_ref()),
+        );
+        let elastic = Arc::new(elastic);
+        if let Some(settings) = config.autoscale {
+            tasks.spawn(elastic.clone().scale_for_ever(settings, stop.clone()));
+        }
         let context = Arc::new(Context::new(store, config));
         let limits = context.limits.clone();
         tasks.spawn(limits.keep(context.clients.clone(), stop.clone()));
         Ok(Self {
             context,
             pool,
+            elastic,
             local,
             keeper,
             sessions: TaskTracker::new(),
@@ -133,6 +150,11 @@ impl Engine {
     /// What all sessions share.
     pub fn context(&self) -> &Arc<Context> {
         &self.context
+    }
+
+    /// Adds nodes and drains them.
+    pub fn elastic(&self) -> &Arc<Elastic> {
+        &self.elastic
     }
 
     /// Where sessions run; their end is waited for.
@@ -277,12 +299,63 @@ struct Started {
     links: Option<TcpListener>,
 }
 
+/// What an earlier proxy left in the data folder.
+struct Kept {
+    /// The index is to be made anew from what nodes hold.
+    recovers: bool,
+    journal: Option<Arc<Journal>>,
+}
+
+impl Kept {
+    fn open(config: &Config, data_dir: Option<&DataDir>) -> Result<Self, ServeError> {
+        let recovers = match (config.recover, data_dir) {
+            (Recover::Journal, _) => false,
+            (Recover::Inventory, Some(dir)) => dir.begin_inventory()?,
+            (Recover::Inventory, None) => true,
+        };
+        let open = |dir: &DataDir| Journal::open(&dir.journal(), config.appendfsync);
+        let journal = data_dir.map(open).transpose()?.map(Arc::new);
+        keep_if_doubtful(journal.as_deref(), data_dir)?;
+        Ok(Self { recovers, journal })
+    }
+
+    fn members(&self) -> Result<Vec<(NodeId, State)>, ServeError> {
+        let members = self.journal.as_ref().map(|journal| journal.members());
+        Ok(members.transpose()?.unwrap_or_default())
+    }
+}
+
+/// The functions of those nodes that belong to the pool.
+fn names<'a>(config: &'a Config, seats: &'a [State]) -> impl Iterator<Item = String> + 'a {
+    let members = (0..).zip(seats).filter(|(_, state)| state.is_member());
+    members.map(|(i, _)| pool::function_name(&config.function_prefix, NodeId(i)))
+}
+
+/// How a function comes to be for a node that is added.
+fn make_function(
+    config: &Config,
+    program: &Program,
+    local: Option<&LocalLambda>,
+) -> elastic::MakeFunction {
+    let Some(handle) = local.map(LocalLambda::handle) else {
+        // whoever runs them makes them
+        return Box::new(|_| Ok(()));
+    };
+    let (config, program) = (config.clone(), program.clone());
+    Box::new(move |name| {
+        let function = local_pool::function(&config, &program, name.to_owned());
+        handle.put_function(function).map_err(|e| e.to_string())
+    })
+}
+
 async fn start(
     config: &Config,
     links: TcpListener,
     local: Option<&LocalLambda>,
     data_dir: Option<&DataDir>,
+    kept: Kept,
 ) -> Result<Started, ServeError> {
+    let Kept { recovers, journal } = kept;
     let endpoint = match (&config.functions, local) {
         (_, Some(local)) => Some(local.endpoint_url()),
         (Functions::Endpoint(url), None) => Some(url.clone()),
@@ -301,7 +374,13 @@ async fn start(
     if config.links_can_be_read() {
         tracing::warn!("links are plain text (link_tls = off): for networks of your own only");
     }
-    let pool = assembly::pool(config, platform.clone(), link_address, link_tls);
+    let pool = assembly::pool(
+        config,
+        platform.clone(),
+        link_address,
+        link_tls,
+        journal.as_deref(),
+    )?;
     let survey = pool.survey(SURVEY_LIMIT).await;
     if survey.answered == 0 {
         let names = config.function_names();
@@ -315,18 +394,8 @@ async fn start(
     if checks::applies(config) {
         checks::quota(config, &platform).await?;
     }
-    let recovers = match (config.recover, data_dir) {
-        (Recover::Journal, _) => false,
-        (Recover::Inventory, Some(dir)) => dir.begin_inventory()?,
-        (Recover::Inventory, None) => true,
-    };
     let epoch = epoch::next(data_dir, survey.highest_epoch)?;
     tracing::info!(%epoch, nodes = survey.answered, "pool is ready");
-    let journal = match data_dir {
-        Some(dir) => Some(Arc::new(Journal::open(&dir.journal(), config.appendfsync)?)),
-        None => None,
-    };
-    keep_if_doubtful(journal.as_deref(), data_dir)?;
     let backing = match (config.backing.clone(), data_dir) {
         (Some(settings), Some(dir)) => Some(Backing::open(settings, &dir.backing()).await?),
         _ => None,

@@ -24,6 +24,7 @@ pub mod command;
 pub mod config;
 pub mod descriptors;
 pub mod doctor;
+pub mod elastic;
 pub mod encoding;
 pub mod engine;
 pub mod epoch;

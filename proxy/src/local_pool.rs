@@ -37,8 +37,12 @@ impl Program {
     }
 }
 
-/// Starts a Lambda on this machine with one function per node.
-pub async fn start(config: &Config, program: &Program) -> anyhow::Result<LocalLambda> {
+/// Starts a Lambda on this machine with these functions.
+pub async fn start(
+    config: &Config,
+    program: &Program,
+    names: impl Iterator<Item = String>,
+) -> anyhow::Result<LocalLambda> {
     let concurrency = u32::from(config.nodes).saturating_mul(2).max(1000);
     let settings = Settings {
         account_concurrency: concurrency,
@@ -47,21 +51,26 @@ pub async fn start(config: &Config, program: &Program) -> anyhow::Result<LocalLa
     };
     let lambda = LocalLambda::start(settings).await?;
     let handle = lambda.handle();
-    for name in config.function_names() {
-        let mut function = FunctionConfig::new(name, &program.path);
-        function.args = program.args.iter().map(Into::into).collect();
-        function.memory_mb = config.node_memory_mb;
-        function.timeout = config.function_timeout;
-        function.env = program.env.clone();
-        function.env.extend([
-            ("SCATTERHOARD_LOG".into(), "warn".into()),
-            // a node keeps what it uses again itself; what its allocator keeps
-            // for sizes that do not come any more would be beyond its budget
-            ("MIMALLOC_PURGE_DELAY".into(), "0".into()),
-        ]);
-        handle.put_function(function)?;
+    for name in names {
+        handle.put_function(function(config, program, name))?;
     }
     Ok(lambda)
+}
+
+/// The function of one node.
+pub fn function(config: &Config, program: &Program, name: String) -> FunctionConfig {
+    let mut function = FunctionConfig::new(name, &program.path);
+    function.args = program.args.iter().map(Into::into).collect();
+    function.memory_mb = config.node_memory_mb;
+    function.timeout = config.function_timeout;
+    function.env = program.env.clone();
+    function.env.extend([
+        ("SCATTERHOARD_LOG".into(), "warn".into()),
+        // a node keeps what it uses again itself; what its allocator keeps
+        // for sizes that do not come any more would be beyond its budget
+        ("MIMALLOC_PURGE_DELAY".into(), "0".into()),
+    ]);
+    function
 }
 
 /// How long its processes may take to go.

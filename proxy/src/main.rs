@@ -1,4 +1,4 @@
-//! The `scatterhoard` program: `serve` (the default), `node`, and what looks at a
+//! The `scatterhoard` program: `serve` (the default), `pool`, `node`, and what looks at a
 //! platform: `doctor` and `probe`.
 
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode, time::Duration};
@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use scatterhoard_proxy::{
     config::{Config, LogFormat, Options},
     doctor,
+    elastic::command::PoolCommand,
     local_pool::Program,
     probe,
     serve::{ServeError, serve},
@@ -35,6 +36,8 @@ enum Command {
     Doctor(Box<Doctor>),
     /// Measure the platform's functions, and write a profile for --platform-profile
     Probe(Box<Probe>),
+    /// Add, drain and update nodes of a running proxy
+    Pool(PoolCommand),
     /// Be a node process: started by a Lambda runtime, not by hand
     Node,
 }
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|| Command::Serve(Box::new(cli.serve)))
     {
         Command::Node => node(),
+        Command::Pool(command) => pool(command),
         Command::Serve(serve) => run(*serve),
         Command::Doctor(doctor) => run_doctor(*doctor),
         Command::Probe(probe) => run_probe(*probe),
@@ -102,6 +106,21 @@ fn main() -> ExitCode {
 fn node() -> ExitCode {
     match scatterhoard_node::run() {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(ExitCode::FAILURE, &error),
+    }
+}
+
+#[allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a person reads it"
+)]
+fn pool(command: PoolCommand) -> ExitCode {
+    match command.run(|text| eprintln!("{text}")) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(ExitCode::FAILURE, &error),
     }
 }

@@ -103,7 +103,7 @@ pub async fn serve(mut config: Config) -> Result<(), ServeError> {
         tracing::warn!("file of users: {warning}");
     }
     let limit = descriptors::raise();
-    let max_clients = descriptors::clients(config.max_clients, limit, config.nodes);
+    let max_clients = descriptors::clients(config.max_clients, limit, config.most_nodes());
     if max_clients < config.max_clients {
         let wanted = config.max_clients;
         tracing::warn!(
@@ -214,7 +214,12 @@ async fn run(
         tasks.spawn(tls.renew_for_ever(stop.clone()));
     }
     if let Some(listener) = admin {
-        let admin = Admin::new(engine.context().clone(), metrics, engine.local());
+        let admin = Admin::new(
+            engine.context().clone(),
+            metrics,
+            engine.local(),
+            engine.elastic().clone(),
+        );
         tasks.spawn(admin.serve(listener, stop.clone()));
     }
     let Stops {

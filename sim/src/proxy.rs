@@ -7,6 +7,7 @@ use scatterhoard_proxy::{
     assembly,
     clients::{Arrival, Client},
     config::Config,
+    elastic::Elastic,
     epoch,
     journal::{Journal, memory::MemoryDisk},
     pool::{Links, platform},
@@ -27,6 +28,8 @@ const LINKS: usize = 64;
 pub struct Proxy {
     /// What sessions would share.
     pub context: Arc<Context>,
+    /// Adds nodes and drains them.
+    pub elastic: Elastic,
     /// Cancelled when it is dead.
     pub dead: CancellationToken,
     port: u16,
@@ -48,7 +51,17 @@ impl Proxy {
         let (invokes, invoked) = mpsc::channel(INVOKES);
         let (door, links) = mpsc::channel(LINKS);
         platform.attach(port, door, invoked);
-        let pool = assembly::pool(config, platform::Platform::local(invokes), address, None);
+        let journal = disk.map(|disk| Journal::open_in_memory(disk, config.appendfsync));
+        // what it says is read when it is known that somebody is there
+        let journal = match journal.transpose() {
+            Ok(journal) => journal.map(Arc::new),
+            Err(error) => {
+                platform.detach(port, Death::Heard);
+                return Err(error.into());
+            }
+        };
+        let invoked = platform::Platform::local(invokes);
+        let pool = assembly::pool(config, invoked, address, None, journal.as_deref())?;
         let survey = pool.survey(SURVEY_LIMIT).await;
         if survey.answered == 0 {
             platform.detach(port, Death::Heard);
@@ -58,15 +71,15 @@ impl Proxy {
         let stored = disk.map_or(Epoch(0), |_| *last_epoch);
         let epoch = epoch::above(stored, survey.highest_epoch);
         *last_epoch = epoch.max(*last_epoch);
-        let journal = disk.map(|disk| Journal::open_in_memory(disk, config.appendfsync));
-        let journal = journal.transpose()?.map(Arc::new);
         let (store, chores) = assembly::store(config, &pool, epoch, journal, None)?;
         let (stop, drain) = (CancellationToken::new(), CancellationToken::new());
         let (tasks, links) = (TaskTracker::new(), Links::Local(links));
         let keeper = assembly::start(&store, chores, links, &tasks, &stop, &drain);
+        let elastic = Elastic::new(store.clone(), Box::new(|_| Ok(())));
         let context = Context::new(store, config.clone());
         Ok(Some(Self {
             context: Arc::new(context),
+            elastic,
             dead: CancellationToken::new(),
             port,
             stop,

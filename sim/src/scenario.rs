@@ -55,6 +55,8 @@ pub struct Trouble {
     pub death: f64,
     /// Chance of a second in which the journal's disk fills up.
     pub full_disk: f64,
+    /// Chance of a second in which nodes are added or drained, or a drain is cancelled.
+    pub elastic: f64,
 }
 
 impl Scenario {
@@ -102,7 +104,7 @@ impl Scenario {
             true => most * rng.random_range(0.1..1.0),
             false => 0.0,
         };
-        let trouble = Trouble {
+        let mut trouble = Trouble {
             reclaim: chance(0.8, 0.01),
             crash: chance(0.3, 0.005),
             burst: chance(0.3, 0.01),
@@ -111,6 +113,7 @@ impl Scenario {
             invokes: chance(0.4, 0.05),
             death: chance(0.5, 0.03),
             full_disk: if has_journal { chance(0.2, 0.02) } else { 0.0 },
+            elastic: 0.0,
         };
         let loss = chance(0.4, 0.05);
         let millis = |ms| Duration::from_millis(ms);
@@ -136,14 +139,22 @@ impl Scenario {
                 loss,
             },
         };
+        let clients = rng.random_range(1..5);
+        let keys = rng.random_range(8..40);
+        let think = millis(rng.random_range(50..2_000));
+        let largest = rng.random_range(2_000..60_000);
+        // without standbys what is lost may take long to be known as lost
+        if !calm && config.backup.standby && rng.random_bool(0.5) {
+            trouble.elastic = 0.1 * rng.random_range(0.1..1.0);
+        }
         Ok(Self {
             config,
             platform,
             has_journal,
-            clients: rng.random_range(1..5),
-            keys: rng.random_range(8..40),
-            think: millis(rng.random_range(50..2_000)),
-            largest: rng.random_range(2_000..60_000),
+            clients,
+            keys,
+            think,
+            largest,
             trouble,
         })
     }

@@ -18,6 +18,7 @@ use scatterhoard_judge::{
 };
 use scatterhoard_node::{clock, random};
 use scatterhoard_proxy::{
+    elastic::Which,
     journal::memory::MemoryDisk,
     keyspace::{KeyRef, Object},
     value::Value,
@@ -43,6 +44,8 @@ const TROUBLED: Duration = Duration::from_secs(240);
 const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
 /// The date when every run begins.
 const BEGINS: Duration = Duration::from_secs(1_600_000_000);
+/// Nodes are added as long as there have been no more.
+const MOST_NODES: usize = 16;
 const FIRST_PORT: u16 = 10_000;
 
 /// What came out of a run.
@@ -79,6 +82,8 @@ pub struct World {
     lost: Cell<u64>,
     lives: Cell<u64>,
     over: Cell<bool>,
+    /// Orders to add or drain nodes.
+    orders: TaskTracker,
 }
 
 /// Runs one seed from its beginning to its end.
@@ -114,6 +119,7 @@ impl World {
             lost: Cell::new(0),
             lives: Cell::new(0),
             over: Cell::new(false),
+            orders: TaskTracker::new(),
             scenario,
             history,
         }))
@@ -179,7 +185,7 @@ impl World {
         for node in self
             .proxy()
             .iter()
-            .flat_map(|p| p.store().pool().nodes().to_vec())
+            .flat_map(|p| p.store().pool().nodes().cloned())
         {
             let (absent, sought) = (node.absent_instances(), node.sought_instances(None));
             let rounds = node.rounds_ended();
@@ -231,6 +237,8 @@ impl World {
         self.over.set(true);
         tasks.close();
         tasks.wait().await;
+        self.orders.close();
+        self.orders.wait().await;
         if self.violations.borrow().is_empty() {
             self.read_all().await;
         }
@@ -289,6 +297,10 @@ impl World {
         } else if rng.random_bool(0.1) {
             self.platform.set_faults(Faults::default());
         }
+        // drawn only where there is any, as are the others' seconds
+        if trouble.elastic > 0.0 && rng.random_bool(trouble.elastic) {
+            self.change_pool();
+        }
         if let Some(disk) = &self.disk {
             if rng.random_bool(trouble.full_disk) {
                 self.history.add("the disk is full");
@@ -307,6 +319,27 @@ impl World {
             lives.begin(self).await?;
         }
         Ok(())
+    }
+
+    /// Nodes are added, drained, or kept after all.
+    fn change_pool(self: &Rc<Self>) {
+        let Some(proxy) = self.proxy() else { return };
+        let (world, mut rng) = (self.clone(), random::rng());
+        let (what, count) = (rng.random_range(0..5), rng.random_range(1..4));
+        self.orders.spawn_local(async move {
+            let there = proxy.store().pool().states().len();
+            let order = async {
+                let done = match what {
+                    0 | 1 if there < MOST_NODES => proxy.elastic.add(Which::Count(count)).await,
+                    4 => proxy.elastic.cancel(None).await,
+                    _ => proxy.elastic.drain(Which::Count(count), what == 3).await,
+                };
+                let what = ["add", "add", "drain", "force", "cancel"][what];
+                let done = done.map_err(|error| error.to_string());
+                world.history.add(format_args!("{what} {count}: {done:?}"));
+            };
+            proxy.dead.run_until_cancelled(order).await;
+        });
     }
 
     /// Nothing goes wrong any more: soon everything is answered.
@@ -330,6 +363,15 @@ impl World {
             if !client::get(self, key).await {
                 self.violated(key, "cannot be read although all is well");
             }
+        }
+        if let Some(proxy) = self.proxy() {
+            let (drains, without_room) = proxy.store().drains();
+            if !drains.is_empty() {
+                let what = format!("not drained although all is well: {drains:?} {without_room}");
+                self.violated(usize::MAX, &what);
+            }
+            let states = proxy.store().pool().states();
+            self.history.add(format_args!("in the end {states:?}"));
         }
         let (chunks, instances) = self.platform.census();
         self.history

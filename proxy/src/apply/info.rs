@@ -83,12 +83,7 @@ fn clients(context: &Context, out: &mut String) -> std::fmt::Result {
 }
 
 fn memory(context: &Context, out: &mut String) -> std::fmt::Result {
-    let views = context
-        .store
-        .pool()
-        .nodes()
-        .iter()
-        .filter_map(|n| n.view().held);
+    let views = context.store.pool().active().filter_map(|n| n.view().held);
     let (used, budget) = views.fold((0_u64, 0_u64), |(u, b), h| {
         (u.saturating_add(h.bytes), b.saturating_add(h.budget_bytes))
     });
@@ -137,16 +132,11 @@ fn replication(_: &Context, out: &mut String) -> std::fmt::Result {
 }
 
 fn pool(context: &Context, out: &mut String) -> std::fmt::Result {
-    let views: Vec<_> = context
-        .store
-        .pool()
-        .nodes()
-        .iter()
-        .map(|n| n.view())
-        .collect();
+    let views: Vec<_> = context.store.pool().members().map(|n| n.view()).collect();
     let count = |wanted: fn(&Phase) -> bool| views.iter().filter(|v| wanted(&v.phase)).count();
     fields!(out,
         "nodes" => views.len(),
+        "nodes_draining" => views.iter().filter(|v| v.state.is_draining()).count(),
         "nodes_asleep" => count(|p| matches!(p, Phase::Asleep | Phase::Pinging { .. })),
         "nodes_active" => count(|p| matches!(p, Phase::Active { .. })),
         "nodes_waking" => count(|p| matches!(p, Phase::Waking { .. })),

@@ -1,5 +1,7 @@
 //! Settings: flags over environment over file over defaults, checked once.
 
+mod clients;
+mod elastic;
 mod options;
 mod times;
 mod upkeep;
@@ -24,11 +26,12 @@ use crate::{
     codec::Backend,
     journal::Fsync,
     keyspace::EvictionPolicy,
-    pool::{backup, linger, link_tls::leaves_the_machine, retire, warmth},
+    pool::{autoscale, backup, linger, link_tls::leaves_the_machine, retire, warmth},
     pubsub::Classes,
     slow_log,
     store::{Ack, Recover},
 };
+use clients::{acl, client_limits, cluster, tls};
 pub use options::{LogFormat, Options, Secret};
 pub use upkeep::Upkeep;
 
@@ -99,6 +102,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// Number of nodes.
     pub nodes: u16,
+    /// When nodes are added and drained without being asked.
+    pub autoscale: Option<autoscale::Settings>,
     /// Memory of each node's function in MB.
     pub node_memory_mb: u32,
     /// Time-out of the functions: set for a local pool, compared elsewhere.
@@ -288,6 +293,7 @@ impl Config {
             Functions::Local => (10.0 * linger::USD_PER_WAIT, Upkeep::LOCAL),
             _ => (linger::USD_PER_WAIT, Upkeep::REMOTE),
         };
+        let autoscale = elastic::autoscale(&options, full, nodes)?;
         let threads = match options.threads.unwrap_or(0) {
             0 => default_threads(processors(), &functions),
             chosen => chosen,
@@ -324,6 +330,7 @@ impl Config {
                 ),
             },
             nodes,
+            autoscale,
             node_memory_mb,
             function_timeout: Duration::from_secs(timeout_s.into()),
             function_prefix: options
@@ -402,6 +409,12 @@ impl Config {
             .collect()
     }
 
+    /// As many nodes as there will be, unless somebody adds some by hand.
+    pub fn most_nodes(&self) -> u16 {
+        let most = self.autoscale.map_or(0, |scale| scale.max_nodes);
+        self.nodes.max(u16::try_from(most).unwrap_or(u16::MAX))
+    }
+
     /// Whether links leave this machine as plain text.
     pub fn links_can_be_read(&self) -> bool {
         let advertised = self.link_advertise.unwrap_or(self.link_listen);
@@ -430,85 +443,6 @@ impl Config {
             ("save", String::new()),
         ]
     }
-}
-
-fn client_limits(options: &Options) -> Result<client_limits::Settings, ConfigError> {
-    let mut limits = client_limits::Settings::default();
-    let given = [
-        (
-            "timeout",
-            client_limits::TIMEOUT,
-            options.timeout.map(|s| s.to_string()),
-        ),
-        (
-            "tcp_keepalive",
-            client_limits::KEEPALIVE,
-            options.tcp_keepalive.map(|s| s.to_string()),
-        ),
-        (
-            "client_query_buffer_limit",
-            client_limits::QUERY,
-            options.client_query_buffer_limit.clone(),
-        ),
-        (
-            "client_output_buffer_limit",
-            client_limits::OUTPUT,
-            options.client_output_buffer_limit.clone(),
-        ),
-    ];
-    for (setting, name, value) in given {
-        if let Some(value) = value {
-            limits.set(name, &value).map_err(|why| bad(setting, why))?;
-        }
-    }
-    Ok(limits)
-}
-
-fn tls(options: &Options) -> Result<Option<client_tls::Settings>, ConfigError> {
-    let Some(listen) = options.tls_listen else {
-        return Ok(None);
-    };
-    let (Some(certificate), Some(key)) = (&options.tls_cert_file, &options.tls_key_file) else {
-        return Err(bad("tls_listen", "needs tls_cert_file and tls_key_file"));
-    };
-    let clients = options.tls_auth_clients.unwrap_or_default();
-    if clients != client_tls::ClientCertificates::No && options.tls_ca_cert_file.is_none() {
-        return Err(bad("tls_auth_clients", "needs tls_ca_cert_file"));
-    }
-    Ok(Some(client_tls::Settings {
-        listen,
-        certificate: certificate.clone(),
-        key: key.clone(),
-        clients,
-        authorities: options.tls_ca_cert_file.clone(),
-        revoked: options.tls_crl_file.clone(),
-    }))
-}
-
-fn acl(options: &Options) -> Result<Acl, ConfigError> {
-    let password = options
-        .requirepass
-        .as_ref()
-        .map(Secret::reveal)
-        .filter(|p| !p.is_empty());
-    match &options.acl_file {
-        None => Ok(Acl::new(password)),
-        Some(file) => Acl::read(password, file)
-            .map_err(|error| bad("acl_file", format!("{}: {error}", file.display()))),
-    }
-}
-
-fn cluster(options: &Options, listen: SocketAddr) -> Result<Option<Arc<Topology>>, ConfigError> {
-    let Some(members) = &options.cluster else {
-        return match options.cluster_self {
-            Some(_) => Err(bad("cluster_self", "says which member of `cluster` it is")),
-            None => Ok(None),
-        };
-    };
-    let me = options.cluster_self.clone();
-    let me = me.unwrap_or_else(|| listen.to_string());
-    let topology = Topology::parse(members, &me).map_err(|error| bad("cluster", error))?;
-    Ok(Some(Arc::new(topology)))
 }
 
 /// Without a data folder nobody would know after a restart what lies there.

@@ -270,6 +270,22 @@ options! {
     /// What goes when nodes are full, by Redis's names [default: allkeys-lru]
     #[arg(long, env = "SCATTERHOARD_MAXMEMORY_POLICY", value_name = "POLICY", value_parser = policy)]
     maxmemory_policy: EvictionPolicy,
+    /// Never fewer nodes than so many [default: d + p]
+    #[arg(long, env = "SCATTERHOARD_POOL_MIN_NODES", value_name = "N")]
+    pool_min_nodes: u16,
+    /// Never more; their functions must be there [default: as many as at the start]
+    #[arg(long, env = "SCATTERHOARD_POOL_MAX_NODES", value_name = "N")]
+    pool_max_nodes: u16,
+    /// Add nodes when more of their room is used than this, in percent [default: never]
+    #[arg(long, env = "SCATTERHOARD_POOL_GROW_ABOVE", value_name = "PERCENT")]
+    pool_grow_above: u8,
+    /// Drain nodes when less of their room is used than this, in percent
+    /// [default: never]
+    #[arg(long, env = "SCATTERHOARD_POOL_SHRINK_BELOW", value_name = "PERCENT")]
+    pool_shrink_below: u8,
+    /// Least time between two such steps, in seconds [default: 300]
+    #[arg(long, env = "SCATTERHOARD_POOL_STEP_S", value_name = "S")]
+    pool_step_s: u64,
     /// Longest value that a client may send, in MB [default: 512]
     #[arg(long, env = "SCATTERHOARD_PROTO_MAX_BULK_MB", value_name = "M")]
     proto_max_bulk_mb: u32,

@@ -77,17 +77,19 @@ impl Examination {
 pub async fn examine(config: &Config, program: &Program) -> Examination {
     let mut findings = machine::examine(config);
     let local = match config.functions {
-        Functions::Local => match local_pool::start(config, program).await {
-            Ok(local) => Some(local),
-            Err(error) => {
-                findings.push(Finding::error(
-                    "local pool",
-                    format!("it cannot be started: {error:#}"),
-                    "see the message",
-                ));
-                return Examination::of(findings);
+        Functions::Local => {
+            match local_pool::start(config, program, config.function_names().into_iter()).await {
+                Ok(local) => Some(local),
+                Err(error) => {
+                    findings.push(Finding::error(
+                        "local pool",
+                        format!("it cannot be started: {error:#}"),
+                        "see the message",
+                    ));
+                    return Examination::of(findings);
+                }
             }
-        },
+        }
         Functions::Endpoint(_) | Functions::Aws => None,
     };
     let endpoint = match (&config.functions, &local) {

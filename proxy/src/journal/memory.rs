@@ -12,6 +12,7 @@ type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 struct Contents {
     keys: Rows,
     segments: Rows,
+    nodes: Rows,
 }
 
 #[derive(Default)]
@@ -92,13 +93,17 @@ impl Contents {
         match table {
             Table::Keys => &mut self.keys,
             Table::Segments => &mut self.segments,
+            Table::Nodes => &mut self.nodes,
         }
     }
 }
 
 impl Tables for Opened {
     fn clear(&self) -> Result<(), fjall::Error> {
-        self.change(|contents| *contents = Contents::default())
+        self.change(|contents| {
+            contents.keys.clear();
+            contents.segments.clear();
+        })
     }
 
     fn commit(&self, ops: Vec<Op>) -> Result<(), fjall::Error> {

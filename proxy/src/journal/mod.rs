@@ -9,6 +9,7 @@
 //! the store could be opened again.
 
 pub mod label;
+mod members;
 pub mod memory;
 pub mod record;
 mod tables;
@@ -25,7 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use scatterhoard_wire::WriteId;
+use scatterhoard_wire::{NodeId, WriteId};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -188,12 +189,12 @@ impl Journal {
     }
 
     /// Fills an empty index with what it has; the values that no node has. What
-    /// has expired stays out, and what is on nodes beyond the first `nodes` counts
+    /// has expired stays out, and what is on nodes that are not members counts
     /// as missing. Damaged records are left out, counted and logged.
     pub fn recover(
         &self,
         index: &mut Keyspace,
-        nodes: usize,
+        is_member: &dyn Fn(NodeId) -> bool,
         now_ms: u64,
     ) -> Result<Vec<Unplaced>, JournalError> {
         let failed = |error| JournalError {
@@ -209,7 +210,7 @@ impl Journal {
         let read = tables.rows(
             Table::Segments,
             &mut |_, value| match Entry::decode(value) {
-                Ok(entry) => segments.push(entry.object.within(nodes)),
+                Ok(entry) => segments.push(entry.object.within(is_member)),
                 Err(_) => damaged += 1,
             },
         );
@@ -231,7 +232,7 @@ impl Journal {
                         value,
                     });
                 }
-                insert(key, entry.object.within(nodes), entry.expires_unix_ms);
+                insert(key, entry.object.within(is_member), entry.expires_unix_ms);
             });
             error = read.err();
         });
@@ -252,12 +253,16 @@ impl Journal {
         match self.try_write(index, value_of) {
             Ok(()) => {
                 index.forget_changes();
-                self.written.fetch_add(1, Ordering::Release);
-                if self.fsync == Fsync::Always {
-                    self.wanted.notify_one();
-                }
+                self.has_written();
             }
             Err(error) => self.fail(&error),
+        }
+    }
+
+    fn has_written(&self) {
+        self.written.fetch_add(1, Ordering::Release);
+        if self.fsync == Fsync::Always {
+            self.wanted.notify_one();
         }
     }
 
@@ -286,6 +291,8 @@ impl Journal {
         self.failed.store(true, Ordering::Release);
         // nobody waits in vain
         self.settled.notify_waiters();
+        // it is to be opened again, also if nothing waits to be forced to the disk
+        self.wanted.notify_one();
     }
 
     /// Why nothing can be written at the moment.

@@ -1,4 +1,4 @@
-//! What a journal is kept in: two tables whose changes are written as one.
+//! What a journal is kept in: tables whose changes are written as one.
 
 use std::path::Path;
 
@@ -15,6 +15,8 @@ const MEMTABLE_BYTES: u64 = 16 << 20;
 pub(super) enum Table {
     Keys,
     Segments,
+    /// Which nodes belong to the pool.
+    Nodes,
 }
 
 /// A change of one row.
@@ -24,7 +26,7 @@ pub(super) enum Op {
 }
 
 pub(super) trait Tables: Send {
-    /// Removes all rows.
+    /// Removes all rows of keys and segments.
     fn clear(&self) -> Result<(), fjall::Error>;
     /// Writes all of it or nothing: when it returns, only the death of the machine
     /// can undo it.
@@ -38,6 +40,7 @@ pub(super) struct Folder {
     database: Database,
     keys: Keyspace,
     segments: Keyspace,
+    nodes: Keyspace,
 }
 
 impl Folder {
@@ -53,6 +56,7 @@ impl Folder {
         Ok(Self {
             keys: database.keyspace("keys", options)?,
             segments: database.keyspace("segments", options)?,
+            nodes: database.keyspace("nodes", options)?,
             database,
         })
     }
@@ -61,6 +65,7 @@ impl Folder {
         match table {
             Table::Keys => &self.keys,
             Table::Segments => &self.segments,
+            Table::Nodes => &self.nodes,
         }
     }
 }

@@ -166,12 +166,12 @@ impl Object {
         }
     }
 
-    /// The same object where there are only so many nodes: what others held is
+    /// The same object where there are only these nodes: what others held is
     /// nowhere.
     #[must_use]
-    pub fn within(mut self, nodes: usize) -> Self {
+    pub fn within(mut self, is_there: impl Fn(NodeId) -> bool) -> Self {
         if let Home::Chunks(placement) = &mut self.home {
-            let beyond = placement.iter_mut().filter(|n| usize::from(n.0) >= nodes);
+            let beyond = placement.iter_mut().filter(|n| !is_there(**n));
             beyond.for_each(|node| *node = NOWHERE);
         }
         self

@@ -180,6 +180,12 @@ impl Keyspace {
             && !self.pins.contains_key(&what.write_id)
     }
 
+    /// Whether somebody reads there what no key names any more.
+    pub fn is_read_on(&self, node: NodeId) -> bool {
+        let mut objects = self.deferred.values();
+        objects.any(|o| o.nodes().any(|holder| holder == node))
+    }
+
     /// Whether a reader holds this write, or it is a segment.
     pub fn is_held(&self, write_id: WriteId) -> bool {
         self.pins.contains_key(&write_id) || self.segments.object(write_id).is_some()

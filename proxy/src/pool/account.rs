@@ -29,6 +29,11 @@ impl Account {
             .saturating_sub(self.reserved_bytes)
     }
 
+    /// Bytes that are set aside.
+    pub fn reserved_bytes(&self) -> u64 {
+        self.reserved_bytes
+    }
+
     /// Sets bytes aside for a chunk that is about to be sent.
     pub fn reserve(&mut self, bytes: u64) -> bool {
         let fits = bytes <= self.free_bytes();

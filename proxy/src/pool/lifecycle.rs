@@ -201,6 +201,15 @@ impl Lifecycle {
         self.last_contact = now.checked_sub(self.silence).unwrap_or(self.last_contact);
     }
 
+    /// It was invoked apart from this, and has answered.
+    pub fn contacted(&mut self, now: Instant) {
+        self.last_contact = now;
+        if matches!(self.phase, Phase::Unreachable { .. }) {
+            self.phase = Phase::Asleep;
+        }
+        self.failures = 0;
+    }
+
     /// The longest silence before a ping from now on (T_warm).
     pub fn leave_alone(&mut self, silence: Duration) {
         self.silence = silence;

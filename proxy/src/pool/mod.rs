@@ -5,6 +5,7 @@
 //! file, the `listener`, `requests` and `rounds` act on their decisions.
 
 pub mod account;
+pub mod autoscale;
 pub mod backup;
 pub mod breaker;
 pub mod bucket;
@@ -17,6 +18,8 @@ pub mod linger;
 pub mod link;
 pub mod link_tls;
 pub(crate) mod listener;
+mod members;
+pub mod membership;
 pub mod node;
 pub mod placement;
 pub mod platform;
@@ -56,9 +59,12 @@ use instances::Meeting;
 use lifecycle::{Action, Event, Lifecycle, Outcome};
 use link::Link;
 pub use listener::Links;
+use members::Seats;
+pub use members::{Newcomer, function_name};
+use membership::State;
 use node::{About, Access, Contact, Node};
 use placement::Candidate;
-use platform::{InvokeFailure, Platform, errors::Cause};
+use platform::{InvokeFailure, Platform};
 use retire::Retirements;
 use strangers::Strangers;
 use warmth::Warmth;
@@ -66,8 +72,10 @@ use warmth::Warmth;
 /// How the pool is set up.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Functions, one node each.
-    pub functions: Vec<String>,
+    /// Functions are named PREFIX-000, PREFIX-001 and so on, one node each.
+    pub function_prefix: String,
+    /// Which of them there are, by number.
+    pub seats: Vec<State>,
     /// Where nodes dial, as they see it.
     pub link_address: SocketAddr,
     /// What links show to be TLS; none: plain text.
@@ -116,12 +124,17 @@ pub enum NodeError {
     /// The proxy is shutting down.
     #[error("shutting down")]
     Stopping,
+    /// It is no more of the pool.
+    #[error("node was drained")]
+    Drained,
 }
 
 /// Nodes, and what drives them.
 pub struct Pool {
     settings: Settings,
-    nodes: Vec<Arc<Node>>,
+    seats: Seats,
+    /// Rung when a node comes, goes, or is to go.
+    membership: Notify,
     platform: Platform,
     epoch: AtomicU64,
     /// Who may dial: a token is taken out by the hello that uses it.
@@ -151,29 +164,10 @@ pub const PING_SLACK: Duration = Duration::from_secs(2);
 impl Pool {
     /// A pool whose nodes have not been invoked yet.
     pub fn new(settings: Settings, platform: Platform) -> Arc<Self> {
-        let now = Instant::now();
-        let count = settings.functions.len();
-        let node = |(i, function): (usize, &String)| {
-            // pings and rounds of a pool are spread over their intervals
-            let share = i as f64 / count.max(1) as f64;
-            let ago = |interval: Duration| now.checked_sub(interval.mul_f64(share)).unwrap_or(now);
-            let last_contact = ago(settings.lifecycle.warm_interval);
-            let backup = Backup::new(settings.backup, ago(settings.backup.interval));
-            let life = Lifecycle::new(settings.lifecycle, last_contact);
-            let id = NodeId(u16::try_from(i).unwrap_or(u16::MAX));
-            let linger = linger::Linger::new(settings.linger);
-            Arc::new(Node::new(
-                id,
-                function.clone(),
-                life,
-                linger,
-                backup,
-                settings.lost_after,
-            ))
-        };
-        let nodes = settings.functions.iter().enumerate().map(node).collect();
+        let (count, seats) = (settings.seats.len(), settings.seats.clone());
         let pool = Self {
-            nodes,
+            seats: Seats::new(Vec::new()),
+            membership: Notify::new(),
             warmth: Mutex::new(Warmth::new(settings.warmth)),
             retirements: Mutex::new(Retirements::new(settings.retire, count)),
             settings,
@@ -191,7 +185,39 @@ impl Pool {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
-        Arc::new(pool)
+        let now = Instant::now();
+        let node = |(i, state): (usize, State)| {
+            // pings and rounds of a pool are spread over their intervals
+            let share = i as f64 / count.max(1) as f64;
+            let ago = |interval: Duration| now.checked_sub(interval.mul_f64(share)).unwrap_or(now);
+            let last_contact = ago(pool.settings.lifecycle.warm_interval);
+            let last_round = ago(pool.settings.backup.interval);
+            let id = NodeId(u16::try_from(i).unwrap_or(u16::MAX));
+            pool.make_node(id, state, last_contact, last_round)
+        };
+        let nodes = seats.into_iter().enumerate().map(node).collect();
+        Arc::new(Self {
+            seats: Seats::new(nodes),
+            ..pool
+        })
+    }
+
+    fn make_node(
+        &self,
+        id: NodeId,
+        state: State,
+        last_contact: Instant,
+        last_round: Instant,
+    ) -> Arc<Node> {
+        let settings = &self.settings;
+        let life = Lifecycle::new(settings.lifecycle, last_contact);
+        let backup = Backup::new(settings.backup, last_round);
+        let linger = linger::Linger::new(settings.linger);
+        let function = self.function_name(id);
+        let lost_after = settings.lost_after;
+        Arc::new(Node::new(
+            id, function, state, life, linger, backup, lost_after,
+        ))
     }
 
     /// Starts to accept links and to ping. `links` come from where nodes dial.
@@ -208,31 +234,20 @@ impl Pool {
     /// is over.
     pub async fn survey(self: &Arc<Self>, limit: Duration) -> Survey {
         let end = Instant::now() + limit;
-        let asked = self.nodes.iter().map(|node| async move {
-            let invocation = self.invocation(node, InvocationId(0), Purpose::Warm, Token(0));
-            let call = self.platform.invoke(&node.function, &invocation);
-            let result = tokio::time::timeout_at(end, call).await;
-            let report = result.unwrap_or_else(|_| {
-                let text = format!("no answer in {} s", limit.as_secs());
-                Err(InvokeFailure::refused(Cause::Unreachable, text))
-            })?;
-            node.met(about(&report));
-            Ok(report.highest_epoch)
-        });
+        let asked = self.members().map(|node| self.ask_how_it_is(node, end));
         let answers = futures_util::future::join_all(asked).await;
         let mut survey = Survey {
             answered: 0,
             highest_epoch: Epoch(0),
             failure: None,
         };
-        for (node, answer) in self.nodes.iter().zip(answers) {
+        for (node, answer) in self.members().zip(answers) {
             match answer {
                 Ok(epoch) => {
                     survey.answered += 1;
                     survey.highest_epoch = survey.highest_epoch.max(epoch);
                 }
                 Err(failure) => {
-                    let failure: InvokeFailure = failure;
                     tracing::warn!(node = %node.id, function = node.function, %failure, "node not reached");
                     survey.failure.get_or_insert_with(|| failure.advice());
                     node.failed(failure);
@@ -245,7 +260,7 @@ impl Pool {
 
     /// The function's instances were replaced: its node is asked soon how it is.
     pub fn look_soon(&self, function: &str) {
-        let named = self.nodes.iter().filter(|n| n.function == function);
+        let named = self.members().filter(|n| n.function == function);
         named.for_each(|node| node.overdue(Instant::now()));
     }
 
@@ -259,7 +274,7 @@ impl Pool {
         let mut current = self.floor.lock();
         *current = floor.max(*current);
         drop(current);
-        for node in &self.nodes {
+        for node in self.nodes() {
             if let Some(link) = node.open_link() {
                 node.tell_garbage(&link, floor);
             }
@@ -268,11 +283,6 @@ impl Pool {
 
     fn floor(&self) -> WriteId {
         *self.floor.lock()
-    }
-
-    /// All nodes, by id.
-    pub fn nodes(&self) -> &[Arc<Node>] {
-        &self.nodes
     }
 
     /// The longest silence before a ping at present, and instances lost per second
@@ -295,15 +305,10 @@ impl Pool {
         self.settings.backup.standby
     }
 
-    /// One node.
-    pub fn node(&self, id: NodeId) -> Option<&Arc<Node>> {
-        self.nodes.get(usize::from(id.0))
-    }
-
-    /// Every node as placement sees it.
+    /// Every node that takes chunks, as placement sees it.
     pub fn candidates(&self) -> Vec<Candidate> {
         let now = Instant::now();
-        self.nodes.iter().map(|node| node.candidate(now)).collect()
+        self.active().map(|node| node.candidate(now)).collect()
     }
 
     /// Set when a node has met a higher epoch: another proxy owns the nodes.
@@ -338,6 +343,7 @@ impl Pool {
                     let text = why.map_or_else(|| "no answer".into(), |w| w.to_string());
                     return Err(NodeError::Unreachable(text));
                 }
+                Access::Drained => return Err(NodeError::Drained),
                 Access::Wait(_) | Access::Later(_) if self.stop.is_cancelled() => {
                     return Err(NodeError::Stopping);
                 }
@@ -359,7 +365,7 @@ impl Pool {
     /// `limit`. Waiters for links get [`NodeError::Stopping`].
     pub async fn shutdown(&self, limit: Duration) {
         self.stop.cancel();
-        for node in &self.nodes {
+        for node in self.nodes() {
             node.release();
             node.changed.notify_waiters();
         }
@@ -382,7 +388,8 @@ impl Pool {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
             let longest = self.warmth.lock().longest(Instant::now());
-            for node in &self.nodes {
+            // of one that has gone the end of its last invocation is awaited
+            for node in self.nodes().filter(|node| !node.is_at_rest_for_good()) {
                 node.leave_alone_at_most(longest + self.ping_slack());
                 node.give_up_mute(self.settings.patience);
                 self.drive(node, Event::Tick);

@@ -3,6 +3,7 @@
 
 mod beside;
 mod handover;
+mod membership;
 
 use std::{
     collections::VecDeque,
@@ -32,6 +33,7 @@ use super::{
     lifecycle::{Action, Event, Lifecycle, Phase},
     linger::Linger,
     link::Link,
+    membership::State,
     placement::Candidate,
     platform::InvokeFailure,
 };
@@ -63,6 +65,7 @@ impl Drop for PutUnderWay<'_> {
 }
 
 struct Inner {
+    state: State,
     life: Lifecycle,
     linger: Linger,
     latency: Latency,
@@ -136,6 +139,8 @@ pub struct NodeView {
     pub id: NodeId,
     /// Its function.
     pub function: String,
+    /// Whether it is of the pool.
+    pub state: State,
     /// Where it is in its life.
     pub phase: Phase,
     /// What it holds, once known.
@@ -154,18 +159,22 @@ pub(super) enum Access {
     Later(Instant),
     /// Not before the back-off is over.
     Unreachable(Option<InvokeFailure>),
+    /// It is no more of the pool.
+    Drained,
 }
 
 impl Node {
     pub(super) fn new(
         id: NodeId,
         function: String,
+        state: State,
         life: Lifecycle,
         linger: Linger,
         backup: Backup,
         lost_after: u32,
     ) -> Self {
         let inner = Inner {
+            state,
             life,
             linger,
             latency: Latency::default(),
@@ -197,6 +206,9 @@ impl Node {
         let mut inner = self.inner.lock();
         if let Some(link) = inner.link.as_ref().filter(|l| !l.is_closed()) {
             return Access::Open(link.clone());
+        }
+        if !inner.state.is_member() {
+            return Access::Drained;
         }
         if inner.life.would_invoke(now)
             && let Err(when) = inner.bucket.take(now)
@@ -382,7 +394,11 @@ impl Node {
     /// The object was superseded, deleted or given up: the node frees it when
     /// it is told, and its bytes count until it says so.
     pub fn discard(&self, write_id: WriteId) {
-        self.inner.lock().garbage.open.push(write_id);
+        let mut inner = self.inner.lock();
+        // one that has gone is told nothing any more
+        if inner.state.is_member() {
+            inner.garbage.open.push(write_id);
+        }
     }
 
     /// Tells the node what it may free. Order on the link makes room for any
@@ -406,18 +422,31 @@ impl Node {
         }
     }
 
-    /// Whether invoking it is expected to work.
+    /// Whether it takes chunks, and invoking it is expected to work.
     pub fn is_reachable(&self) -> bool {
-        self.candidate(Instant::now()).reachable
+        self.state().takes_chunks() && self.candidate(Instant::now()).reachable
     }
 
-    /// Sets bytes aside until the reservation is dropped.
+    /// Sets bytes aside for a chunk that it did not have so far, until the reservation
+    /// is dropped.
     pub fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
+        let mut inner = self.inner.lock();
+        let fits = inner.state.takes_chunks() && inner.account.reserve(bytes);
+        drop(inner);
+        fits.then(|| self.reserved(bytes))
+    }
+
+    /// The same for one that it should have.
+    pub fn reserve_own(self: &Arc<Self>, bytes: u64) -> Option<Reservation> {
         let fits = self.inner.lock().account.reserve(bytes);
-        fits.then(|| Reservation {
+        fits.then(|| self.reserved(bytes))
+    }
+
+    fn reserved(self: &Arc<Self>, bytes: u64) -> Reservation {
+        Reservation {
             node: self.clone(),
             bytes: AtomicU64::new(bytes),
-        })
+        }
     }
 
     /// A look at the node.
@@ -426,6 +455,7 @@ impl Node {
         NodeView {
             id: self.id,
             function: self.function.clone(),
+            state: inner.state,
             phase: inner.life.phase(),
             held: inner.account.held(),
             instance: inner.instances.current(),

@@ -147,6 +147,12 @@ impl Retirements {
         }
     }
 
+    /// There are so many nodes by now.
+    pub fn grow(&mut self, nodes: usize) {
+        let more = nodes.max(self.nodes.len());
+        self.nodes.resize(more, Past::default());
+    }
+
     /// Which instance of a node goes now, if each has all that the other one has.
     /// `wearing`: the age from which on instances are taken for their age.
     pub fn choose(

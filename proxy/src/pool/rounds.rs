@@ -111,8 +111,9 @@ impl Pool {
     /// [`Self::open_round`].
     pub fn due_rounds(&self, at_most: usize) -> Vec<Arc<Node>> {
         let now = Instant::now();
-        let first = self.next_round.load(Ordering::Relaxed) % self.nodes.len().max(1);
-        let in_turn = self.nodes.iter().cycle().skip(first).take(self.nodes.len());
+        let count = self.seats.len();
+        let first = self.next_round.load(Ordering::Relaxed) % count.max(1);
+        let in_turn = self.nodes().cycle().skip(first).take(count);
         let due = in_turn.filter(|node| node.begin_round(now)).take(at_most);
         let due: Vec<Arc<Node>> = due.cloned().collect();
         if let Some(last) = due.last() {

@@ -82,12 +82,13 @@ pub(super) async fn measure(
         platform.clone(),
         advertised,
         tls.map_err(listen)?,
-    );
+        None,
+    )?;
     pool.reign(epoch);
     pool.start(Links::Tcp(listener));
     let mut figures = Figures::default();
     let mut result = Ok(());
-    for (i, node) in pool.nodes().iter().enumerate() {
+    for (i, node) in pool.nodes().enumerate() {
         let subject = Subject::new(platform, &node.function, i);
         let measured = one(&pool, node, epoch, &subject, &mut figures, times).await;
         result = measured.map_err(|why| ProbeError::Link {

@@ -70,6 +70,9 @@ pub enum ProbeError {
         /// Why.
         error: std::io::Error,
     },
+    /// Which nodes there are is not known.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
     /// A link was not opened, or broke.
     #[error("{function}: {why}; see `scatterhoard doctor`")]
     Link {
@@ -99,7 +102,8 @@ pub async fn probe(
     let _lock = config.data_dir.as_deref().map(DataDir::open).transpose()?;
     let local = match config.functions {
         Functions::Local => {
-            let started = local_pool::start(config, program).await;
+            let started =
+                local_pool::start(config, program, config.function_names().into_iter()).await;
             Some(started.map_err(ProbeError::LocalPool)?)
         }
         Functions::Endpoint(_) | Functions::Aws => None,

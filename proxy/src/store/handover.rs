@@ -183,7 +183,7 @@ impl Store {
         let _ = self.backup_rate.begin(bytes, Instant::now());
         let _room = room
             .part(bytes)
-            .or_else(|| round.node.reserve(bytes))
+            .or_else(|| round.node.reserve_own(bytes))
             .ok_or(CopyError::Full)?;
         let patience = self.settings.patience;
         self.pool

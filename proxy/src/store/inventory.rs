@@ -43,10 +43,11 @@ impl Store {
     /// Fills the index, which is empty, with what nodes hold. The pool must have been
     /// started, and rounds must not.
     pub async fn take_inventory(self: &Arc<Self>) {
-        let (began, nodes) = (Instant::now(), self.pool.nodes());
-        let inventory = Mutex::new(Inventory::new(nodes.len(), ROOM_BYTES));
-        let visits: Vec<_> = nodes
-            .iter()
+        let (began, nodes) = (Instant::now(), self.pool.nodes().count());
+        let inventory = Mutex::new(Inventory::new(nodes, ROOM_BYTES));
+        let visits: Vec<_> = self
+            .pool
+            .nodes()
             .map(|n| self.visit(n, &inventory, began + LIMIT))
             .collect();
         let visits = stream::iter(visits).buffer_unordered(ROUNDS_AT_ONCE);
@@ -62,9 +63,9 @@ impl Store {
             ..
         } = findings;
         tracing::info!(keys = findings.keys.len(), bytes, expired, doubtful, left_out, nodes = met, took = ?began.elapsed(), "index made anew from what nodes hold");
-        if met < nodes.len() {
+        if met < nodes {
             tracing::warn!(
-                nodes = nodes.len() - met,
+                nodes = nodes - met,
                 "nodes did not say what they hold: what only they have is lost"
             );
         }

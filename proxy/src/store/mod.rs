@@ -18,10 +18,12 @@ mod commit;
 mod copies;
 mod cut;
 mod dirty;
+pub mod drain;
 mod edit;
 mod gate;
 mod gather;
 mod handover;
+mod hot;
 mod index;
 mod inventory;
 mod labels;
@@ -78,6 +80,7 @@ pub use combine::BrokenSource;
 use dirty::Dirty;
 pub use edit::Patch;
 pub use gate::{Closed, Gate};
+pub use hot::HotStrings;
 pub use index::IndexGuard;
 pub use inventory::Recover;
 use pack::Packer;
@@ -172,6 +175,7 @@ pub struct Store {
     /// One eviction at a time: two would free twice what is needed.
     evicting: tokio::sync::Mutex<()>,
     repairs: Repairs,
+    drains: drain::Drains,
     repair_rate: Rate,
     backup_rate: Rate,
     behind: Option<Behind>,
@@ -316,19 +320,6 @@ pub struct CommitOutcome {
     pub previous: Lookup,
 }
 
-/// The hot tier, with the index locked.
-pub struct HotStrings<'a> {
-    now_ms: u64,
-    index: IndexGuard<'a>,
-}
-
-impl HotStrings<'_> {
-    /// The string that a key means, if it is in memory. Counts as a use.
-    pub fn get(&mut self, key: KeyRef<'_>) -> Option<&Arc<[u8]>> {
-        self.index.hot_string(key, self.now_ms)
-    }
-}
-
 impl Store {
     /// An empty store of this epoch over a pool, and the work that it gives
     /// its own tasks.
@@ -344,7 +335,8 @@ impl Store {
         let unplaced = match &journal {
             Some(journal) => {
                 index.keep_changes();
-                journal.recover(&mut index, pool.nodes().len(), clock::unix_ms())?
+                let is_member = |id| pool.node(id).is_some_and(|n| n.state().is_member());
+                journal.recover(&mut index, &is_member, clock::unix_ms())?
             }
             None => Vec::new(),
         };
@@ -356,8 +348,7 @@ impl Store {
             // the first one met of a node may be a new one, beside that which
             // holds the data
             let now = tokio::time::Instant::now();
-            let nodes = pool.nodes().iter();
-            nodes.for_each(|n| n.assume_unknown_instances(now));
+            pool.members().for_each(|n| n.assume_unknown_instances(now));
         }
         let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
         let (behind, dirty) = Behind::new(settings.dirty_bytes, unplaced.len());
@@ -394,6 +385,7 @@ impl Store {
             uploads: tokio::sync::Semaphore::new(backed::UPLOADS_AT_ONCE),
             evicting: tokio::sync::Mutex::default(),
             repairs: Repairs::default(),
+            drains: drain::Drains::default(),
             repair_rate: Rate::new(settings.repair_bytes_per_s),
             backup_rate: Rate::new(settings.backup_bytes_per_s),
             behind: writes_behind.then_some(behind),
@@ -529,14 +521,6 @@ impl Store {
         let looked = Looked::of(&found);
         let lookup = self.pin(index, key, found);
         Some(Looked { lookup, ..looked })
-    }
-
-    /// Strings of the hot tier, for as long as what is returned lives: the index is locked.
-    pub fn hot_strings(&self) -> HotStrings<'_> {
-        HotStrings {
-            now_ms: clock::unix_ms(),
-            index: self.index(),
-        }
     }
 
     /// Whether the value of this write is on no node yet.

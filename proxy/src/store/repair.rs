@@ -18,7 +18,10 @@ use super::{
 use crate::{
     clock,
     keyspace::{Keyspace, Object},
-    pool::{link::Pace, node::Reservation},
+    pool::{
+        link::Pace,
+        node::{Node, Reservation},
+    },
 };
 
 /// Objects under repair at a time. Each is read within the memory for values
@@ -36,6 +39,8 @@ pub struct RepairJob {
     pub missing: Vec<usize>,
     /// Those of them that are there, but not as they were sent.
     pub damaged: Vec<usize>,
+    /// Indices of chunks that are where they should be, on nodes that are to go.
+    pub leaving: Vec<usize>,
 }
 
 impl RepairJob {
@@ -46,6 +51,7 @@ impl RepairJob {
             write_id,
             missing: Vec::new(),
             damaged: Vec::new(),
+            leaving: Vec::new(),
         }
     }
 }
@@ -66,13 +72,16 @@ impl Store {
         let workers = (0..REPAIRS_AT_ONCE).map(|_| async {
             loop {
                 let job = self.repairs.next().await;
-                self.repair_rate.take(self.size_of(&job)).await;
+                self.repair_rate.take(self.bytes_of(&job)).await;
                 match self.repair(&job).await {
                     Ok(chunks) => {
                         metrics::counter!("scatterhoard_repaired_chunks_total").increment(chunks);
                         tracing::info!(write_id = %job.write_id, chunks, "repaired");
                     }
                     Err(error) => {
+                        if matches!(error, RepairError::NoRoom) && !job.leaving.is_empty() {
+                            self.drains.found_no_room();
+                        }
                         tracing::info!(write_id = %job.write_id, %error, "not repaired");
                     }
                 }
@@ -82,8 +91,8 @@ impl Store {
         let _: Option<Vec<()>> = stop.run_until_cancelled(join_all(workers)).await;
     }
 
-    /// Bytes that are read to repair it.
-    fn size_of(&self, job: &RepairJob) -> u64 {
+    /// Bytes that are read to repair it: all, or those of chunks that are moved.
+    fn bytes_of(&self, job: &RepairJob) -> u64 {
         let mut index = self.index();
         let object = index.segment(job.write_id).cloned();
         let object = object.or_else(|| {
@@ -91,18 +100,33 @@ impl Store {
             found.map(|found| found.object)
         });
         self.free(&mut index);
-        object.map_or(0, |object| object.size_bytes())
+        let moved = job.leaving.len() as u64;
+        object.map_or(0, |object| match job.missing.is_empty() {
+            true => object.layout.accounted_bytes().saturating_mul(moved),
+            false => object.size_bytes(),
+        })
     }
 
     /// Makes the missing chunks anew; how many.
     async fn repair(self: &Arc<Self>, job: &RepairJob) -> Result<u64, RepairError> {
-        let Some(pinned) = self.pin_if_named(job) else {
+        let Some(mut pinned) = self.pin_if_named(job) else {
             return Ok(0);
         };
-        let (object, layout) = (pinned.object.clone(), pinned.object.layout);
         // until the last chunk is there: deleted before, it would stay
         let stays = self.again(&pinned);
-        let rooms = self.rooms_for(&pinned, &job.missing);
+        let mut missing = job.missing.clone();
+        let moved = self.move_chunks(job, &pinned.object, &mut missing).await;
+        if missing.is_empty() {
+            return Ok(moved);
+        }
+        if moved > 0 {
+            match self.pin_if_named(job) {
+                Some(present) => pinned = present,
+                None => return Ok(moved),
+            }
+        }
+        let (object, layout) = (pinned.object.clone(), pinned.object.layout);
+        let rooms = self.rooms_for(&pinned, &missing);
         if rooms.is_empty() {
             return Err(RepairError::NoRoom);
         }
@@ -139,7 +163,7 @@ impl Store {
             }
             Err(Broken::Write(error)) => return Err(RepairError::Write(error.to_string())),
         }
-        Ok(sent.iter().filter(|sent| **sent).count() as u64)
+        Ok(moved + sent.iter().filter(|sent| **sent).count() as u64)
     }
 
     /// Its own node for each chunk that is missing, or another that has none of
@@ -184,11 +208,23 @@ impl Store {
         if let Err(error) = &result {
             tracing::info!(node = %node.id, %error, "chunk not repaired");
         }
+        self.name_node(job, object, chunk.index, node, result.is_ok())
+    }
+
+    /// Has the index name the node that a chunk was sent to, if that `came`; whether it
+    /// does. What is not named is freed.
+    pub(super) fn name_node(
+        &self,
+        job: &RepairJob,
+        object: &Object,
+        chunk: usize,
+        node: &Arc<Node>,
+        came: bool,
+    ) -> bool {
         let mut index = self.index();
-        let named = result.is_ok()
-            && index.chunk_moved(job.key.as_ref(), job.write_id, chunk.index, node.id);
+        let named = came && index.chunk_moved(job.key.as_ref(), job.write_id, chunk, node.id);
         drop(index);
-        let own = object.node(chunk.index).and_then(|id| self.pool.node(id));
+        let own = object.node(chunk).and_then(|id| self.pool.node(id));
         if named && let Some(own) = own.filter(|own| own.id != node.id) {
             // it may turn up there again
             own.discard(job.write_id);

@@ -74,6 +74,7 @@ impl Queue {
             for (all, more) in [
                 (&mut waiting.missing, job.missing),
                 (&mut waiting.damaged, job.damaged),
+                (&mut waiting.leaving, job.leaving),
             ] {
                 all.extend(more);
                 all.sort_unstable();
@@ -127,6 +128,7 @@ mod tests {
             },
             missing: missing.to_vec(),
             damaged: Vec::new(),
+            leaving: Vec::new(),
         }
     }
 

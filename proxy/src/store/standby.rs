@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Key, RepairJob, Store, handover::HandOver};
 use crate::{
-    keyspace::{Elsewhere, Expected, StockCursor},
+    keyspace::{Elsewhere, Expected, Keyspace, StockCursor},
     pool::{
         NodeError,
         link::Link,
@@ -187,7 +187,7 @@ impl Store {
                     return (expected, None);
                 }
                 // others store on it at the same time
-                let room = to_main.then(|| round.node.reserve(bytes));
+                let room = to_main.then(|| round.node.reserve_own(bytes));
                 if room.as_ref().is_some_and(Option::is_none) {
                     return (expected, Some(Err(CopyError::Full)));
                 }
@@ -385,22 +385,22 @@ impl Store {
     fn note_batch(&self, lost: &[Expected]) {
         let index = self.index();
         for expected in lost {
-            let Some((key, write_id)) = index.key_of(expected) else {
-                continue;
-            };
-            let key = Key {
-                db: key.db,
-                bytes: Bytes::copy_from_slice(key.key),
-            };
-            let job = RepairJob {
-                key,
-                write_id,
-                missing: vec![usize::from(expected.chunk.id.index)],
-                damaged: Vec::new(),
-            };
-            self.repairs.add(job, expected.idleness);
+            if let Some(mut job) = job_for(&index, expected) {
+                job.missing.push(usize::from(expected.chunk.id.index));
+                self.repairs.add(job, expected.idleness);
+            }
         }
     }
+}
+
+/// A repair of nothing yet, if a key names the chunk still.
+pub(super) fn job_for(index: &Keyspace, expected: &Expected) -> Option<RepairJob> {
+    let (key, write_id) = index.key_of(expected)?;
+    let key = Key {
+        db: key.db,
+        bytes: Bytes::copy_from_slice(key.key),
+    };
+    Some(RepairJob::of(key, write_id))
 }
 
 pub(super) fn ids(chunks: &[ChunkDescriptor]) -> HashSet<ChunkId> {

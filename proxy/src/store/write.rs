@@ -408,8 +408,7 @@ impl Store {
         let _one_at_a_time = self.evicting.lock().await;
         let budgets = self
             .pool
-            .nodes()
-            .iter()
+            .active()
             .filter_map(|n| n.view().held)
             .map(|h| h.budget_bytes);
         if budgets.max().is_none_or(|largest| largest < bytes) {
@@ -451,7 +450,7 @@ impl Store {
         placement::shortfall(&all, want, bytes)
     }
 
-    async fn purge(self: &Arc<Self>, nodes: &[(NodeId, u64)]) {
+    pub(super) async fn purge(self: &Arc<Self>, nodes: &[(NodeId, u64)]) {
         let purge = |(id, _): &(NodeId, u64)| {
             let node = self.pool.node(*id).cloned();
             async move {

@@ -56,7 +56,7 @@ impl Store {
     /// To be called before a value of so many bytes is written, and kept in it: see
     /// [`Early`].
     pub fn early(self: &Arc<Self>, bytes: u64) -> Result<Early, WriteError> {
-        let views = self.pool.nodes().iter().filter_map(|node| node.view().held);
+        let views = self.pool.active().filter_map(|node| node.view().held);
         let budget: u64 = views.map(|held| held.budget_bytes).sum();
         // given back by its drop
         let others = self.early.fetch_add(bytes, Ordering::SeqCst);

@@ -37,6 +37,7 @@ mod crowds;
 mod cut;
 mod differential;
 mod doctor;
+mod elastic;
 mod endpoint;
 mod handover;
 mod inspect;

@@ -147,7 +147,7 @@ impl Node {
     /// Whether a round of this node is due; if so, it has begun.
     pub(in crate::pool) fn begin_round(&self, now: Instant) -> bool {
         let mut inner = self.inner.lock();
-        if inner.life.is_unreachable(now) {
+        if inner.life.is_unreachable(now) || !inner.state.is_member() {
             return false;
         }
         let silence = inner.life.silence().saturating_sub(PING_SLACK);

@@ -5,6 +5,7 @@
 //! the `gate` (by `breaker`) keeps invokes from going out. `describe` asks how
 //! functions are set up.
 
+mod code;
 pub mod describe;
 pub mod errors;
 mod gate;

@@ -109,7 +109,13 @@ impl ObjectReader {
             let node = self.node(*i);
             self.chunks[*i].damaged || node.is_none_or(|n| n.sought_instances(None) == 0)
         };
-        let missing: Vec<usize> = self.failed(Failure::Missing).filter(is_lost).collect();
+        let mut missing: Vec<usize> = self.failed(Failure::Missing).filter(is_lost).collect();
+        if missing.is_empty() {
+            return;
+        }
+        // those are not missing, but on other nodes by now
+        let moved = self.moved();
+        missing.retain(|i| !moved.contains(i));
         if missing.is_empty() {
             return;
         }
@@ -127,6 +133,7 @@ impl ObjectReader {
                 .filter(|i| self.chunks[*i].damaged)
                 .collect(),
             missing,
+            leaving: Vec::new(),
         };
         self.store.repairs.add(job, 0);
     }

@@ -1,0 +1,390 @@
+//! Nodes are emptied: chunks that the index names there are moved to others, until it
+//! names none.
+//!
+//! Moving goes the way of repairs, behind those: as fast as they may, the lately used
+//! first. A chunk is copied as it is; what cannot be had from its node is made anew from
+//! the others. What a write or a repair has reserved on the node before it was to go may
+//! be named late, so those are waited for.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use scatterhoard_wire::{NodeId, WriteId};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{RepairJob, Store, standby::job_for};
+use crate::{
+    keyspace::{Expected, Object, eviction::freeing},
+    pool::{
+        membership::{Change, Load, State},
+        node::Node,
+        placement::{self, Candidate},
+    },
+};
+
+/// How often it is looked whether a node is to be emptied.
+const LOOK: Duration = Duration::from_secs(1);
+/// Pause between two walks, so long as there is something to do; twice as long, and so
+/// on, while nothing gets on.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+const AGAIN_AFTER_AT_MOST: Duration = Duration::from_secs(10);
+/// Objects that wait to be moved: repairs must not wait behind too many.
+const AHEAD: usize = 256;
+/// Chunks that are queued under one hold of the index's lock.
+const BATCH: usize = 128;
+/// Moves go behind repairs: what is lost is urgent.
+const BEHIND: u32 = 1 << 31;
+
+/// How far the emptying of a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which order to drain it this is of.
+    order: u64,
+    /// Every write that may have been promised room there has this id or a lower one.
+    began: WriteId,
+    /// Chunks that the index names there, when it was last looked.
+    pub chunks: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Somebody is in the middle of something that may yet be named there.
+    pub is_waiting: bool,
+}
+
+/// Nodes that are being emptied.
+#[derive(Default)]
+pub(super) struct Drains {
+    /// Locked, too, while a node's state changes.
+    nodes: Mutex<BTreeMap<NodeId, Progress>>,
+    orders: AtomicU64,
+    /// Moves that found no room since the last look, and before that.
+    no_room: Mutex<(u64, u64)>,
+}
+
+impl Drains {
+    fn begin(&self, newest: WriteId) -> Progress {
+        Progress {
+            order: self.orders.fetch_add(1, Ordering::Relaxed),
+            began: newest,
+            chunks: 0,
+            bytes: 0,
+            is_waiting: true,
+        }
+    }
+
+    /// So far it is, unless it was ordered anew.
+    fn note(&self, node: NodeId, found: Progress) {
+        let mut nodes = self.nodes.lock();
+        if let Some(now) = nodes.get_mut(&node).filter(|p| p.order == found.order) {
+            *now = found;
+        }
+    }
+
+    /// A chunk found no node that takes it.
+    pub(super) fn found_no_room(&self) {
+        self.no_room.lock().0 += 1;
+    }
+
+    fn looks_again(&self) {
+        let mut no_room = self.no_room.lock();
+        *no_room = (0, no_room.0);
+    }
+}
+
+impl Store {
+    /// How far the emptying of nodes is, and how many objects found no room lately.
+    pub fn drains(&self) -> (BTreeMap<NodeId, Progress>, u64) {
+        let (now, before) = *self.drains.no_room.lock();
+        (self.drains.nodes.lock().clone(), now.max(before))
+    }
+
+    /// All nodes with their bytes; those that the index names where it matters: on
+    /// nodes that are being emptied, and on these.
+    pub async fn loads(&self, chosen: &[NodeId]) -> Vec<Load> {
+        let mut loads = Vec::new();
+        let candidates = self.pool.candidates();
+        for node in self.pool.nodes() {
+            let (id, state) = (node.id, node.state());
+            let of_it = |c: &&Candidate| c.node == id && c.reachable;
+            let mut load = Load {
+                node: id,
+                state,
+                named_bytes: 0,
+                free_bytes: candidates.iter().find(of_it).map_or(0, |c| c.free_bytes),
+            };
+            if state.is_draining() || chosen.contains(&id) {
+                load.named_bytes = bytes_of(&self.expected_on(id).await);
+            }
+            loads.push(load);
+        }
+        loads
+    }
+
+    /// Notes the state that a node gets by this change, and changes it; false if that
+    /// cannot follow.
+    ///
+    /// # Errors
+    /// Why the journal cannot be written; nothing has changed then.
+    pub fn change_node(&self, node: &Node, change: Change) -> Result<bool, String> {
+        let mut drains = self.drains.nodes.lock();
+        let changed = self.note_change(node, change)?;
+        if changed && node.state().is_draining() {
+            // what is begun from now on finds no room there
+            drains.insert(node.id, self.drains.begin(self.newest_write_id()));
+        } else if changed {
+            drains.remove(&node.id);
+        }
+        Ok(changed)
+    }
+
+    fn note_change(&self, node: &Node, change: Change) -> Result<bool, String> {
+        let Some(state) = node.state().after(change) else {
+            return Ok(false);
+        };
+        self.note_members(&[(node.id, state)])?;
+        Ok(self.pool.change(node.id, change))
+    }
+
+    /// Notes states of nodes in the journal, if there is one.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub fn note_members(&self, members: &[(NodeId, State)]) -> Result<(), String> {
+        match &self.journal {
+            Some(journal) => journal.note_members(members),
+            None => Ok(()),
+        }
+    }
+
+    /// Empties the nodes that are to go, until stopped.
+    pub async fn drain_for_ever(self: Arc<Self>, stop: CancellationToken) {
+        let work = async {
+            let mut pause = AGAIN_AFTER;
+            let mut before = 0;
+            loop {
+                let left = self.drain_once().await;
+                if left == 0 && self.drains.nodes.lock().is_empty() {
+                    (pause, before) = (AGAIN_AFTER, 0);
+                    self.pool.membership_changed(LOOK).await;
+                    continue;
+                }
+                pause = match left == before && left > 0 {
+                    true => (pause * 2).min(AGAIN_AFTER_AT_MOST),
+                    false => AGAIN_AFTER,
+                };
+                before = left;
+                self.pool.membership_changed(pause).await;
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    }
+
+    /// Looks at all nodes that are to go once, and has moved what they hold; how many
+    /// chunks they held before.
+    async fn drain_once(self: &Arc<Self>) -> usize {
+        let draining: Vec<Arc<Node>> = self.pool.draining().cloned().collect();
+        {
+            let mut nodes = self.drains.nodes.lock();
+            nodes.retain(|id, _| draining.iter().any(|node| node.id == *id));
+            let newest = self.newest_write_id();
+            for node in &draining {
+                // by a predecessor's order
+                let progress = || self.drains.begin(newest);
+                nodes.entry(node.id).or_insert_with(progress);
+            }
+        }
+        self.drains.looks_again();
+        let mut left = 0;
+        for node in draining {
+            let Some(progress) = self.drains.nodes.lock().get(&node.id).copied() else {
+                continue;
+            };
+            // before the walk: what is named by then is found
+            let is_waiting = self.may_yet_be_named(&node, &progress);
+            let expected = self.expected_on(node.id).await;
+            let found = Progress {
+                chunks: expected.len(),
+                bytes: bytes_of(&expected),
+                is_waiting,
+                ..progress
+            };
+            left += found.chunks;
+            if found.chunks == 0 && !is_waiting {
+                self.emptied(&node, &progress);
+                continue;
+            }
+            self.drains.note(node.id, found);
+            if found.chunks > 0 {
+                self.queue_moves(&node, &expected).await;
+            }
+        }
+        left
+    }
+
+    /// Whether a write or a repair is under way that was promised room on the node.
+    fn may_yet_be_named(&self, node: &Node, progress: &Progress) -> bool {
+        let earlier = |id: &WriteId| *id <= progress.began;
+        node.has_reservations() || self.under_way.lock().iter().any(earlier)
+    }
+
+    /// Nothing names the node, or will by this order: it goes, unless somebody reads
+    /// there still.
+    fn emptied(&self, node: &Node, found: &Progress) {
+        {
+            let index = self.index();
+            if index.has_changed() || index.is_read_on(node.id) {
+                return;
+            }
+        }
+        let mut nodes = self.drains.nodes.lock();
+        // it may have been kept, and be to go again
+        if nodes.get(&node.id).is_none_or(|p| p.order != found.order) {
+            return;
+        }
+        match self.note_change(node, Change::Emptied) {
+            Ok(_) => {
+                nodes.remove(&node.id);
+                metrics::counter!("scatterhoard_nodes_drained_total").increment(1);
+                tracing::info!(node = %node.id, function = node.function, "node is empty, and not used any more");
+            }
+            Err(error) => {
+                tracing::info!(node = %node.id, %error, "node is empty, but that cannot be noted");
+            }
+        }
+    }
+
+    /// Has chunks moved, a few at a time, so long as the node is to go.
+    async fn queue_moves(&self, node: &Node, expected: &[Expected]) {
+        for batch in expected.chunks(BATCH) {
+            while self.repairs.len() >= AHEAD {
+                if !node.state().is_draining() {
+                    return;
+                }
+                sleep(AGAIN_AFTER).await;
+            }
+            let index = self.index();
+            for expected in batch {
+                if let Some(mut job) = job_for(&index, expected) {
+                    job.leaving.push(usize::from(expected.chunk.id.index));
+                    self.repairs.add(job, BEHIND | (expected.idleness >> 1));
+                }
+            }
+        }
+        // what was queued last has its time, or the next walk finds all of it again
+        let end = Instant::now() + self.settings.patience;
+        while self.repairs.len() > 0 && node.state().is_draining() && Instant::now() < end {
+            sleep(AGAIN_AFTER / 4).await;
+        }
+    }
+
+    /// Copies chunks of an object from nodes that are to go to others; how many. What
+    /// cannot be copied is `missing` then.
+    pub(super) async fn move_chunks(
+        self: &Arc<Self>,
+        job: &RepairJob,
+        object: &Arc<Object>,
+        missing: &mut Vec<usize>,
+    ) -> u64 {
+        let mut taken: Vec<NodeId> = object.nodes().collect();
+        let mut moved = 0;
+        for &chunk in &job.leaving {
+            let from = object.node(chunk).and_then(|id| self.pool.node(id));
+            // moved meanwhile, or it stays after all
+            let Some(from) = from.filter(|node| node.state().is_draining()) else {
+                continue;
+            };
+            if missing.contains(&chunk) {
+                continue;
+            }
+            let mut room = self.substitute(&object.layout, &taken);
+            if room.is_none() && from.state() == (State::Draining { force: true }) {
+                self.evict_for(object, &taken).await;
+                room = self.substitute(&object.layout, &taken);
+            }
+            let Some(room) = room else {
+                missing.push(chunk);
+                continue;
+            };
+            let to = room.node().clone();
+            let copied = self.copy_between(from, &to, object, chunk).await;
+            if copied {
+                room.settle();
+            }
+            if self.name_node(job, object, chunk, &to, copied) {
+                metrics::counter!("scatterhoard_moved_chunks_total").increment(1);
+                taken.push(to.id);
+                moved += 1;
+            } else if !copied {
+                missing.push(chunk);
+            }
+        }
+        moved
+    }
+
+    async fn copy_between(
+        self: &Arc<Self>,
+        from: &Arc<Node>,
+        to: &Arc<Node>,
+        object: &Object,
+        chunk: usize,
+    ) -> bool {
+        let patience = self.settings.patience;
+        let deadline = Instant::now() + patience;
+        let links = tokio::try_join!(self.pool.link(from, deadline), self.pool.link(to, deadline));
+        let (near, far) = match links {
+            Ok(links) => links,
+            Err(error) => {
+                tracing::info!(from = %from.id, to = %to.id, %error, "chunk not moved");
+                return false;
+            }
+        };
+        let descriptor = object.descriptor(chunk);
+        // it is told first what it may free: room is counted on
+        self.pool.tell_garbage(to, &far);
+        let copy = self.pool.copy_chunk(&near, &far, &descriptor, patience);
+        match copy.await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::info!(from = %from.id, to = %to.id, %error, "chunk not moved");
+                false
+            }
+        }
+    }
+
+    /// Makes room for a chunk of this object on a node that has none of it, at the cost
+    /// of others.
+    async fn evict_for(self: &Arc<Self>, object: &Object, taken: &[NodeId]) {
+        let _one_at_a_time = self.evicting.lock().await;
+        let bytes = object.layout.accounted_bytes();
+        let lacking = || {
+            let mut candidates = self.pool.candidates();
+            candidates.retain(|c| !taken.contains(&c.node));
+            placement::shortfall(&candidates, 1, bytes)
+        };
+        self.purge(&lacking()).await;
+        let lacking = lacking();
+        if lacking.is_empty() {
+            return;
+        }
+        let evicted = {
+            let mut index = self.index();
+            let evicted = index.evict(self.settings.eviction, &mut self.rng(), freeing(&lacking));
+            self.free(&mut index);
+            evicted
+        };
+        metrics::counter!("scatterhoard_evicted_objects_total").increment(evicted as u64);
+        self.purge(&lacking).await;
+    }
+}
+
+fn bytes_of(expected: &[Expected]) -> u64 {
+    let bytes = expected.iter().map(|e| e.chunk.layout.accounted_bytes());
+    bytes.sum()
+}
