@@ -49,7 +49,19 @@ impl Connection {
     pub(crate) async fn to(target: &Target, batch: usize, body_len: usize) -> Result<Self> {
         let mut connection = Self::open(&target.address, batch, body_len).await?;
         connection.protocol = target.protocol;
-        Ok(connection)
+        let Some(login) = &target.login else {
+            return Ok(connection);
+        };
+        let (user, password) = (login.user.as_deref(), login.password.as_bytes());
+        match user {
+            Some(user) => connection.push(&[b"AUTH", user.as_bytes(), password])?,
+            None => connection.push(&[b"AUTH", password])?,
+        }
+        connection.exchange(1).await?;
+        match connection.reply(0) {
+            Some(Reply::Error(text)) => bail!("AUTH: {}", String::from_utf8_lossy(text)),
+            _ => Ok(connection),
+        }
     }
 
     /// Connects to a server that speaks RESP, with a touched buffer for batches of `batch`

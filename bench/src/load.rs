@@ -37,8 +37,9 @@ const MAX_SECONDS: f64 = 1e6;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A server to load; repeat for several. Ratios are to the first one. RESP is spoken, or
-    /// memcached's text protocol with NAME=memcached://HOST:PORT.
+    /// A server to load; repeat for several. Ratios are to the first one. RESP is spoken;
+    /// NAME=redis://USER:PASSWORD@HOST:PORT says who asks (USER may be empty), and with
+    /// NAME=memcached://HOST:PORT it is memcached's text protocol.
     #[arg(long = "target", value_name = "NAME=HOST:PORT", required = true)]
     targets: Vec<Target>,
     /// Root of a process tree of a target, for its CPU time; repeat for several.

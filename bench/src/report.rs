@@ -198,8 +198,16 @@ impl Row {
     /// What does not fit a column.
     fn words(&self) -> Vec<String> {
         let place = format!(
-            "{} {}, {} clients, {}",
-            self.op, self.size, self.clients, self.target
+            "{} {}, {} {}, {}",
+            self.op,
+            self.size,
+            self.clients,
+            if self.clients == 1 {
+                "client"
+            } else {
+                "clients"
+            },
+            self.target
         );
         let mut words = Vec::new();
         if let Some(behind) = &self.open_loop {

@@ -15,6 +15,33 @@ pub(crate) enum Protocol {
 }
 
 const MEMCACHED: &str = "memcached://";
+const REDIS: &str = "redis://";
+
+/// Who the client is to say it is, and the proof.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    /// None: the default user.
+    pub(crate) user: Option<String>,
+    pub(crate) password: String,
+}
+
+/// Never shown.
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Login")
+    }
+}
+
+impl Login {
+    /// `USER:PASSWORD`, or `:PASSWORD` for the default user.
+    fn parse(text: &str) -> Result<Self> {
+        let (user, password) = text.split_once(':').context("want USER:PASSWORD@")?;
+        Ok(Self {
+            user: (!user.is_empty()).then(|| user.to_owned()),
+            password: password.to_owned(),
+        })
+    }
+}
 
 /// A named endpoint. CPU time is only known for targets with a pid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +50,7 @@ pub(crate) struct Target {
     /// `host:port`
     pub(crate) address: String,
     pub(crate) protocol: Protocol,
+    pub(crate) login: Option<Login>,
     /// Roots of its process trees.
     pub(crate) pids: Vec<u32>,
     /// Whose word an acknowledged SET has, where rows are to say it.
@@ -35,6 +63,7 @@ impl Target {
             name: name.to_owned(),
             address,
             protocol: Protocol::Resp,
+            login: None,
             pids: Vec::new(),
             ack: None,
         }
@@ -45,24 +74,35 @@ impl FromStr for Target {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, address) = text
+        let wanted = "want NAME=HOST:PORT";
+        let (name, url) = text
             .split_once('=')
-            .with_context(|| format!("target {text:?}: want NAME=HOST:PORT"))?;
-        let (protocol, address) = match address.strip_prefix(MEMCACHED) {
-            Some(address) => (Protocol::Memcached, address),
-            None => (Protocol::Resp, address),
+            .with_context(|| format!("target {text:?}: {wanted}"))?;
+        let (protocol, login, address) = if let Some(address) = url.strip_prefix(MEMCACHED) {
+            (Protocol::Memcached, None, address)
+        } else if let Some((login, address)) = url
+            .strip_prefix(REDIS)
+            .and_then(|rest| rest.rsplit_once('@'))
+        {
+            // not shown: there is a password in it
+            let login = Login::parse(login).with_context(|| format!("target {name}"))?;
+            (Protocol::Resp, Some(login), address)
+        } else {
+            let address = url.strip_prefix(REDIS).unwrap_or(url);
+            (Protocol::Resp, None, address)
         };
-        ensure!(!name.is_empty(), "target {text:?}: the name is empty");
+        ensure!(!name.is_empty(), "target ={address}: the name is empty");
         let port = address
             .rsplit_once(':')
-            .with_context(|| format!("target {text:?}: the address has no port"))?
+            .with_context(|| format!("target {name}={address}: no port, {wanted}"))?
             .1;
         ensure!(
             port.parse::<u16>().is_ok_and(|port| port > 0),
-            "target {text:?}: {port:?} is no port, want NAME=HOST:PORT"
+            "target {name}={address}: {port:?} is no port, {wanted}"
         );
         Ok(Self {
             protocol,
+            login,
             ..Self::new(name, address.to_owned())
         })
     }
@@ -142,6 +182,26 @@ mod tests {
         ] {
             assert!(text.parse::<Target>().is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_password_stands_before_the_address_and_is_not_shown() -> Result<()> {
+        let target = "r=redis://:p@ss@127.0.0.1:1".parse::<Target>()?;
+        assert_eq!(target.address, "127.0.0.1:1");
+        let login = target.login.clone().context("no login")?;
+        assert_eq!((login.user, login.password.as_str()), (None, "p@ss"));
+        assert!(!format!("{target:?}").contains("p@ss"));
+        let target = "r=redis://me:secret@127.0.0.1:1".parse::<Target>()?;
+        assert_eq!(target.login.and_then(|l| l.user).as_deref(), Some("me"));
+        assert_eq!("r=redis://h:1".parse::<Target>()?.login, None);
+        for text in [
+            "r=redis://secret@127.0.0.1:1",
+            "r=redis://:secret@127.0.0.1",
+        ] {
+            let error = format!("{:#}", text.parse::<Target>().unwrap_err());
+            assert!(!error.contains("secret"), "{error}");
+        }
+        Ok(())
     }
 
     #[test]

@@ -29,6 +29,7 @@ const SIZES: [&str; 7] = ["100", "1k", "10k", "100k", "1m", "10m", "100m"];
 const CLIENTS: [usize; 3] = [1, 8, 50];
 const SIZES_QUICK: [&str; 2] = ["1k", "1m"];
 const CLIENTS_QUICK: [usize; 1] = [4];
+const KEYS_QUICK: usize = 16;
 /// What scatterhoard's hot tier keeps, unless it is told otherwise.
 const HOT_VALUE_BYTES: usize = 64 << 10;
 /// Room for all hot keys of a cell.
@@ -170,8 +171,8 @@ impl Servers {
     async fn start(args: &Args, cells: &[(Size, Cell)], words: &mut Vec<String>) -> Result<Self> {
         let scope = &args.matrix;
         let longest = cells.iter().map(|(size, _)| size.bytes).max().unwrap_or(1);
-        // its key and header, too
-        let item_bytes = (longest + (1 << 20)).min(MAX_ITEM_BYTES);
+        // its key and header, too; in whole MiB, as memcached wants it
+        let item_bytes = ((longest + 1_024).div_ceil(1 << 20) << 20).min(MAX_ITEM_BYTES);
         let mut others = vec![start_redis("redis-server", &args.redis_server).await?];
         if let Some(path) = installed(scope.valkey_server.as_deref(), "valkey-server", words)? {
             others.push(start_redis("valkey-server", &path).await?);
@@ -203,6 +204,7 @@ impl Servers {
         for (size, cell) in cells {
             let plan = Plan {
                 progress: progress.clone(),
+                keys: args.quick.then_some(KEYS_QUICK),
                 ..args.plan(cell.clients)
             };
             let own = self.own(size);
