@@ -230,7 +230,11 @@ pub(crate) async fn verify_all(target: &Target, keys: &Keys, may_miss: bool) -> 
 
 pub(crate) fn missing(keys: &Keys, key: usize) -> String {
     let name = String::from_utf8_lossy(&keys.names[key]);
-    format!("GET {name}: it was stored, but there is no value")
+    format!(
+        "GET {name}: it was stored, but there is no value: expected {} bytes. If the server \
+         evicts, fewer --keys or smaller sizes fit it, or --on-miss count or fill allows it",
+        keys.len(key)
+    )
 }
 
 /// Deletes every key, so that the next cell finds room.

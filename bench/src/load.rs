@@ -140,7 +140,7 @@ async fn measure(args: &Args, rows: &mut Vec<Row>) -> Result<()> {
 }
 
 /// Whether there is a server that speaks what it should.
-async fn greet(target: &Target) -> Result<()> {
+pub(crate) async fn greet(target: &Target) -> Result<()> {
     let wanted = match target.protocol {
         Protocol::Resp => "a server that speaks RESP (Redis's protocol)",
         Protocol::Memcached => "memcached",
@@ -251,6 +251,7 @@ pub(crate) async fn measure_cell(
         runs.push((run, Samples::new()?));
     }
     let ended = run_rounds(cell, plan, &mut runs).await;
+    let cleaned = clean(cell, &runs, ended.is_ok()).await;
     let open = plan.traffic.open_loop();
     let first_rate = match runs.first() {
         Some((_, samples)) => samples.summary()?.ops_per_s,
@@ -261,7 +262,20 @@ pub(crate) async fn measure_cell(
             rows.push(Row::new(cell, run.target, samples, first_rate, open)?);
         }
     }
-    ended
+    ended.and(cleaned)
+}
+
+/// Makes room for the next cell; after an error, as far as that can be done soon.
+async fn clean(cell: &Cell, runs: &[(Run<'_>, Samples)], is_good: bool) -> Result<()> {
+    for (run, _) in runs {
+        let cleaning = keys::clean(run.target, &run.keys);
+        if is_good {
+            cleaning.await.with_context(|| place(run.target, cell))?;
+        } else {
+            let _ = timeout(GREETING_LIMIT, cleaning).await;
+        }
+    }
+    Ok(())
 }
 
 async fn run_rounds(cell: &Cell, plan: &Plan, runs: &mut [(Run<'_>, Samples)]) -> Result<()> {
@@ -283,11 +297,6 @@ async fn run_rounds(cell: &Cell, plan: &Plan, runs: &mut [(Run<'_>, Samples)]) -
             samples.add(&measured)?;
             plan.progress.step();
         }
-    }
-    for (run, _) in &*runs {
-        keys::clean(run.target, &run.keys)
-            .await
-            .with_context(|| place(run.target, cell))?;
     }
     Ok(())
 }

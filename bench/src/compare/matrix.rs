@@ -15,7 +15,7 @@ use super::degraded::Bursts;
 use super::fit::{Fit, fit, fits_pool};
 use super::side_by_side;
 use crate::keys;
-use crate::load::{Plan, measure_cell};
+use crate::load::{Plan, greet, measure_cell};
 use crate::measure::Samples;
 use crate::pool::{Ack, Pool};
 use crate::progress::Progress;
@@ -30,6 +30,7 @@ const CLIENTS: [usize; 3] = [1, 8, 50];
 const SIZES_QUICK: [&str; 2] = ["1k", "1m"];
 const CLIENTS_QUICK: [usize; 1] = [4];
 const KEYS_QUICK: usize = 16;
+const SECONDS_QUICK: f64 = 0.1;
 /// What scatterhoard's hot tier keeps, unless it is told otherwise.
 const HOT_VALUE_BYTES: usize = 64 << 10;
 /// Room for all hot keys of a cell.
@@ -200,50 +201,57 @@ impl Servers {
     ) -> Result<()> {
         let rounds = args.plan(1).rounds;
         let progress = Progress::new(cells.len() * rounds * (self.others.len() + 4));
-        let mut told = Vec::new();
+        let (mut told, mut failed) = (Vec::new(), 0);
         for (size, cell) in cells {
-            let plan = Plan {
-                progress: progress.clone(),
-                keys: args.quick.then_some(KEYS_QUICK),
-                ..args.plan(cell.clients)
-            };
-            let own = self.own(size);
-            let mut targets = Vec::new();
-            for server in &self.others {
-                let target = &server.target;
-                // header and key of an item take less
-                let is_too_long =
-                    target.protocol == Protocol::Memcached && size.bytes + 1_024 > self.item_bytes;
-                if !is_too_long {
-                    targets.push(target.clone());
-                    continue;
-                }
-                progress.skip(rounds);
-                if !told.contains(&size.bytes) {
-                    told.push(size.bytes);
-                    report.footer.push(format!(
-                        "matrix: {size} is beyond memcached's item size limit of {} bytes: SKIPPED \
-                         there",
-                        self.item_bytes
-                    ));
-                }
+            let mut plan = args.plan(cell.clients);
+            plan.progress = progress.clone();
+            if args.quick {
+                plan.keys = Some(KEYS_QUICK);
+                plan.seconds = SECONDS_QUICK;
             }
-            progress.skip(rounds * 2 * (2 - own.len()));
-            targets.extend(own.iter().map(|server| server.target.clone()));
-            let first = report.rows.len();
-            let measured = measure_cell(&targets, cell, &plan, &mut report.rows).await;
-            self.explain(measured)?;
-            let first_rate = report
-                .rows
-                .get(first)
-                .map_or(0.0, |row| row.summary.ops_per_s);
-            for server in own {
-                let row = down(args, server, cell, &plan, first_rate).await;
-                report.rows.push(server.explain(row)?);
+            let (targets, own) = (self.targets(size), self.own(size));
+            let too_long = self.others.len() + own.len() - targets.len();
+            progress.skip(rounds * (too_long + 2 * (2 - own.len())));
+            if too_long > 0 && !told.contains(&size.bytes) {
+                told.push(size.bytes);
+                report.footer.push(format!(
+                    "matrix: {size} is beyond memcached's item size limit of {} bytes: SKIPPED \
+                     there",
+                    self.item_bytes
+                ));
+            }
+            let measured = measure(args, &targets, &own, cell, &plan, &mut report.rows).await;
+            if let Err(error) = measured {
+                failed += 1;
+                report.footer.push(format!(
+                    "matrix: {} {size} with {} clients FAILED: {error:#}",
+                    cell.mix, cell.clients
+                ));
+                // the others can be measured if all still answer
+                for server in self.all() {
+                    server.explain(greet(&server.target).await)?;
+                }
             }
         }
         progress.end();
+        ensure!(failed == 0, "{failed} of {} cells failed", cells.len());
         Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Server> {
+        self.others.iter().chain([&self.hot, &self.pool])
+    }
+
+    /// All who can keep values of this size, redis-server first.
+    fn targets(&self, size: &Size) -> Vec<Target> {
+        // header and key of an item take less
+        let fits = |server: &&Server| {
+            let is_resp = server.target.protocol == Protocol::Resp;
+            is_resp || size.bytes + 1_024 <= self.item_bytes
+        };
+        let others = self.others.iter().filter(fits);
+        let all = others.chain(self.own(size));
+        all.map(|server| server.target.clone()).collect()
     }
 
     /// Of scatterhoard, who has something of its own to show.
@@ -254,10 +262,6 @@ impl Servers {
         }
     }
 
-    fn explain<T>(&self, result: Result<T>) -> Result<T> {
-        self.hot.explain(self.pool.explain(result))
-    }
-
     async fn stop(self) -> Result<()> {
         for server in self.others {
             server.stop().await?;
@@ -265,6 +269,24 @@ impl Servers {
         self.hot.stop().await?;
         self.pool.stop().await
     }
+}
+
+/// One cell: all in good health, then scatterhoard without p nodes.
+async fn measure(
+    args: &Args,
+    targets: &[Target],
+    own: &[&Server],
+    cell: &Cell,
+    plan: &Plan,
+    rows: &mut Vec<Row>,
+) -> Result<()> {
+    let first = rows.len();
+    measure_cell(targets, cell, plan, rows).await?;
+    let first_rate = rows.get(first).map_or(0.0, |row| row.summary.ops_per_s);
+    for server in own {
+        rows.push(down(args, server, cell, plan, first_rate).await?);
+    }
+    Ok(())
 }
 
 async fn start(args: &Args, pool: &Pool, hot_tier_mb: u32, name: &str) -> Result<Server> {
@@ -307,15 +329,17 @@ async fn down(
     target.name = format!("{}, {kill} down", target.name);
     let mut bursts = Bursts::new(server, &target, cell, plan)?;
     let mut samples = Samples::new()?;
+    let place = || format!("{}, {} {}", target.name, cell.mix, cell.sizes);
+    let mut ended = Ok(());
     for _ in 0..plan.rounds {
-        plan.progress
-            .at(|| format!("{}, {} {}", target.name, cell.mix, cell.sizes));
-        bursts
-            .round(kill, &mut samples)
-            .await
-            .with_context(|| format!("{}, {} {}", target.name, cell.mix, cell.sizes))?;
+        plan.progress.at(place);
+        ended = bursts.round(kill, &mut samples).await.with_context(place);
+        if ended.is_err() {
+            break;
+        }
         plan.progress.step();
     }
-    keys::clean(&target, &bursts.run.keys).await?;
+    let cleaned = keys::clean(&target, &bursts.run.keys).await;
+    ended.and(cleaned)?;
     Row::new(cell, &target, samples, first_rate, None)
 }
