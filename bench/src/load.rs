@@ -8,9 +8,11 @@ pub(crate) mod traffic;
 pub(crate) mod worker;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::chart;
@@ -95,6 +97,9 @@ pub(crate) struct Plan {
     pub(crate) traffic: Traffic,
     #[arg(skip)]
     pub(crate) progress: Progress,
+    /// Rounds end early when told.
+    #[arg(skip)]
+    pub(crate) stop: Arc<Notify>,
 }
 
 #[derive(Clone, clap::Args)]
@@ -114,11 +119,7 @@ pub(crate) async fn run(mut args: Args) -> Result<()> {
         seed: Some(args.plan.traffic.seed),
         ..Report::default()
     };
-    let ended = tokio::select! {
-        biased;
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-        ended = measure(&args, &mut report.rows) => ended,
-    };
+    let ended = until_stopped(&args.plan.stop, measure(&args, &mut report.rows)).await;
     args.plan.progress.end();
     let drawn = match &args.plot {
         Some(folder) if !report.rows.is_empty() => {
@@ -127,6 +128,23 @@ pub(crate) async fn run(mut args: Args) -> Result<()> {
         _ => Ok(()),
     };
     report.close(ended, &args.output).and(drawn)
+}
+
+/// Asks the work to stop at the first Ctrl-C, and drops it at the second.
+async fn until_stopped(stop: &Notify, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut work = std::pin::pin!(work);
+    let mut is_asked = false;
+    loop {
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => {
+                ensure!(!is_asked, "interrupted");
+                is_asked = true;
+                stop.notify_one();
+            }
+            ended = &mut work => return ended,
+        }
+    }
 }
 
 async fn measure(args: &Args, rows: &mut Vec<Row>) -> Result<()> {
@@ -291,9 +309,12 @@ async fn run_rounds(cell: &Cell, plan: &Plan, runs: &mut [(Run<'_>, Samples)]) -
     for round in 0..plan.rounds {
         for (run, samples) in &mut *runs {
             plan.progress.at(|| place(run.target, cell));
-            let measured = within(plan.seconds, run.round(round))
-                .await
-                .with_context(|| place(run.target, cell))?;
+            let measured = tokio::select! {
+                biased;
+                () = plan.stop.notified() => bail!("interrupted"),
+                measured = within(plan.seconds, run.round(round)) => measured,
+            };
+            let measured = measured.with_context(|| place(run.target, cell))?;
             samples.add(&measured)?;
             plan.progress.step();
         }

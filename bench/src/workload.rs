@@ -282,7 +282,8 @@ pub(crate) fn bodies(cell: &Cell, plan: &Plan) -> Result<(Lengths, Arc<Bodies>)>
                     None => plan.keys.unwrap_or(1_000).max(cell.clients),
                 };
                 let mut rng = SmallRng::seed_from_u64(plan.traffic.seed);
-                Lengths::Each((0..count).map(|_| sizes.draw(&mut rng) as u32).collect())
+                let drawn = (0..count).map(|_| sizes.draw(&mut rng).min(u32::MAX as usize));
+                Lengths::Each(drawn.map(|bytes| bytes as u32).collect())
             }
         },
     };

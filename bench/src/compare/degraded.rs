@@ -37,7 +37,7 @@ const ROWS: [(Op, Goal); 2] = [(Op::Get, Goal::Ratio(0.8)), (Op::Set, Goal::Rati
 /// nodes that are back, and not only nodes that are starting.
 const KEYS: usize = 16;
 const KEYS_QUICK: usize = 4;
-const KILL_SEED: u64 = 0x0dd5_0ff5;
+pub(super) const KILL_SEED: u64 = 0x0dd5_0ff5;
 /// Stripes that the proxy decoded because a data chunk was not there, for reads or for the
 /// repairs that they set off.
 const DECODED: &str = "scatterhoard_degraded_stripes_total";

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use super::Args;
-use super::degraded::Bursts;
+use super::degraded::{Bursts, KILL_SEED};
 use super::fit::{Fit, fit, fits_pool};
 use super::side_by_side;
 use crate::keys;
@@ -37,8 +37,6 @@ const HOT_VALUE_BYTES: usize = 64 << 10;
 const HOT_TIER_MB: u32 = 256;
 /// Most clients of a cell.
 const MAX_CLIENTS: usize = 10_000;
-/// memcached's own limit for `-I`.
-const MAX_ITEM_BYTES: usize = 1 << 30;
 /// Acknowledged by the one server that has it, from its memory.
 const FROM_MEMORY: &str = "memory";
 
@@ -58,6 +56,9 @@ pub(super) struct Scope {
     /// its clients in their buffers; larger ones get fewer clients.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     cell_mb: u64,
+    /// For --table matrix: memcached's item size limit is what the sizes need, but at most this.
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(1..=1_024))]
+    memcached_item_mb: u64,
     /// The valkey-server program [default: the one in the search path, if there is one].
     #[arg(long, value_name = "PATH")]
     valkey_server: Option<PathBuf>,
@@ -77,7 +78,7 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Result<()> {
     report.footer.push(format!(
         "matrix: SET is acknowledged by scatterhoard (ack={}) when {}; by the others when it \
          is in their own memory. {} nodes down: killed right before each key is used once, \
-         cold starts and repairs included.",
+         cold starts and repairs included (seed {KILL_SEED:#x}).",
         args.matrix.ack.name(),
         match args.matrix.ack {
             Ack::Quorum => "the nodes of its write quorum have it",
@@ -173,7 +174,8 @@ impl Servers {
         let scope = &args.matrix;
         let longest = cells.iter().map(|(size, _)| size.bytes).max().unwrap_or(1);
         // its key and header, too; in whole MiB, as memcached wants it
-        let item_bytes = ((longest + 1_024).div_ceil(1 << 20) << 20).min(MAX_ITEM_BYTES);
+        let item_mib = (longest + 1_024).div_ceil(1 << 20);
+        let item_bytes = item_mib.min(scope.memcached_item_mb as usize) << 20;
         let mut others = vec![start_redis("redis-server", &args.redis_server).await?];
         if let Some(path) = installed(scope.valkey_server.as_deref(), "valkey-server", words)? {
             others.push(start_redis("valkey-server", &path).await?);

@@ -12,6 +12,7 @@ mod side_by_side;
 mod tls;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -184,6 +185,7 @@ impl Args {
             verify,
             traffic: Traffic::default(),
             progress: Progress::default(),
+            stop: Arc::default(),
         }
     }
 

@@ -414,6 +414,8 @@ fn wrong_options_are_refused_before_anything_is_asked() {
         (&["--sizes", "1x"], "unknown unit"),
         (&["--size-mix", "1k=x"], "want 1k=70,1m=30"),
         (&["--size-mix", "3g=1"], "are the most here"),
+        (&["--size-mix", "5g=1"], "are the most here"),
+        (&["--sizes", "5g"], "are the most here"),
         (&["--mix", "get=0"], "all shares are 0"),
         (
             &["--popularity", "zipf:x"],
@@ -440,6 +442,35 @@ fn wrong_options_are_refused_before_anything_is_asked() {
         assert!(stderr.contains(word), "{options:?}: {stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
     }
+}
+
+#[test]
+fn rounds_before_an_interruption_are_kept() {
+    let server = Server::start(Manners::Good);
+    let folder = tempfile::tempdir().unwrap();
+    let json = folder.path().join("out.json");
+    let mut child = Command::new(PROGRAM)
+        .args(["load", "--target", &server.target("a"), "--sizes", "1k"])
+        .args(["--ops", "set", "--rounds", "100000", "--seconds", "0.01"])
+        .arg("--json")
+        .arg(&json)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // a round is over when its keys have been read again
+    while server.gets() < 3_000 {
+        std::thread::yield_now();
+    }
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let code = child.wait().unwrap().code();
+    let json: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+    assert_eq!(
+        (code, json["ended_early"].as_str()),
+        (Some(1), Some("interrupted"))
+    );
+    assert!(!json["rows"][0]["rounds"].as_array().unwrap().is_empty());
 }
 
 /// As `| head` would: the reader goes before anything is printed.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,10 +26,14 @@ pub(crate) enum Manners {
 
 type Map = Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>;
 
+/// GETs so far.
+type Gets = Arc<AtomicUsize>;
+
 /// Serves until the tests end.
 pub(crate) struct Server {
     port: u16,
     map: Map,
+    gets: Gets,
 }
 
 impl Server {
@@ -36,19 +41,24 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let map = Map::default();
-        let shared = Arc::clone(&map);
+        let gets = Gets::default();
+        let (shared, counted) = (Arc::clone(&map), Arc::clone(&gets));
         std::thread::spawn(move || {
             for socket in listener.incoming().flatten() {
-                let map = Arc::clone(&shared);
+                let (map, gets) = (Arc::clone(&shared), Arc::clone(&counted));
                 // what breaks here is what the client is to be told by its own end
-                std::thread::spawn(move || serve(socket, manners, &map));
+                std::thread::spawn(move || serve(socket, manners, &map, &gets));
             }
         });
-        Self { port, map }
+        Self { port, map, gets }
     }
 
     pub(crate) fn target(&self, name: &str) -> String {
         format!("{name}=127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn gets(&self) -> usize {
+        self.gets.load(Ordering::Relaxed)
     }
 
     pub(crate) fn keys(&self) -> usize {
@@ -60,7 +70,7 @@ impl Server {
     clippy::disallowed_methods,
     reason = "a thread of its own, no executor's"
 )]
-fn serve(socket: TcpStream, manners: Manners, map: &Map) -> io::Result<()> {
+fn serve(socket: TcpStream, manners: Manners, map: &Map, gets: &Gets) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let mut out = socket.try_clone()?;
     let mut input = BufReader::new(socket);
@@ -94,6 +104,7 @@ fn serve(socket: TcpStream, manners: Manners, map: &Map) -> io::Result<()> {
                 out.write_all(b"+OK\r\n")?;
             }
             (b"GET", [key]) => {
+                gets.fetch_add(1, Ordering::Relaxed);
                 let value = map.get(key).cloned();
                 drop(map);
                 if let Manners::Slow = manners {
