@@ -1,108 +1,154 @@
-//! Line charts with logarithmic axes: small SVG files, written by hand.
+//! Line charts: small SVG files, written by hand.
 
 use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 340.0;
 /// Left, top, right, bottom; names stand on the right.
 const MARGIN: [f64; 4] = [62.0, 28.0, 220.0, 44.0];
+const NAME_HEIGHT: f64 = 15.0;
 const COLOURS: [&str; 10] = [
     "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf", "#e377c2",
     "#7f7f7f", "#bcbd22",
 ];
 
-/// One chart; all values above 0.
+/// A name, and points from left to right. Those that an axis cannot show are left out.
+pub(crate) type Line = (String, Vec<(f64, f64)>);
+
+/// A chart whose axes go from a power of ten to another; all values above 0.
 pub(crate) struct Chart<'a> {
     pub(crate) title: &'a str,
     /// What is along the lower edge.
     pub(crate) along: &'a str,
     /// Written before figures of the other axis.
     pub(crate) unit: &'a str,
-    pub(crate) lines: Vec<(String, Vec<(f64, f64)>)>,
+    pub(crate) lines: Vec<Line>,
 }
 
-/// One axis, from a power of ten to another.
-struct Axis {
-    low: i32,
-    high: i32,
-    begin: f64,
-    length: f64,
+/// A chart with axes of any kind.
+pub(crate) struct Drawing<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) along: &'a str,
+    pub(crate) x: Axis,
+    pub(crate) y: Axis,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// One axis: both ends, and what is written where.
+pub(crate) struct Axis {
+    ends: (f64, f64),
+    ticks: Vec<(f64, String)>,
+    is_logarithmic: bool,
 }
 
 impl Axis {
-    fn new(values: impl Iterator<Item = f64>, begin: f64, length: f64) -> Self {
+    pub(crate) fn linear(ends: (f64, f64), ticks: Vec<(f64, String)>) -> Self {
+        Self {
+            ends,
+            ticks,
+            is_logarithmic: false,
+        }
+    }
+
+    /// From the power of ten below all values to that above.
+    pub(crate) fn powers(values: impl Iterator<Item = f64>, unit: &str) -> Self {
         let drawn = values.filter(|v| v.is_finite() && *v > 0.0);
         let (low, high) = drawn.fold((f64::MAX, f64::MIN), |(l, h), v| (l.min(v), h.max(v)));
         let (low, high) = match low <= high {
             true => (low.log10().floor() as i32, high.log10().ceil() as i32),
             false => (0, 1),
         };
+        let high = high.max(low + 1);
+        let tick = |p: i32| (10f64.powi(p), format!("{unit}{}", 10f64.powi(p)));
         Self {
-            low,
-            high: high.max(low + 1),
-            begin,
-            length,
+            ends: (10f64.powi(low), 10f64.powi(high)),
+            ticks: (low..=high).map(tick).collect(),
+            is_logarithmic: true,
         }
     }
 
-    fn at(&self, value: f64) -> f64 {
-        let share = (value.log10() - f64::from(self.low)) / f64::from(self.high - self.low);
-        self.begin + self.length * share
-    }
-
-    /// Powers of ten and where they are.
-    fn ticks(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
-        let power = |p: i32| (10f64.powi(p), self.at(10f64.powi(p)));
-        (self.low..=self.high).map(power)
+    /// Where on a line from `begin` that is so long; none for what is on no such axis.
+    fn at(&self, value: f64, begin: f64, length: f64) -> Option<f64> {
+        let place = |v: f64| if self.is_logarithmic { v.log10() } else { v };
+        let (low, high) = (place(self.ends.0), place(self.ends.1));
+        let at = begin + length * (place(value) - low) / (high - low);
+        at.is_finite().then_some(at)
     }
 }
 
 impl Chart<'_> {
+    pub(crate) fn svg(self) -> String {
+        let points = || self.lines.iter().flat_map(|(_, line)| line);
+        let x = Axis::powers(points().map(|p| p.0), "");
+        let y = Axis::powers(points().map(|p| p.1), self.unit);
+        let drawing = Drawing {
+            title: self.title,
+            along: self.along,
+            x,
+            y,
+            lines: self.lines,
+        };
+        drawing.svg()
+    }
+}
+
+impl Drawing<'_> {
     pub(crate) fn svg(&self) -> String {
         let [left, top, right, bottom] = MARGIN;
-        let points = || self.lines.iter().flat_map(|(_, line)| line);
-        let (wide, high) = (WIDTH - left - right, HEIGHT - top - bottom);
-        let x = Axis::new(points().map(|p| p.0), left, wide);
-        let y = Axis::new(points().map(|p| p.1), HEIGHT - bottom, -high);
+        let names = self.lines.len() as f64 * NAME_HEIGHT;
+        let height = HEIGHT.max(top + names + NAME_HEIGHT);
+        let (wide, high) = (WIDTH - left - right, height - top - bottom);
+        let x = |value| self.x.at(value, left, wide);
+        let y = |value| self.y.at(value, height - bottom, -high);
         let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n<text x=\"{left}\" y=\"16\" font-size=\"13\">{}</text>\n",
-            self.title
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#fff\"/>\n<text x=\"{left}\" y=\"16\" font-size=\"13\">{}</text>\n",
+            escape(self.title)
         );
-        for (value, at) in y.ticks() {
+        for (value, text) in &self.y.ticks {
+            let Some(at) = y(*value) else { continue };
             let _ = writeln!(
                 svg,
-                "<path d=\"M{left} {at:.1}h{wide}\" stroke=\"#ddd\"/><text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}{value}</text>",
+                "<path d=\"M{left} {at:.1}h{wide}\" stroke=\"#ddd\"/><text x=\"{:.0}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 left - 5.0,
                 at + 4.0,
-                self.unit
+                escape(text)
             );
         }
-        for (value, at) in x.ticks() {
+        for (value, text) in &self.x.ticks {
+            let Some(at) = x(*value) else { continue };
             let _ = writeln!(
                 svg,
-                "<path d=\"M{at:.1} {top}v{high}\" stroke=\"#eee\"/><text x=\"{at:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{value}</text>",
-                HEIGHT - bottom + 15.0
+                "<path d=\"M{at:.1} {top}v{high}\" stroke=\"#eee\"/><text x=\"{at:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{}</text>",
+                height - bottom + 15.0,
+                escape(text)
             );
         }
         let _ = writeln!(
             svg,
             "<text x=\"{left}\" y=\"{:.0}\">{}</text>",
-            HEIGHT - 8.0,
-            self.along
+            height - 8.0,
+            escape(self.along)
         );
         for (i, (name, line)) in self.lines.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
-            let drawn = line.iter().filter(|(_, v)| v.is_finite() && *v > 0.0);
-            let points: Vec<String> = drawn
-                .map(|(along, value)| format!("{:.1},{:.1}", x.at(*along), y.at(*value)))
-                .collect();
-            let (at, end) = (top + 8.0 + 15.0 * i as f64, WIDTH - right + 10.0);
+            let dashes = if i < COLOURS.len() {
+                ""
+            } else {
+                " stroke-dasharray=\"4 2\""
+            };
+            let drawn = line.iter().filter_map(|&(along, v)| x(along).zip(y(v)));
+            let points: Vec<String> = drawn.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+            let (at, end) = (top + 8.0 + NAME_HEIGHT * i as f64, WIDTH - right + 10.0);
             let _ = writeln!(
                 svg,
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/>\n<path d=\"M{end} {at}h16\" stroke=\"{colour}\" stroke-width=\"2\"/><text x=\"{}\" y=\"{}\">{name}</text>",
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"{dashes}/>\n<path d=\"M{end} {at}h16\" stroke=\"{colour}\" stroke-width=\"2\"{dashes}/><text x=\"{}\" y=\"{}\">{}</text>",
                 points.join(" "),
                 end + 20.0,
-                at + 4.0
+                at + 4.0,
+                escape(name)
             );
         }
         svg.push_str("</svg>\n");
@@ -110,27 +156,83 @@ impl Chart<'_> {
     }
 }
 
+/// Writes a file, and the folder for it if there is none.
+pub(crate) fn write(path: &Path, svg: &str) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("no {}", folder.display()))?;
+    }
+    std::fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_tenfold_value_is_as_far_from_the_next_anywhere() {
+    fn svg(lines: Vec<Line>) -> String {
         let chart = Chart {
             title: "t",
             along: "GB",
             unit: "$",
-            lines: vec![("a".into(), vec![(1.0, 0.1), (10.0, 1.0), (100.0, 10.0)])],
+            lines,
         };
-        let svg = chart.svg();
+        chart.svg()
+    }
+
+    #[test]
+    fn a_tenfold_value_is_as_far_from_the_next_anywhere() {
+        let svg = svg(vec![(
+            "a".into(),
+            vec![(1.0, 0.1), (10.0, 1.0), (100.0, 10.0), (1e3, 0.0)],
+        )]);
         let [left, top, right, bottom] = MARGIN;
-        let middle = (left + (WIDTH - right)) / 2.0;
-        let height = (top + (HEIGHT - bottom)) / 2.0;
-        assert!(svg.contains(&format!("{middle:.1},{height:.1}")), "{svg}");
+        // three powers along, and what is 0 is not drawn
+        let third = left + (WIDTH - left - right) / 3.0;
+        let middle = (top + (HEIGHT - bottom)) / 2.0;
+        assert!(svg.contains(&format!("{third:.1},{middle:.1}")), "{svg}");
         assert!(
             svg.contains(&format!("{left:.1},{:.1}", HEIGHT - bottom)),
             "{svg}"
         );
         assert!(svg.contains(">$0.1<") && svg.ends_with("</svg>\n"));
+        assert!(!svg.contains("inf") && !svg.contains("NaN"));
+    }
+
+    #[test]
+    fn on_linear_axes_higher_values_are_drawn_higher() {
+        let tick = |at: f64| (at, at.to_string());
+        let drawing = Drawing {
+            title: "t",
+            along: "h",
+            x: Axis::linear((0.0, 2.0), vec![tick(0.0)]),
+            y: Axis::linear((0.0, 1.0), vec![tick(0.0), tick(1.0)]),
+            lines: vec![("a".into(), vec![(0.0, 0.0), (2.0, 1.0)])],
+        };
+        let svg = drawing.svg();
+        let [left, top, right, bottom] = MARGIN;
+        let (low, end) = (HEIGHT - bottom, WIDTH - right);
+        let line = format!("\"{left:.1},{low:.1} {end:.1},{top:.1}\"");
+        assert!(svg.contains(&line), "{svg}");
+    }
+
+    #[test]
+    fn names_have_room_and_are_text() {
+        let lines = (0..40).map(|i| (format!("a<b & {i}"), vec![(1.0, 1.0)]));
+        let svg = svg(lines.collect());
+        assert!(svg.contains("a&lt;b &amp; 39") && !svg.contains("a<b"));
+        let last = MARGIN[1] + 8.0 + NAME_HEIGHT * 39.0;
+        let height: f64 = svg
+            .split("height=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next())
+            .and_then(|text| text.parse().ok())
+            .unwrap();
+        assert!(height > last, "{height} {last}");
+        assert!(svg.contains("stroke-dasharray"));
     }
 }

@@ -95,7 +95,7 @@ async fn compare(args: &Args, inside: &tokio::runtime::Runtime) -> Result<()> {
     let mut embedded = None;
     if args.targets.is_empty() {
         let program = server::program(args.scatterhoard.as_deref(), "scatterhoard")?;
-        servers.push(server::start_redis(&args.redis_server).await?);
+        servers.push(server::start_redis("redis-server", &args.redis_server).await?);
         let mut pool = args.pool.clone();
         let most_mb = args.stream_size.bytes.max(args.size.bytes) / 1_000_000 + 1;
         pool.extra

@@ -5,6 +5,9 @@
 //! machine hits all of them, and every figure is a median over rounds. The client
 //! is the same for all targets and allocates nothing per operation.
 
+#[macro_use]
+mod output;
+
 mod admin;
 mod availability;
 mod chaos;
@@ -14,11 +17,14 @@ mod client_overhead;
 mod compare;
 mod cost;
 mod goals;
+mod grid;
 mod keys;
 mod load;
 mod measure;
+mod memcached;
 mod pool;
 mod procfs;
+mod progress;
 mod recover;
 mod replay;
 mod reply;
@@ -48,10 +54,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Load one or more running servers and print a table.
-    Load(load::Args),
-    /// Start scatterhoard on free loopback ports and compare it: with redis-server, or with
-    /// itself in other circumstances.
-    Compare(compare::Args),
+    Load(Box<load::Args>),
+    /// Start scatterhoard on free loopback ports and compare it: with redis-server and others,
+    /// or with itself in other circumstances.
+    Compare(Box<compare::Args>),
     /// Compare the Rust client with a raw socket loop, and weigh it while it streams.
     Client(client_overhead::Args),
     /// Do harm to scatterhoard under load, and check every byte that it answers.
@@ -78,8 +84,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Load(args) => client_runtime(args.plan.threads)?.block_on(load::run(args)),
-        Command::Compare(args) => client_runtime(args.threads)?.block_on(compare::run(args)),
+        Command::Load(args) => client_runtime(args.plan.threads)?.block_on(load::run(*args)),
+        Command::Compare(args) => client_runtime(args.threads)?.block_on(compare::run(*args)),
         Command::Client(args) => client_overhead::run(args),
         Command::Chaos(args) => client_runtime(1)?.block_on(chaos::run(args)),
         Command::Recover(args) => client_runtime(1)?.block_on(recover::run(args)),

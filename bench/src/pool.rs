@@ -52,9 +52,11 @@ impl fmt::Display for DataParity {
 }
 
 /// Who acknowledges a small write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Ack {
+    /// The nodes that hold it.
     Quorum,
+    /// The proxy, from its memory.
     Proxy,
 }
 

@@ -1,6 +1,6 @@
 //! CPU time and memory of a process tree, from Linux's `/proc`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::ops::Range;
 
@@ -19,13 +19,35 @@ struct Stat {
 
 /// CPU seconds that the tree under `root` has used so far, ended children included.
 pub(crate) fn tree_cpu_seconds(root: u32) -> f64 {
+    trees_cpu_seconds(&[root]).1
+}
+
+/// The same of several trees, and of all of them together: one may lie within another.
+pub(crate) fn trees_cpu_seconds(roots: &[u32]) -> (Vec<f64>, f64) {
+    if roots.is_empty() {
+        return (Vec::new(), 0.0);
+    }
     let stats = all_stats();
-    let ticks: u64 = tree(root, &stats)
+    let seconds = |pids: &HashSet<u32>| {
+        let ticks: u64 = pids
+            .iter()
+            .filter_map(|pid| stats.get(pid))
+            .map(|stat| stat.own_ticks + stat.ended_ticks)
+            .sum();
+        ticks as f64 / TICKS_PER_SECOND
+    };
+    let trees = roots
         .iter()
-        .filter_map(|pid| stats.get(pid))
-        .map(|stat| stat.own_ticks + stat.ended_ticks)
-        .sum();
-    ticks as f64 / TICKS_PER_SECOND
+        .map(|&root| tree(root, &stats).into_iter().collect());
+    let trees: Vec<HashSet<u32>> = trees.collect();
+    let all = trees.iter().flatten().copied().collect();
+    (trees.iter().map(seconds).collect(), seconds(&all))
+}
+
+/// What a process calls itself; none if it ended.
+pub(crate) fn name(pid: u32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
 }
 
 /// CPU seconds of one process without any children; 0 if it ended.
@@ -179,6 +201,18 @@ mod tests {
         let mut found = tree(1, &stats);
         found.sort_unstable();
         assert_eq!(found, [1, 2, 3]);
+    }
+
+    #[test]
+    fn nested_trees_count_once_together() {
+        // burn some, so that there is something to count
+        let until = std::time::Instant::now() + std::time::Duration::from_millis(50);
+        while std::time::Instant::now() < until {}
+        let own = std::process::id();
+        let (each, all) = trees_cpu_seconds(&[own, own]);
+        assert!(all > 0.0 && each == [all, all], "{each:?} {all}");
+        assert_eq!(trees_cpu_seconds(&[]), (vec![], 0.0));
+        assert!(name(own).is_some_and(|name| !name.is_empty()));
     }
 
     #[test]

@@ -2,7 +2,12 @@
 
 use std::ops::Range;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+
+/// A longer line is none of a reply that is asked for here.
+const MAX_LINE_BYTES: usize = 64 << 10;
+/// Nobody stores longer values: a length beyond is a damaged reply, and no room to be made.
+pub(crate) const MAX_BULK_BYTES: usize = 2 << 30;
 
 /// One reply; bodies are borrowed from the connection's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,15 +52,43 @@ impl Slot {
     }
 }
 
+/// The line that begins at `begin`, without its end; none as long as that has not come.
+pub(crate) fn line_at(buffer: &[u8], begin: usize) -> Result<Option<Range<usize>>> {
+    let window = &buffer[begin..buffer.len().min(begin + MAX_LINE_BYTES)];
+    let len = window.windows(2).position(|pair| pair == b"\r\n");
+    ensure!(
+        len.is_some() || window.len() < MAX_LINE_BYTES,
+        "a reply's line of {MAX_LINE_BYTES} bytes has no end"
+    );
+    Ok(len.map(|len| begin..begin + len))
+}
+
+/// What any reply of RESP2 or RESP3 begins with.
+fn ensure_resp(buffer: &[u8], begin: usize) -> Result<()> {
+    let Some(first) = buffer.get(begin) else {
+        return Ok(());
+    };
+    if b"+-:$*_#,(!=%~>|".contains(first) {
+        return Ok(());
+    }
+    let shown = &buffer[begin..buffer.len().min(begin + 60)];
+    bail!(
+        "this is no RESP server: expected a reply that begins with one of + - : $ *, but {:?} came",
+        String::from_utf8_lossy(shown)
+    )
+}
+
 /// Looks at the reply that begins at `begin`; ranges are offsets into `buffer`.
 pub(crate) fn parse(buffer: &[u8], begin: usize) -> Result<Parsed> {
-    let Some(line_len) = buffer[begin..].windows(2).position(|pair| pair == b"\r\n") else {
+    let Some(line) = line_at(buffer, begin)? else {
+        ensure_resp(buffer, begin)?;
         return Ok(Parsed::Partial {
             end: buffer.len() + 1,
             body_begun: false,
         });
     };
-    let (line, end) = (begin + 1..begin + line_len, begin + line_len + 2);
+    ensure_resp(buffer, begin)?;
+    let (line, end) = (begin + 1..line.end, line.end + 2);
     match buffer[begin] {
         b'+' | b':' => Ok(Parsed::Whole {
             slot: Slot::Line(line),
@@ -73,6 +106,10 @@ pub(crate) fn parse(buffer: &[u8], begin: usize) -> Result<Parsed> {
             let len: usize = std::str::from_utf8(&buffer[line])?
                 .parse()
                 .context("a bulk length")?;
+            ensure!(
+                len <= MAX_BULK_BYTES,
+                "a bulk of {len} bytes is longer than {MAX_BULK_BYTES}"
+            );
             let whole = end + len + 2;
             if buffer.len() < whole {
                 return Ok(Parsed::Partial {
@@ -148,6 +185,17 @@ mod tests {
             }
         );
         assert!(parse(b"*1\r\n", 0).is_err());
+        assert!(parse(b"$99999999999\r\n", 0).is_err());
         Ok(())
+    }
+
+    #[test]
+    fn what_is_no_reply_is_told_at_its_first_byte() {
+        for wire in [&b"H"[..], b"HTTP/1.1 400 Bad Request\r\n"] {
+            let error = parse(wire, 0).unwrap_err().to_string();
+            assert!(error.contains("no RESP server"), "{error}");
+        }
+        let endless = [b"+", &vec![b'a'; MAX_LINE_BYTES][..]].concat();
+        assert!(parse(&endless, 0).is_err());
     }
 }

@@ -1,32 +1,73 @@
 //! The table as text, Markdown and JSON.
 
-use std::fmt::Write as _;
 use std::fs;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::chart::{Chart, Line};
 use crate::goals::{Figure, Verdict};
+use crate::grid::Grid;
 use crate::load::Output;
-use crate::measure::{Round, Samples, Summary};
+use crate::load::mix::Mix;
+use crate::load::schedule::OpenLoop;
+use crate::measure::{Distribution, Percentiles, Round, Samples, Summary};
+use crate::procfs;
 use crate::target::Target;
 use crate::workload::{Cell, Op};
 
 /// One target in one cell.
 #[derive(Serialize)]
 pub(crate) struct Row {
-    op: Op,
-    size: String,
-    size_bytes: usize,
-    clients: usize,
+    pub(crate) op: Mix,
+    pub(crate) size: String,
+    /// None where sizes differ.
+    pub(crate) size_bytes: Option<usize>,
+    pub(crate) clients: usize,
     pipeline: usize,
-    target: String,
+    pub(crate) target: String,
+    /// Whose word an acknowledged SET has; only where rows are to say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ack: Option<&'static str>,
     #[serde(flatten)]
     pub(crate) summary: Summary,
     /// This target's rate over the first target's.
     pub(crate) ratio: f64,
     pub(crate) goals: Vec<Verdict>,
+    /// GETs that found nothing, and what was stored because of that.
+    misses: u64,
+    fills: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_loop: Option<Behind>,
+    /// Latencies, each operation by itself.
+    get: Option<Distribution>,
+    set: Option<Distribution>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    processes: Vec<Process>,
     rounds: Vec<Round>,
+}
+
+/// How well an open loop kept to its time.
+#[derive(Clone, Serialize)]
+struct Behind {
+    #[serde(flatten)]
+    asked: OpenLoop,
+    /// Share of the requests that were sent more than a millisecond after they were due.
+    late_share: f64,
+    late_p50_us: f64,
+    late_p99_us: f64,
+    late_max_us: f64,
+    /// Given up, since they were due too long ago.
+    never_sent: u64,
+}
+
+/// CPU time of one process that was named, and of those that it started.
+#[derive(Serialize)]
+struct Process {
+    pid: u32,
+    name: String,
+    cpu_s: f64,
+    cpu_s_per_gb: Option<f64>,
 }
 
 /// All rows, single figures, and lines to print below them.
@@ -35,18 +76,53 @@ pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
     pub(crate) figures: Vec<Figure>,
     pub(crate) footer: Vec<String>,
+    /// Tables of their own, printed between rows and figures; their figures are in the rows.
+    #[serde(skip)]
+    pub(crate) grids: Vec<Grid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
+    /// Why there is no more; none if all was measured.
+    pub(crate) ended_early: Option<String>,
 }
 
 impl Row {
-    pub(crate) fn new(cell: &Cell, target: &Target, samples: Samples, first_rate: f64) -> Self {
-        let summary = samples.summary();
-        Self {
-            op: cell.op,
-            size: cell.size.to_string(),
-            size_bytes: cell.size.bytes,
+    pub(crate) fn new(
+        cell: &Cell,
+        target: &Target,
+        samples: Samples,
+        first_rate: f64,
+        open: Option<OpenLoop>,
+    ) -> Result<Self> {
+        let summary = samples.summary()?;
+        let tally = &samples.tally;
+        let behind = |asked| {
+            let times = Percentiles::of(&tally.behind_ns);
+            let late = tally.behind_ns.count_between(1_000_000, u64::MAX);
+            Behind {
+                asked,
+                late_share: late as f64 / (tally.behind_ns.len() as f64).max(1.0),
+                late_p50_us: times.p50_us,
+                late_p99_us: times.p99_us,
+                late_max_us: times.max_us,
+                never_sent: tally.unsent,
+            }
+        };
+        let gb = samples.gb();
+        let process = |(&pid, &cpu_s): (&u32, &f64)| Process {
+            pid,
+            name: procfs::name(pid).unwrap_or_default(),
+            cpu_s,
+            cpu_s_per_gb: (gb > 0.0).then(|| cpu_s / gb),
+        };
+        let processes = target.pids.iter().zip(&samples.cpu_by_pid_s);
+        Ok(Self {
+            op: cell.mix,
+            size: cell.sizes.to_string(),
+            size_bytes: cell.sizes.only(),
             clients: cell.clients,
             pipeline: cell.pipeline,
             target: target.name.clone(),
+            ack: target.ack.filter(|_| cell.mix.has(Op::Set)),
             summary,
             ratio: if first_rate > 0.0 {
                 summary.ops_per_s / first_rate
@@ -54,24 +130,39 @@ impl Row {
                 0.0
             },
             goals: Vec::new(),
+            misses: tally.misses,
+            fills: tally.fills,
+            open_loop: open.map(behind),
+            get: Distribution::of(&tally.get_ns),
+            set: Distribution::of(&tally.set_ns),
+            processes: processes.map(process).collect(),
             rounds: samples.rounds,
+        })
+    }
+
+    /// The target, and whose word its SETs have.
+    pub(crate) fn who(&self) -> String {
+        match self.ack {
+            Some(ack) => format!("{} (ack={ack})", self.target),
+            None => self.target.clone(),
         }
     }
 
-    fn cells(&self) -> [String; 13] {
+    fn cells(&self) -> Vec<String> {
         let summary = &self.summary;
         let goals: Vec<String> = self.goals.iter().map(ToString::to_string).collect();
-        [
+        let mut cells = vec![
             self.op.to_string(),
             self.size.clone(),
             self.clients.to_string(),
             self.pipeline.to_string(),
-            self.target.clone(),
+            self.who(),
             format!("{:.3}", summary.gb_per_s),
             format!("{:.0}", summary.ops_per_s),
-            duration(summary.p50_us),
-            duration(summary.p99_us),
-            if self.op == Op::Get {
+        ];
+        cells.extend(times(&summary.latency));
+        cells.extend([
+            if self.op.has(Op::Get) {
                 duration(summary.first_byte_p50_us)
             } else {
                 "-".into()
@@ -81,36 +172,137 @@ impl Row {
                 .map_or("-".into(), |cpu| format!("{cpu:.2}")),
             format!("{:.2}x", self.ratio),
             goals.join(", "),
-        ]
+        ]);
+        cells
+    }
+
+    /// Of a mix, the latencies of each operation.
+    fn parts(&self) -> Vec<Vec<String>> {
+        if self.op.only().is_some() && self.fills == 0 {
+            return Vec::new();
+        }
+        let part = |name: &str, part: &Option<Distribution>| {
+            let part = part.as_ref()?;
+            let mut cells = vec![String::new(); HEADINGS.len()];
+            cells[0] = format!("- {name}");
+            cells[1] = format!("{} times", part.count);
+            for (cell, time) in cells[FIRST_TIME..].iter_mut().zip(times(&part.percentiles)) {
+                *cell = time;
+            }
+            Some(cells)
+        };
+        let parts = [part("GET", &self.get), part("SET", &self.set)];
+        parts.into_iter().flatten().collect()
+    }
+
+    /// What does not fit a column.
+    fn words(&self) -> Vec<String> {
+        let place = format!(
+            "{} {}, {} {}, {}",
+            self.op,
+            self.size,
+            self.clients,
+            if self.clients == 1 {
+                "client"
+            } else {
+                "clients"
+            },
+            self.target
+        );
+        let mut words = Vec::new();
+        if let Some(behind) = &self.open_loop {
+            let asked = behind.asked;
+            words.push(format!(
+                "{place}: {} requests/s asked for ({}), {:.1}/s done; sent more than 1 ms late: \
+                 {:.2} %, at most {} (p99 {}); never sent: {}",
+                asked.rate,
+                asked.arrivals.name(),
+                self.summary.ops_per_s,
+                behind.late_share * 1e2,
+                duration(behind.late_max_us),
+                duration(behind.late_p99_us),
+                behind.never_sent
+            ));
+        }
+        if self.misses > 0 {
+            let gets = self.get.as_ref().map_or(0, |get| get.count);
+            let hits = 1.0 - self.misses as f64 / (gets as f64).max(1.0);
+            words.push(format!(
+                "{place}: {} of {gets} GETs missed (hit ratio {hits:.4}), {} stored after that",
+                self.misses, self.fills
+            ));
+        }
+        if self.processes.len() > 1 {
+            let each = self.processes.iter().map(|process| {
+                let per_gb = process.cpu_s_per_gb.unwrap_or_default();
+                format!("{} ({}) {per_gb:.2}", process.name, process.pid)
+            });
+            let each = each.collect::<Vec<_>>().join(", ");
+            words.push(format!("{place}: CPU s/GB by process: {each}"));
+        }
+        words
+    }
+
+    /// One request in how many takes longer, and how long that is, in milliseconds.
+    fn curves(&self) -> Vec<Line> {
+        let curve = |op: Op, part: &Option<Distribution>| -> Option<Line> {
+            let points = part
+                .as_ref()?
+                .shares
+                .iter()
+                .filter(|(share, _)| *share < 1.0);
+            let points = points.map(|(share, us)| (1.0 / (1.0 - share), us / 1e3));
+            let name = format!("{op} {}, {}", self.size, self.target);
+            Some((name, points.collect()))
+        };
+        let curves = [curve(Op::Get, &self.get), curve(Op::Set, &self.set)];
+        curves.into_iter().flatten().collect()
     }
 }
 
-const HEADINGS: [&str; 13] = [
-    "op", "size", "clients", "pipe", "target", "GB/s", "ops/s", "p50", "p99", "1st byte",
-    "CPU s/GB", "ratio", "goal",
+const HEADINGS: [&str; 16] = [
+    "op", "size", "clients", "pipe", "target", "GB/s", "ops/s", "p50", "p90", "p99", "p99.9",
+    "max", "1st byte", "CPU s/GB", "ratio", "goal",
 ];
+const FIRST_TIME: usize = 7;
 /// The first columns are names and stand left; the others are numbers.
-const LEFT: [usize; 4] = [0, 1, 4, 12];
+const LEFT: [usize; 4] = [0, 1, 4, 15];
 
 impl Report {
+    /// Publishes what there is, however it ended, and hands the end on.
+    pub(crate) fn close(mut self, ended: Result<()>, output: &Output) -> Result<()> {
+        self.ended_early = ended.as_ref().err().map(|error| format!("{error:#}"));
+        let published = self.publish(output);
+        ended.and(published)
+    }
+
     /// Prints the table, and writes the JSON file if one is asked for.
     pub(crate) fn publish(&self, output: &Output) -> Result<()> {
         if !self.rows.is_empty() {
-            let table: Vec<[String; 13]> = self.rows.iter().map(Row::cells).collect();
-            print!(
-                "{}",
-                if output.markdown {
-                    markdown(&table)
-                } else {
-                    aligned(&table)
-                }
-            );
+            let lines = |row: &Row| std::iter::once(row.cells()).chain(row.parts()).collect();
+            let rows: Vec<Vec<Vec<String>>> = self.rows.iter().map(lines).collect();
+            let grid = Grid {
+                headings: HEADINGS.map(str::to_owned).to_vec(),
+                left: LEFT.to_vec(),
+                rows: rows.concat(),
+            };
+            print!("{}", grid.text(output.markdown));
         }
+        for grid in &self.grids {
+            print!("\n{}", grid.text(output.markdown));
+        }
+        let bullet = if output.markdown { "- " } else { "" };
         for figure in &self.figures {
-            println!("{}{figure}", if output.markdown { "- " } else { "" });
+            println!("{bullet}{figure}");
+        }
+        for line in self.rows.iter().flat_map(Row::words) {
+            println!("{bullet}{line}");
         }
         for line in &self.footer {
             println!("{line}");
+        }
+        if let Some(seed) = self.seed {
+            println!("{bullet}seed {seed}");
         }
         if let Some(path) = &output.json {
             fs::write(path, serde_json::to_vec_pretty(self)?)
@@ -118,46 +310,28 @@ impl Report {
         }
         Ok(())
     }
+
+    /// Latencies of all rows, the rare ones on the right.
+    pub(crate) fn latency_chart(&self) -> String {
+        let chart = Chart {
+            title: "latency in milliseconds",
+            along: "one request in so many takes longer (100: p99)",
+            unit: "",
+            lines: self.rows.iter().flat_map(Row::curves).collect(),
+        };
+        chart.svg()
+    }
 }
 
-fn aligned(table: &[[String; 13]]) -> String {
-    let mut widths = HEADINGS.map(str::len);
-    for row in table {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
-        }
-    }
-    let mut text = String::new();
-    for row in std::iter::once(&HEADINGS.map(str::to_owned)).chain(table) {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            if LEFT.contains(&column) {
-                let _ = write!(line, "{cell:<width$}  ");
-            } else {
-                let _ = write!(line, "{cell:>width$}  ");
-            }
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-fn markdown(table: &[[String; 13]]) -> String {
-    let mut text = format!("| {} |\n|", HEADINGS.join(" | "));
-    for column in 0..HEADINGS.len() {
-        text.push_str(if LEFT.contains(&column) {
-            "---|"
-        } else {
-            "--:|"
-        });
-    }
-    text.push('\n');
-    for row in table {
-        let _ = writeln!(text, "| {} |", row.join(" | "));
-    }
-    text.push('\n');
-    text
+fn times(percentiles: &Percentiles) -> [String; 5] {
+    let Percentiles {
+        p50_us,
+        p90_us,
+        p99_us,
+        p99_9_us,
+        max_us,
+    } = *percentiles;
+    [p50_us, p90_us, p99_us, p99_9_us, max_us].map(duration)
 }
 
 /// Microseconds with three significant digits and a fitting unit.
@@ -186,14 +360,5 @@ mod tests {
         assert_eq!(duration(987.6), "988 us");
         assert_eq!(duration(12_345.0), "12.3 ms");
         assert_eq!(duration(2_500_000.0), "2.50 s");
-    }
-
-    #[test]
-    fn columns_line_up() {
-        let row = |word: &str| std::array::from_fn(|_| word.to_owned());
-        let text = aligned(&[row("a"), row("wide-word")]);
-        let ends: Vec<usize> = text.lines().map(str::len).collect();
-        assert_eq!(text.lines().count(), 3);
-        assert_eq!(ends[2], HEADINGS.len() * 9 + (HEADINGS.len() - 1) * 2);
     }
 }

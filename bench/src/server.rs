@@ -21,8 +21,7 @@ use crate::admin;
 use crate::client::Connection;
 use crate::pool::{Ack, Pool};
 use crate::procfs;
-use crate::reply::Reply;
-use crate::target::Target;
+use crate::target::{Protocol, Target};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -38,8 +37,8 @@ pub(crate) struct Server {
     folder: TempDir,
 }
 
-/// redis-server without persistence.
-pub(crate) async fn start_redis(program: &Path) -> Result<Server> {
+/// redis-server without persistence, or one of its descendants, of that name.
+pub(crate) async fn start_redis(name: &str, program: &Path) -> Result<Server> {
     let folder = tempfile::tempdir()?;
     let port = free_port()?;
     let arguments = [
@@ -55,12 +54,41 @@ pub(crate) async fn start_redis(program: &Path) -> Result<Server> {
         "no",
     ]
     .map(OsString::from);
-    start("redis-server", program, &arguments, port, folder)
+    let target = Target::new(name, format!("127.0.0.1:{port}"));
+    start(target, program, &arguments, folder)
         .await
         .with_context(|| {
-            "cannot start redis-server: install it (Debian: apt-get install redis-server) \
-         or name it with --redis-server PATH"
+            format!(
+                "cannot start {name}: install it (Debian: apt-get install {name}) \
+                 or name it with --{name} PATH"
+            )
         })
+}
+
+/// memcached for values up to `item_bytes`, in so much memory; it evicts nothing.
+pub(crate) async fn start_memcached(
+    program: &Path,
+    item_bytes: usize,
+    memory_mb: usize,
+) -> Result<Server> {
+    let folder = tempfile::tempdir()?;
+    let port = free_port()?;
+    let mut arguments = ["-l", "127.0.0.1", "-U", "0", "-M", "-p"]
+        .map(OsString::from)
+        .to_vec();
+    arguments.push(port.to_string().into());
+    arguments.extend(["-m".into(), memory_mb.to_string().into()]);
+    arguments.extend(["-I".into(), item_bytes.to_string().into()]);
+    if nix::unistd::geteuid().is_root() {
+        arguments.extend(["-u".into(), "root".into()]);
+    }
+    let target = Target {
+        protocol: Protocol::Memcached,
+        ..Target::new("memcached", format!("127.0.0.1:{port}"))
+    };
+    start(target, program, &arguments, folder)
+        .await
+        .context("cannot start memcached: name another with --memcached PATH")
 }
 
 /// scatterhoard with its local pool.
@@ -111,7 +139,8 @@ impl Proxy {
     /// Starts it; ready when this returns.
     pub(crate) async fn start(&self, program: &Path) -> Result<Server> {
         let folder = tempfile::tempdir()?;
-        let mut server = start(self.name, program, &self.arguments, self.port, folder)
+        let target = Target::new(self.name, format!("127.0.0.1:{}", self.port));
+        let mut server = start(target, program, &self.arguments, folder)
             .await
             .with_context(|| {
                 "cannot start scatterhoard: build it with `cargo build --release`, \
@@ -123,10 +152,9 @@ impl Proxy {
 }
 
 async fn start(
-    name: &str,
+    mut target: Target,
     program: &Path,
     arguments: &[OsString],
-    port: u16,
     folder: TempDir,
 ) -> Result<Server> {
     let log = File::create(log_path(&folder))?;
@@ -141,11 +169,7 @@ async fn start(
             ErrorKind::NotFound => anyhow::anyhow!("{} is not there", program.display()),
             _ => anyhow::anyhow!("{}: {error}", program.display()),
         })?;
-    let target = Target {
-        name: name.to_owned(),
-        address: format!("127.0.0.1:{port}"),
-        pid: Some(child.id()),
-    };
+    target.pids = vec![child.id()];
     let mut server = Server {
         target,
         admin: None,
@@ -157,7 +181,7 @@ async fn start(
 }
 
 impl Server {
-    /// Answers PING within the limit, or an error with the last lines of its log.
+    /// Answers within the limit, or an error with the last lines of its log.
     async fn wait_until_ready(&mut self) -> Result<()> {
         let started = Instant::now();
         while started.elapsed() < START_LIMIT {
@@ -169,22 +193,17 @@ impl Server {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        bail!(
-            "no answer to PING within {START_LIMIT:?}:\n{}",
-            self.log_tail()
-        )
+        bail!("no answer within {START_LIMIT:?}:\n{}", self.log_tail())
     }
 
     async fn pings(&self) -> bool {
         let ping = async {
-            let mut connection = Connection::open(&self.target.address, 1, 0).await?;
-            connection.push(&[b"PING"])?;
-            connection.exchange(1).await?;
-            anyhow::Ok(connection.reply(0) == Some(Reply::Line(b"PONG")))
+            let mut connection = Connection::to(&self.target, 1, 0).await?;
+            connection.greet().await
         };
         tokio::time::timeout(Duration::from_secs(1), ping)
             .await
-            .is_ok_and(|pong| pong.unwrap_or(false))
+            .is_ok_and(|pong| pong.is_ok())
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -274,6 +293,17 @@ fn log_path(folder: &TempDir) -> PathBuf {
 /// start alike. Whoever takes it in between makes the start fail, visibly.
 pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Where a program of another project is: as named, or in the search path; none if it is not there.
+pub(crate) fn find(named: &Path) -> Option<PathBuf> {
+    if named.components().count() > 1 {
+        return named.canonicalize().ok();
+    }
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join(named))
+        .find(|path| path.is_file())
 }
 
 /// A program of this project, as named or the one that was built beside this one.

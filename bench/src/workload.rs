@@ -1,23 +1,36 @@
-//! One cell of the table on one target for one round: connect, warm up, measure, check.
+//! One cell of the table on one target: rounds of load, and passes over all keys.
 //!
 //! Bodies are compared byte for byte after an operation's clock has stopped. With one
 //! client that lies outside of the measured time; with several, comparing shares the
 //! machine with the servers (equally for all targets), which is what `ends` avoids.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
+use anyhow::{Context, Result, ensure};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use scatterhoard_judge::bodies::Bodies;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-use crate::client::{Connection, Timing};
-use crate::keys::{Keys, Verify, check_stored, verify_all};
-use crate::measure::{Round, latency_histogram};
+use crate::keys::{self, Keys, Lengths, Verify};
+use crate::load::mix::Mix;
+use crate::load::popularity::{Popularity, Story, Walk, Zipf};
+use crate::load::schedule::Schedule;
+use crate::load::sizes::Sizes;
+use crate::load::traffic::OnMiss;
+use crate::load::worker::{Pace, Worker};
+use crate::load::{BODY_SEED, Plan};
+use crate::measure::{Measured, Round, Tally};
 use crate::procfs;
+use crate::reply::MAX_BULK_BYTES;
 use crate::size::Size;
 use crate::target::Target;
+
+/// Without `--keys`, a cell's keys hold about this much: more than the caches of a
+/// processor, less than would strain a small machine that runs two servers.
+const KEYS_BUDGET_BYTES: usize = 64_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -38,239 +51,267 @@ impl std::fmt::Display for Op {
 /// One line of the table, apart from the target.
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
-    pub(crate) op: Op,
-    pub(crate) size: Size,
+    pub(crate) mix: Mix,
+    pub(crate) sizes: Sizes,
     pub(crate) clients: usize,
     pub(crate) pipeline: usize,
 }
 
-/// What a round of all clients gave.
-pub(crate) struct Measured {
-    pub(crate) round: Round,
-    pub(crate) latency_ns: Histogram<u64>,
-    pub(crate) first_byte_ns: Histogram<u64>,
+impl Cell {
+    pub(crate) fn new(op: Op, size: Size, clients: usize, pipeline: usize) -> Self {
+        Self {
+            mix: Mix::Only(op),
+            sizes: Sizes::All(size),
+            clients,
+            pipeline,
+        }
+    }
 }
 
-/// Runs one round of `cell`: warm-up, then about `seconds` of closed-loop load.
-pub(crate) async fn run_round(
-    target: &Target,
-    cell: &Cell,
-    keys: &Arc<Keys>,
-    seconds: f64,
-    verify: Verify,
-) -> Result<Measured> {
-    let mut workers = Vec::with_capacity(cell.clients);
-    for index in 0..cell.clients {
-        workers.push(Worker::open(target, cell, index, keys, verify).await?);
-    }
-    let (workers, _) = run_all(workers, (seconds * 0.2).min(0.3)).await?;
-
-    let cpu_before = target.pid.map(procfs::tree_cpu_seconds);
-    let started = Instant::now();
-    let (_, tallies) = run_all(workers, seconds).await?;
-    let wall_s = started.elapsed().as_secs_f64();
-    let cpu_s = cpu_since(target, cpu_before);
-
-    if verify == Verify::Ends || (cell.op == Op::Set && verify == Verify::Full) {
-        verify_all(target, keys).await?;
-    }
-    merge(cell, tallies, wall_s, cpu_s)
+/// How many keys of one size a cell has, unless it is said: one for each client at least, so
+/// that no key needs to have two writers.
+pub(crate) fn usual_keys(bytes: usize, clients: usize) -> usize {
+    (KEYS_BUDGET_BYTES / bytes).clamp(4, 1_000).max(clients)
 }
 
-/// Each key once, with one client, right after `before` was done. Contents are checked in full.
-pub(crate) async fn run_pass(
-    target: &Target,
-    cell: &Cell,
-    keys: &Arc<Keys>,
-    before: impl FnOnce() -> Result<()>,
-) -> Result<Measured> {
-    let mut worker = Worker::open(target, cell, 0, keys, Verify::Full).await?;
-    let mut tally = Tally::new()?;
-    let cpu_before = target.pid.map(procfs::tree_cpu_seconds);
-    before()?;
-    for _ in 0..keys.names.len() {
-        tally.add(worker.step().await?, 1);
-    }
-    let cpu_s = cpu_since(target, cpu_before);
-    if cell.op == Op::Set {
-        verify_all(target, keys).await?;
-    }
-    let wall_s = tally.busy.as_secs_f64();
-    merge(cell, vec![tally], wall_s, cpu_s)
+/// A cell on a target.
+pub(crate) struct Run<'a> {
+    pub(crate) target: &'a Target,
+    cell: &'a Cell,
+    plan: &'a Plan,
+    pub(crate) keys: Arc<Keys>,
+    zipf: Option<Arc<Zipf>>,
+    story: Option<Arc<Story>>,
 }
 
-fn cpu_since(target: &Target, before: Option<f64>) -> Option<f64> {
-    let (pid, before) = target.pid.zip(before)?;
-    Some(procfs::tree_cpu_seconds(pid) - before)
+impl<'a> Run<'a> {
+    /// With the same bodies and sizes for every target; [`bodies`] has them.
+    pub(crate) fn new(
+        target: &'a Target,
+        cell: &'a Cell,
+        plan: &'a Plan,
+        lengths: &Lengths,
+        bodies: &Arc<Bodies>,
+    ) -> Self {
+        let count = match lengths {
+            Lengths::All(bytes) => plan.keys.map_or(usual_keys(*bytes, cell.clients), |keys| {
+                keys.max(cell.clients)
+            }),
+            Lengths::Each(lens) => lens.len(),
+        };
+        let prefix = match &cell.sizes {
+            Sizes::All(size) => size.to_string(),
+            _ => "mix".to_owned(),
+        };
+        let traffic = &plan.traffic;
+        Self {
+            target,
+            cell,
+            plan,
+            keys: Arc::new(Keys::new(
+                &prefix,
+                count,
+                lengths.clone(),
+                Arc::clone(bodies),
+            )),
+            zipf: match traffic.popularity {
+                Popularity::Zipf(exponent) => Some(Arc::new(Zipf::new(count, exponent))),
+                _ => None,
+            },
+            story: traffic.trace.clone().map(|t| Arc::new(Story::new(t))),
+        }
+    }
+
+    /// One round: warm-up, then about `seconds` of load.
+    pub(crate) async fn round(&self, round: usize) -> Result<Measured> {
+        let (cell, seconds) = (self.cell, self.plan.seconds);
+        let mut workers = Vec::with_capacity(cell.clients);
+        for index in 0..cell.clients {
+            workers.push(self.worker(index, round).await?);
+        }
+        let warm_up_s = (seconds * 0.2).min(0.3);
+        let (workers, _) = run_all(workers, || self.pace(warm_up_s, !(round as u64))).await?;
+
+        let cpu_before = self.cpu();
+        let started = Instant::now();
+        let (_, tallies) = run_all(workers, || self.pace(seconds, round as u64)).await?;
+        let wall_s = started.elapsed().as_secs_f64();
+        let cpu_after = self.cpu();
+
+        let verify = self.plan.verify;
+        if verify == Verify::Ends || (cell.mix.has(Op::Set) && verify == Verify::Full) {
+            let may_miss = self.plan.traffic.on_miss != OnMiss::Fail;
+            keys::verify_all(self.target, &self.keys, may_miss).await?;
+        }
+        self.merge(tallies, wall_s, &cpu_before, &cpu_after)
+    }
+
+    /// Each key once, shared among the clients, right after `before` was done. Contents are
+    /// checked in full.
+    pub(crate) async fn pass(&self, before: impl FnOnce() -> Result<()>) -> Result<Measured> {
+        let clients = self.cell.clients;
+        let mut workers = Vec::with_capacity(clients);
+        for index in 0..clients {
+            workers.push(self.worker(index, 0).await?);
+        }
+        let cpu_before = self.cpu();
+        before()?;
+        let started = Instant::now();
+        let mut tasks = JoinSet::new();
+        for (index, mut worker) in workers.into_iter().enumerate() {
+            let own = (index..self.keys.names.len()).step_by(clients);
+            tasks.spawn(async move { worker.pass(own).await });
+        }
+        let mut tallies = Vec::with_capacity(clients);
+        while let Some(joined) = tasks.join_next().await {
+            tallies.push(joined.context("a client task died")??);
+        }
+        let wall_s = started.elapsed().as_secs_f64();
+        let cpu_after = self.cpu();
+        if self.cell.mix.has(Op::Set) {
+            keys::verify_all(self.target, &self.keys, false).await?;
+        }
+        self.merge(tallies, wall_s, &cpu_before, &cpu_after)
+    }
+
+    async fn worker(&self, index: usize, round: usize) -> Result<Worker> {
+        let (cell, count) = (self.cell, self.keys.names.len());
+        let walk = match (&self.plan.traffic.popularity, &self.zipf, &self.story) {
+            (Popularity::Uniform, ..) => Walk::Uniform,
+            (_, Some(zipf), _) => Walk::Zipf(Arc::clone(zipf)),
+            (_, _, Some(story)) => Walk::Story(Arc::clone(story)),
+            // readers share all keys, writers have their own
+            _ if cell.mix.has(Op::Set) => Walk::Turn {
+                stride: cell.clients,
+                first: index,
+                next: index,
+            },
+            _ => Walk::Turn {
+                stride: 1,
+                first: 0,
+                next: index * count / cell.clients,
+            },
+        };
+        // the same for every target
+        let place = (round * cell.clients + index) as u64;
+        let seed = self.plan.traffic.seed.wrapping_add(place);
+        let rng = SmallRng::seed_from_u64(seed);
+        Worker::open(self.target, cell, &self.keys, walk, rng, self.plan).await
+    }
+
+    fn pace(&self, seconds: f64, number: u64) -> Pace {
+        let begin = Instant::now();
+        let Some(open) = self.plan.traffic.open_loop() else {
+            return Pace::Closed { begin, seconds };
+        };
+        let seed = self.plan.traffic.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Pace::Open {
+            begin,
+            schedule: Arc::new(Mutex::new(Schedule::new(open, seconds, seed))),
+            // who is as far behind as this does not catch up
+            give_up: begin + Duration::from_secs_f64(2.0 * seconds + 1.0),
+        }
+    }
+
+    /// CPU seconds of each process tree named, and of all of them together.
+    fn cpu(&self) -> (Vec<f64>, f64) {
+        procfs::trees_cpu_seconds(&self.target.pids)
+    }
+
+    fn merge(
+        &self,
+        tallies: Vec<Tally>,
+        wall_s: f64,
+        before: &(Vec<f64>, f64),
+        after: &(Vec<f64>, f64),
+    ) -> Result<Measured> {
+        let mut tally = Tally::new()?;
+        for other in &tallies {
+            tally.add(other)?;
+        }
+        // Several clients overlap, and one that waits for its time is not busy: then only
+        // the wall clock knows.
+        let is_busy = self.cell.clients == 1 && self.plan.traffic.open_loop().is_none();
+        let elapsed_s = if is_busy {
+            tally.busy.as_secs_f64()
+        } else {
+            wall_s
+        };
+        let spent = after.0.iter().zip(&before.0).map(|(a, b)| (a - b).max(0.0));
+        let round = Round {
+            ops: tally.gets + tally.sets,
+            bytes: tally.bytes,
+            elapsed_s,
+            cpu_s: (!self.target.pids.is_empty()).then_some((after.1 - before.1).max(0.0)),
+        };
+        Ok(Measured {
+            round,
+            tally,
+            cpu_by_pid_s: spent.collect(),
+        })
+    }
 }
 
-fn merge(cell: &Cell, tallies: Vec<Tally>, wall_s: f64, cpu_s: Option<f64>) -> Result<Measured> {
-    let (mut latency_ns, mut first_byte_ns) = (latency_histogram()?, latency_histogram()?);
-    let mut busy = Duration::ZERO;
-    for tally in &tallies {
-        latency_ns.add(&tally.latency_ns)?;
-        first_byte_ns.add(&tally.first_byte_ns)?;
-        busy += tally.busy;
-    }
-    let ops = latency_ns.len();
-    // Several clients overlap: only the wall clock knows what they did together.
-    let elapsed_s = if cell.clients == 1 {
-        busy.as_secs_f64()
-    } else {
-        wall_s
+/// The lengths of a cell's keys, and contents for the longest of them.
+pub(crate) fn bodies(cell: &Cell, plan: &Plan) -> Result<(Lengths, Arc<Bodies>)> {
+    let lengths = match (&cell.sizes, &plan.traffic.trace) {
+        (Sizes::Trace, None) => {
+            anyhow::bail!("sizes from a trace need --popularity trace:FILE")
+        }
+        (Sizes::Trace, Some(trace)) => {
+            let mut lens = vec![0; trace.keys.len()];
+            for request in &trace.requests {
+                let len = &mut lens[request.key as usize];
+                if *len == 0 {
+                    ensure!(
+                        request.bytes <= MAX_BULK_BYTES as u64,
+                        "key {:?} of the trace has {} bytes, {MAX_BULK_BYTES} are the most here",
+                        trace.keys[request.key as usize],
+                        request.bytes
+                    );
+                    *len = request.bytes.max(1) as u32;
+                }
+            }
+            Lengths::Each(lens)
+        }
+        (sizes, trace) => match (sizes.only(), trace) {
+            (Some(bytes), None) => Lengths::All(bytes),
+            _ => {
+                let count = match trace {
+                    Some(trace) => trace.keys.len(),
+                    None => plan.keys.unwrap_or(1_000).max(cell.clients),
+                };
+                let mut rng = SmallRng::seed_from_u64(plan.traffic.seed);
+                let drawn = (0..count).map(|_| sizes.draw(&mut rng).min(u32::MAX as usize));
+                Lengths::Each(drawn.map(|bytes| bytes as u32).collect())
+            }
+        },
     };
-    let round = Round {
-        ops,
-        bytes: ops * cell.size.bytes as u64,
-        elapsed_s,
-        cpu_s,
+    let longest = match &lengths {
+        Lengths::All(bytes) => *bytes,
+        Lengths::Each(lens) => lens.iter().max().map_or(1, |len| *len as usize),
     };
-    Ok(Measured {
-        round,
-        latency_ns,
-        first_byte_ns,
-    })
+    ensure!(
+        longest <= MAX_BULK_BYTES,
+        "values of {longest} bytes: {MAX_BULK_BYTES} are the most here"
+    );
+    Ok((lengths, Arc::new(Bodies::new(longest, BODY_SEED))))
 }
 
 /// Runs all workers at once and returns them for the next phase.
-async fn run_all(workers: Vec<Worker>, seconds: f64) -> Result<(Vec<Worker>, Vec<Tally>)> {
+async fn run_all(
+    workers: Vec<Worker>,
+    pace: impl FnOnce() -> Pace,
+) -> Result<(Vec<Worker>, Vec<Tally>)> {
     let mut tasks = JoinSet::new();
+    let pace = pace();
     for mut worker in workers {
-        tasks.spawn(async move { worker.run(seconds).await.map(|tally| (worker, tally)) });
+        let pace = pace.clone();
+        tasks.spawn(async move { worker.run(&pace).await.map(|tally| (worker, tally)) });
     }
     let mut done = Vec::with_capacity(tasks.len());
     while let Some(joined) = tasks.join_next().await {
         done.push(joined.context("a client task died")??);
     }
     Ok(done.into_iter().unzip())
-}
-
-struct Tally {
-    latency_ns: Histogram<u64>,
-    first_byte_ns: Histogram<u64>,
-    busy: Duration,
-}
-
-impl Tally {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            latency_ns: latency_histogram()?,
-            first_byte_ns: latency_histogram()?,
-            busy: Duration::ZERO,
-        })
-    }
-
-    fn add(&mut self, timing: Timing, ops: u64) {
-        self.busy += timing.done;
-        self.latency_ns
-            .saturating_record_n(timing.done.as_nanos() as u64, ops);
-        self.first_byte_ns
-            .saturating_record_n(timing.first_byte.as_nanos() as u64, ops);
-    }
-}
-
-/// One client: a connection and its walk through the keys.
-struct Worker {
-    connection: Connection,
-    keys: Arc<Keys>,
-    op: Op,
-    pipeline: usize,
-    verify: Verify,
-    /// SETs walk over every `stride`th key, so that no key has two writers.
-    stride: usize,
-    first: usize,
-    next: usize,
-    batch: Vec<usize>,
-}
-
-impl Worker {
-    async fn open(
-        target: &Target,
-        cell: &Cell,
-        index: usize,
-        keys: &Arc<Keys>,
-        verify: Verify,
-    ) -> Result<Self> {
-        let (stride, first, next) = match cell.op {
-            Op::Set => (cell.clients, index, index),
-            Op::Get => (1, 0, index * keys.names.len() / cell.clients),
-        };
-        let body_len = if cell.op == Op::Get {
-            cell.size.bytes
-        } else {
-            0
-        };
-        Ok(Self {
-            connection: Connection::open(&target.address, cell.pipeline, body_len).await?,
-            keys: Arc::clone(keys),
-            op: cell.op,
-            pipeline: cell.pipeline,
-            verify,
-            stride,
-            first,
-            next,
-            batch: Vec::with_capacity(cell.pipeline),
-        })
-    }
-
-    /// At least one batch, then more until `seconds` are over.
-    async fn run(&mut self, seconds: f64) -> Result<Tally> {
-        let mut tally = Tally::new()?;
-        let started = Instant::now();
-        loop {
-            let timing = self.step().await?;
-            tally.add(timing, self.pipeline as u64);
-            if started.elapsed().as_secs_f64() >= seconds {
-                return Ok(tally);
-            }
-        }
-    }
-
-    async fn step(&mut self) -> Result<Timing> {
-        self.batch.clear();
-        for _ in 0..self.pipeline {
-            self.batch.push(self.next);
-            let next = self.next + self.stride;
-            self.next = if next < self.keys.names.len() {
-                next
-            } else {
-                self.first
-            };
-        }
-        match self.op {
-            Op::Get => self.get().await,
-            Op::Set => self.set().await,
-        }
-    }
-
-    async fn get(&mut self) -> Result<Timing> {
-        for &key in &self.batch {
-            self.connection.push(&[b"GET", &self.keys.names[key]])?;
-        }
-        let timing = self.connection.exchange(self.batch.len()).await?;
-        for (index, &key) in self.batch.iter().enumerate() {
-            self.keys
-                .check(key, self.connection.reply(index), self.verify)?;
-        }
-        Ok(timing)
-    }
-
-    async fn set(&mut self) -> Result<Timing> {
-        let timing = if let [key] = self.batch[..] {
-            self.connection
-                .set(&self.keys.names[key], self.keys.next_body(key))
-                .await?
-        } else {
-            for &key in &self.batch {
-                let body = self.keys.next_body(key);
-                self.connection
-                    .push(&[b"SET", &self.keys.names[key], body])?;
-            }
-            self.connection.exchange(self.batch.len()).await?
-        };
-        for index in 0..self.batch.len() {
-            check_stored(self.connection.reply(index))?;
-        }
-        Ok(timing)
-    }
 }

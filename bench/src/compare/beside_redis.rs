@@ -15,7 +15,7 @@ use crate::workload::Cell;
 
 pub(super) async fn run(args: &Args, rows: &[GoalRow], report: &mut Report) -> Result<()> {
     let rows = if args.quick { QUICK } else { rows };
-    let redis = start_redis(&args.redis_server).await?;
+    let redis = start_redis("redis-server", &args.redis_server).await?;
     // Rows next to each other with the same settings share one scatterhoard.
     for group in rows.chunk_by(|a, b| (a.hot_tier_mb, a.ack) == (b.hot_tier_mb, b.ack)) {
         measure_group(args, &redis, group, report).await?;
@@ -38,12 +38,7 @@ async fn measure_group(
     ));
     let targets = [redis.target.clone(), server.target.clone()];
     for row in group {
-        let cell = Cell {
-            op: row.op,
-            size: row.size.parse()?,
-            clients: row.clients,
-            pipeline: row.pipeline,
-        };
+        let cell = Cell::new(row.op, row.size.parse()?, row.clients, row.pipeline);
         let measured = run_cell(&targets, &cell, &args.plan(row.clients)).await;
         let mut rows = server.explain(measured)?;
         args.judge(rows.last_mut(), row.goals);

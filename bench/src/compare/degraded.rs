@@ -15,22 +15,20 @@
 //! about that moment, its rate about the whole burst. What degraded SETs wrote is read back
 //! and compared.
 
-use std::sync::Arc;
-
 use anyhow::{Result, ensure};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::Args;
 use crate::goals::{Figure, Goal};
-use crate::keys::{self, Keys};
-use crate::load::{self, BODY_SEED, Plan};
+use crate::keys;
+use crate::load::{self, Plan};
 use crate::measure::{Round, Samples};
 use crate::pool::Ack;
 use crate::report::{Report, Row};
 use crate::server::{Server, start_scatterhoard};
-use crate::workload::{Cell, Op, run_pass};
-use scatterhoard_judge::bodies::Bodies;
+use crate::target::Target;
+use crate::workload::{self, Cell, Op, Run};
 
 const SIZE: &str = "10m";
 /// Degraded rates as shares of the healthy ones.
@@ -39,7 +37,7 @@ const ROWS: [(Op, Goal); 2] = [(Op::Get, Goal::Ratio(0.8)), (Op::Set, Goal::Rati
 /// nodes that are back, and not only nodes that are starting.
 const KEYS: usize = 16;
 const KEYS_QUICK: usize = 4;
-const KILL_SEED: u64 = 0x0dd5_0ff5;
+pub(super) const KILL_SEED: u64 = 0x0dd5_0ff5;
 /// Stripes that the proxy decoded because a data chunk was not there, for reads or for the
 /// repairs that they set off.
 const DECODED: &str = "scatterhoard_degraded_stripes_total";
@@ -53,110 +51,119 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Result<()> {
         args.pool.data_parity
     );
     let server = start_scatterhoard(&args.program()?, &args.pool, 0, Ack::Quorum).await?;
+    let plan = Plan {
+        keys: Some(if args.quick { KEYS_QUICK } else { KEYS }),
+        ..args.plan(1)
+    };
     for (op, goal) in ROWS {
-        let cell = Cell {
-            op,
-            size: SIZE.parse()?,
-            clients: 1,
-            pipeline: 1,
-        };
-        let mut pair = Pair::new(&server, cell, args, kill)?;
-        let measured = pair.measure(&args.plan(1)).await;
+        let cell = Cell::new(op, SIZE.parse()?, 1, 1);
+        let mut pair = Pair::new(&server, &cell, &plan)?;
+        let measured = pair.measure(kill).await;
         server.explain(measured)?;
-        let mut rows = pair.rows(report);
+        let mut rows = pair.rows(kill, report)?;
         args.judge(rows.last_mut(), &[goal]);
         report.rows.extend(rows);
     }
     server.stop().await
 }
 
+/// Bursts of one cell: each key once.
+pub(super) struct Bursts<'a> {
+    server: &'a Server,
+    plan: &'a Plan,
+    pub(super) run: Run<'a>,
+    rng: SmallRng,
+}
+
+impl<'a> Bursts<'a> {
+    /// `target` is the server's, perhaps by another name.
+    pub(super) fn new(
+        server: &'a Server,
+        target: &'a Target,
+        cell: &'a Cell,
+        plan: &'a Plan,
+    ) -> Result<Self> {
+        let (lengths, bodies) = workload::bodies(cell, plan)?;
+        Ok(Self {
+            server,
+            plan,
+            run: Run::new(target, cell, plan, &lengths, &bodies),
+            rng: SmallRng::seed_from_u64(KILL_SEED),
+        })
+    }
+
+    /// Bursts until the measured time is over, each right after `kill` nodes were killed.
+    pub(super) async fn round(&mut self, kill: usize, samples: &mut Samples) -> Result<()> {
+        let mut round = Round::NOTHING;
+        while round.ops == 0 || round.elapsed_s < self.plan.seconds {
+            let strike = || self.server.kill_nodes(kill, &mut self.rng);
+            let burst = async {
+                keys::populate(self.run.target, &self.run.keys).await?;
+                self.run.pass(strike).await
+            };
+            let measured = load::within(self.plan.seconds, burst).await?;
+            samples.add_times(&measured)?;
+            round += measured.round;
+        }
+        samples.rounds.push(round);
+        Ok(())
+    }
+}
+
 /// One cell, healthy and degraded.
 struct Pair<'a> {
+    cell: &'a Cell,
+    plan: &'a Plan,
     server: &'a Server,
-    cell: Cell,
-    keys: Arc<Keys>,
-    kill: usize,
-    rng: SmallRng,
+    bursts: Bursts<'a>,
     healthy: Samples,
     degraded: Samples,
     decoded_stripes: u64,
 }
 
 impl<'a> Pair<'a> {
-    fn new(server: &'a Server, cell: Cell, args: &Args, kill: usize) -> Result<Self> {
-        let count = if args.quick { KEYS_QUICK } else { KEYS };
-        let bodies = Arc::new(Bodies::new(cell.size.bytes, BODY_SEED));
+    fn new(server: &'a Server, cell: &'a Cell, plan: &'a Plan) -> Result<Self> {
         Ok(Self {
-            server,
-            keys: Arc::new(Keys::new(&cell, count, bodies)),
             cell,
-            kill,
-            rng: SmallRng::seed_from_u64(KILL_SEED),
+            plan,
+            server,
+            bursts: Bursts::new(server, &server.target, cell, plan)?,
             healthy: Samples::new()?,
             degraded: Samples::new()?,
             decoded_stripes: 0,
         })
     }
 
-    async fn measure(&mut self, plan: &Plan) -> Result<()> {
-        for _ in 0..plan.rounds {
-            self.round(plan, 0).await?;
+    async fn measure(&mut self, kill: usize) -> Result<()> {
+        for _ in 0..self.plan.rounds {
+            self.bursts.round(0, &mut self.healthy).await?;
             let before = self.server.counter(DECODED).await?;
-            self.round(plan, self.kill).await?;
+            self.bursts.round(kill, &mut self.degraded).await?;
             self.decoded_stripes += self.server.counter(DECODED).await? - before;
         }
         ensure!(
-            self.cell.op == Op::Set || self.decoded_stripes > 0,
+            !self.cell.mix.has(Op::Get) || self.decoded_stripes > 0,
             "no read met the loss: {DECODED} stayed as it was"
         );
-        keys::clean(&self.server.target, &self.keys).await
-    }
-
-    /// Bursts until the measured time is over, each right after `kill` nodes were killed.
-    async fn round(&mut self, plan: &Plan, kill: usize) -> Result<()> {
-        let mut round = Round::NOTHING;
-        while round.ops == 0 || round.elapsed_s < plan.seconds {
-            let strike = || self.server.kill_nodes(kill, &mut self.rng);
-            let burst = async {
-                keys::populate(&self.server.target, &self.keys).await?;
-                run_pass(&self.server.target, &self.cell, &self.keys, strike).await
-            };
-            let measured = load::within(plan.seconds, burst).await?;
-            self.samples(kill)
-                .add_times(&measured.latency_ns, &measured.first_byte_ns)?;
-            round += measured.round;
-        }
-        self.samples(kill).rounds.push(round);
-        Ok(())
-    }
-
-    fn samples(&mut self, kill: usize) -> &mut Samples {
-        if kill == 0 {
-            &mut self.healthy
-        } else {
-            &mut self.degraded
-        }
+        keys::clean(&self.server.target, &self.bursts.run.keys).await
     }
 
     /// Healthy, then degraded; and a word on how much the reads met of the loss.
-    fn rows(self, report: &mut Report) -> [Row; 2] {
+    fn rows(self, kill: usize, report: &mut Report) -> Result<[Row; 2]> {
         let mut target = self.server.target.clone();
-        let degraded_gets: u64 = self.degraded.rounds.iter().map(|round| round.ops).sum();
-        if self.cell.op == Op::Get {
+        let degraded_gets = self.degraded.tally.gets;
+        if self.cell.mix.has(Op::Get) {
             report.figures.push(Figure::new(
-                format!(
-                    "GET {SIZE}, {} nodes killed: decoded, also for repairs",
-                    self.kill
-                ),
+                format!("GET {SIZE}, {kill} nodes killed: decoded, also for repairs"),
                 self.decoded_stripes as f64 / degraded_gets as f64,
                 "stripes per GET",
                 None,
             ));
         }
-        let rate = self.healthy.summary().ops_per_s;
-        let healthy = Row::new(&self.cell, &target, self.healthy, rate);
-        target.name = format!("{}, {} nodes killed", target.name, self.kill);
-        let degraded = Row::new(&self.cell, &target, self.degraded, rate);
-        [healthy, degraded]
+        let rate = self.healthy.summary()?.ops_per_s;
+        let healthy = Row::new(self.cell, &target, self.healthy, rate, None)?;
+        target.name = format!("{}, {kill} nodes killed", target.name);
+        let degraded = Row::new(self.cell, &target, self.degraded, rate, None)?;
+        Ok([healthy, degraded])
     }
 }

@@ -15,13 +15,14 @@ use tokio::time::timeout;
 use super::Args;
 use crate::client::Connection;
 use crate::goals::Figure;
-use crate::keys::{self, Keys, check_stored};
+use crate::keys::{self, Keys, Lengths, check_stored};
 use crate::load::BODY_SEED;
 use crate::pool::{Ack, Pool};
 use crate::procfs;
 use crate::report::Report;
 use crate::server::{Server, start_scatterhoard};
-use crate::workload::{Cell, Op};
+use crate::size::Size;
+use crate::workload::Op;
 use scatterhoard_judge::bodies::Bodies;
 
 const GOAL_MB: f64 = 512.0;
@@ -39,14 +40,13 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Result<()> {
         ..args.pool.clone()
     };
     for op in [Op::Get, Op::Set] {
-        let cell = Cell {
+        let load = Load {
             op,
             size: size.parse()?,
             clients,
-            pipeline: 1,
         };
         let server = start_scatterhoard(&args.program()?, &pool, 0, Ack::Quorum).await?;
-        let streamed = timeout(LIMIT, stream(&server, &cell, args.plan(clients).seconds))
+        let streamed = timeout(LIMIT, stream(&server, &load, args.plan(clients).seconds))
             .await
             .unwrap_or_else(|_| Err(anyhow::anyhow!("no end within {LIMIT:?}")));
         let gb_per_s = server.explain(streamed)?;
@@ -68,18 +68,20 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Result<()> {
 }
 
 /// All clients at once, each one object after the other until `seconds` are over; GB/s.
-async fn stream(server: &Server, cell: &Cell, seconds: f64) -> Result<f64> {
-    let bodies = Arc::new(Bodies::new(cell.size.bytes, BODY_SEED));
-    let keys = Arc::new(Keys::of_few(cell, KEYS, bodies));
+async fn stream(server: &Server, load: &Load, seconds: f64) -> Result<f64> {
+    let bytes = load.size.bytes;
+    let bodies = Arc::new(Bodies::new(bytes, BODY_SEED));
+    let lengths = Lengths::All(bytes);
+    let keys = Arc::new(Keys::new(&load.size.to_string(), KEYS, lengths, bodies));
     keys::populate(&server.target, &keys).await?;
     let mut clients = JoinSet::new();
     let started = Instant::now();
-    for index in 0..cell.clients {
+    for index in 0..load.clients {
         let connection = Connection::open(&server.target.address, 1, WINDOW_LEN).await?;
         let client = Client {
             connection,
             keys: Arc::clone(&keys),
-            op: cell.op,
+            op: load.op,
         };
         clients.spawn(client.run(index, started, seconds));
     }
@@ -87,10 +89,16 @@ async fn stream(server: &Server, cell: &Cell, seconds: f64) -> Result<f64> {
     while let Some(joined) = clients.join_next().await {
         ops += joined.context("a client task died")??;
     }
-    let gb = ops as f64 * cell.size.bytes as f64 / 1e9;
+    let gb = ops as f64 * bytes as f64 / 1e9;
     let gb_per_s = gb / started.elapsed().as_secs_f64();
-    keys::verify_all(&server.target, &keys).await?;
+    keys::verify_all(&server.target, &keys, false).await?;
     Ok(gb_per_s)
+}
+
+struct Load {
+    op: Op,
+    size: Size,
+    clients: usize,
 }
 
 struct Client {

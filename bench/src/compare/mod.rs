@@ -2,24 +2,33 @@
 
 mod beside_redis;
 mod degraded;
+mod fit;
+mod matrix;
 mod memory;
 mod rows;
 mod scale;
 mod shaped;
+mod side_by_side;
 mod tls;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::chart;
 use crate::goals::Goal;
 use crate::keys::Verify;
+use crate::load::traffic::Traffic;
 use crate::load::{Output, Plan};
 use crate::pool::Pool;
+use crate::progress::Progress;
 use crate::report::{Report, Row};
 use crate::server;
+
+const MAX_SECONDS: f64 = 1e6;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -36,6 +45,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "K")]
     degraded: Option<usize>,
     #[command(flatten)]
+    matrix: matrix::Scope,
+    #[command(flatten)]
     shape: shaped::Shape,
     /// A few seconds of every table, or of the one named: checks contents, judges no speed.
     #[arg(long)]
@@ -51,6 +62,9 @@ pub(crate) struct Args {
     pub(crate) threads: usize,
     #[command(flatten)]
     pool: Pool,
+    /// Draw ratios by size (matrix) or latencies (other tables) into this folder (SVG).
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -74,35 +88,51 @@ enum Table {
     Memory,
     /// TLS on links, beside a pool without.
     Tls,
+    /// Beside redis-server, valkey-server and memcached: 100 B to 100 MB, 1 to 50 clients, from
+    /// the hot tier and from the pool, healthy and with p nodes down.
+    Matrix,
 }
 
+/// Measures; what was measured until an error is published, too.
 pub(crate) async fn run(args: Args) -> Result<()> {
+    ensure!(
+        args.seconds > 0.0 && args.seconds <= MAX_SECONDS,
+        "--seconds {}: want more than 0, and {MAX_SECONDS} at most",
+        args.seconds
+    );
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut report = Report::default();
     // Dropping the comparison kills its servers: none outlives this program.
-    tokio::select! {
-        done = compare(&args) => done,
-        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
-        _ = terminate.recv() => anyhow::bail!("terminated"),
-    }
+    let ended = tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
+        ended = compare(&args, &mut report) => ended,
+    };
+    let drawn = match &args.plot {
+        Some(folder) if !report.rows.is_empty() => args.draw(&report, folder),
+        _ => Ok(()),
+    };
+    report.close(ended, &args.output).and(drawn)
 }
 
-async fn compare(args: &Args) -> Result<()> {
-    let mut report = Report::default();
+async fn compare(args: &Args, report: &mut Report) -> Result<()> {
     for table in args.tables() {
         match table {
-            Table::Basic => beside_redis::run(args, rows::BASIC, &mut report).await?,
+            Table::Basic => beside_redis::run(args, rows::BASIC, report).await?,
             Table::Streaming => {
-                beside_redis::run(args, rows::STREAMING, &mut report).await?;
-                degraded::run(args, &mut report).await?;
+                beside_redis::run(args, rows::STREAMING, report).await?;
+                degraded::run(args, report).await?;
             }
-            Table::Degraded => degraded::run(args, &mut report).await?,
-            Table::Shaped => shaped::run(args, &mut report).await?,
-            Table::Scale => scale::run(args, &mut report).await?,
-            Table::Memory => memory::run(args, &mut report).await?,
-            Table::Tls => tls::run(args, &mut report).await?,
+            Table::Degraded => degraded::run(args, report).await?,
+            Table::Shaped => shaped::run(args, report).await?,
+            Table::Scale => scale::run(args, report).await?,
+            Table::Memory => memory::run(args, report).await?,
+            Table::Tls => tls::run(args, report).await?,
+            Table::Matrix => matrix::run(args, report).await?,
         }
     }
-    report.publish(&args.output)
+    Ok(())
 }
 
 impl Args {
@@ -118,6 +148,16 @@ impl Args {
                 .collect(),
             (None, None) => vec![Table::Basic],
         }
+    }
+
+    fn draw(&self, report: &Report, folder: &Path) -> Result<()> {
+        if self.tables() != [Table::Matrix] {
+            return chart::write(&folder.join("latency.svg"), &report.latency_chart());
+        }
+        for (name, svg) in side_by_side::charts(&report.rows) {
+            chart::write(&folder.join(name), &svg)?;
+        }
+        Ok(())
     }
 
     fn program(&self) -> Result<PathBuf> {
@@ -143,6 +183,9 @@ impl Args {
             keys: None,
             threads: self.threads,
             verify,
+            traffic: Traffic::default(),
+            progress: Progress::default(),
+            stop: Arc::default(),
         }
     }
 
@@ -194,7 +237,8 @@ mod tests {
                 Table::Shaped,
                 Table::Scale,
                 Table::Memory,
-                Table::Tls
+                Table::Tls,
+                Table::Matrix
             ]
         );
         Ok(())

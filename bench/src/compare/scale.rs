@@ -63,12 +63,7 @@ async fn measure(args: &Args, nodes: &[usize], report: &mut Report) -> Result<()
     }
     let targets: Vec<Target> = servers.iter().map(|server| server.target.clone()).collect();
     for (op, size) in ROWS {
-        let cell = Cell {
-            op,
-            size: size.parse()?,
-            clients: 1,
-            pipeline: 1,
-        };
+        let cell = Cell::new(op, size.parse()?, 1, 1);
         let mut measured = run_cell(&targets, &cell, &args.plan(1)).await;
         for server in &servers {
             measured = server.explain(measured);

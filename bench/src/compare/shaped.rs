@@ -69,12 +69,7 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Result<()> {
         shape.link_mb_s, shape.link_delay_ms
     );
     for &(op, size, has_goal) in rows {
-        let cell = Cell {
-            op,
-            size: size.parse()?,
-            clients: 1,
-            pipeline: 1,
-        };
+        let cell = Cell::new(op, size.parse()?, 1, 1);
         let targets = [server.target.clone()];
         let measured = run_cell(&targets, &cell, &args.plan(1)).await;
         let mut rows = server.explain(measured)?;

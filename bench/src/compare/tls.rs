@@ -29,12 +29,7 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Result<()> {
     let tls = start(args, "on").await?;
     let targets = [plain.target.clone(), tls.target.clone()];
     for &(op, size) in rows {
-        let cell = Cell {
-            op,
-            size: size.parse()?,
-            clients: 1,
-            pipeline: 1,
-        };
+        let cell = Cell::new(op, size.parse()?, 1, 1);
         let measured = run_cell(&targets, &cell, &args.plan(1)).await;
         report.rows.extend(tls.explain(measured)?);
     }

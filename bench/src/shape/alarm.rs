@@ -17,7 +17,7 @@ const GRID: Duration = Duration::from_micros(500);
 /// How much too early, or too late, an alarm may therefore ring.
 pub(super) const TOLERANCE: Duration = Duration::from_micros(250);
 
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     timer: TimerFd,
     /// The same timer under another descriptor.
     watch: AsyncFd<OwnedFd>,
@@ -26,7 +26,7 @@ pub(super) struct Alarm {
 
 impl Alarm {
     /// `grid_begin` is the same for all alarms that may ring together.
-    pub(super) fn new(grid_begin: Instant) -> io::Result<Self> {
+    pub(crate) fn new(grid_begin: Instant) -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
         let watch = watch(timer.as_fd().try_clone_to_owned()?)?;
@@ -39,7 +39,12 @@ impl Alarm {
 
     /// Waits until the point of the grid that is nearest to `at`. May be cancelled and called again.
     pub(super) async fn ring(&self, at: Instant) -> io::Result<()> {
-        let wait = nearest(self.grid_begin, at).saturating_duration_since(Instant::now());
+        self.ring_exactly(nearest(self.grid_begin, at)).await
+    }
+
+    /// Waits until `at`, and as long as it takes to wake up. May be cancelled and called again.
+    pub(crate) async fn ring_exactly(&self, at: Instant) -> io::Result<()> {
+        let wait = at.saturating_duration_since(Instant::now());
         // Zero would mean never.
         let wait = TimeSpec::from_duration(wait.max(Duration::from_nanos(1)));
         // Setting it also forgets that it may have rung before.

@@ -9,7 +9,7 @@
 //! It runs on a thread and an executor of its own: the client, whose clock is read, is not
 //! held up by it.
 
-mod alarm;
+pub(crate) mod alarm;
 mod line;
 mod ring;
 #[cfg(test)]
