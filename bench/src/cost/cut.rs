@@ -116,7 +116,8 @@ mod tests {
             (50.0, 1.2),
         ] {
             let times = cut(mb, 100.0).held_bytes / (mb * 1e6);
-            let overhead = if mb < 0.01 { 1.4 } else { 1.01 };
+            // buffers come in sizes, and have bookkeeping
+            let overhead = if mb < 0.01 { 1.4 } else { 1.05 };
             assert!((least..=least * overhead).contains(&times), "{mb} {times}");
         }
         let copy = cut(0.1, 100.0);

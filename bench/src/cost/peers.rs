@@ -308,13 +308,10 @@ mod tests {
         let express = 50.0 * 0.11 / 730.0 + 1000.0 * 3e-8 + 200.0 * 1.13e-6;
         let express = express + 50.0 * 0.0006 + 5.0 * 0.0032;
         assert!((peer("s3_express").usd_per_hour - express).abs() < 1e-9);
-        // 28 MB/s in the busiest hour: two small machines hold it, one carries a volume
-        assert!(
-            peer("nvme").what.starts_with("2 x c6gd.medium"),
-            "{peers:?}"
-        );
+        // 28 MB/s in the busiest hour: one small machine holds it, one carries a volume
+        assert!(peer("nvme").what.starts_with("1 x c6gd.large"), "{peers:?}");
         let root = 8.0 * 0.08 / 730.0;
-        assert!((peer("nvme").usd_per_hour - 2.0 * (0.0384 + root)).abs() < 1e-9);
+        assert!((peer("nvme").usd_per_hour - (0.0768 + root)).abs() < 1e-9);
         assert!(
             peer("volume").what.starts_with("1 x c6g.medium"),
             "{peers:?}"

@@ -188,6 +188,7 @@ impl PriceFile {
 
     pub(crate) fn machine(&self, name: &str) -> Result<Machine> {
         let price = |what| self.usd(&["ec2", "types", name, what]);
+        let usd_h = price("usd_h")?;
         let baseline_mb_s = price("baseline_mbps")? / 8.0;
         ensure!(
             baseline_mb_s > 0.0,
@@ -197,7 +198,7 @@ impl PriceFile {
         let nvme = |file: &Value| file["ec2"]["types"][name]["nvme_gb"].as_f64();
         Ok(Machine {
             name: name.to_owned(),
-            usd_h: price("usd_h")?,
+            usd_h,
             baseline_mb_s,
             // no price: what a machine has is the same in every file
             nvme_gb: nvme(&self.all)

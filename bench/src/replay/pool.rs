@@ -63,6 +63,10 @@ pub(crate) struct PoolArgs {
     pub(crate) client_mb_s: Option<f64>,
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
+    /// Nodes take so many times as much as functions of that memory do: a small pool that
+    /// stands for a large one.
+    #[arg(skip)]
+    pub(crate) budget_times: Option<f64>,
 }
 
 /// The pool unless told otherwise: 100 GB of objects, about as much as the registry trace
@@ -121,7 +125,9 @@ impl PoolArgs {
 
     /// What a node takes.
     pub(crate) fn node_budget_bytes(&self) -> u64 {
-        scatterhoard_node::budget_bytes(u64::from(self.memory_mb))
+        let bytes = scatterhoard_node::budget_bytes(u64::from(self.memory_mb));
+        let times = |t: f64| (bytes as f64 * t) as u64;
+        self.budget_times.map_or(bytes, times)
     }
 
     /// Bytes of objects that fit.
@@ -199,6 +205,11 @@ impl PoolArgs {
             settings.proxy_bytes_per_s = Some(rate);
             settings.backup_bytes_per_s = settings.backup_bytes_per_s.min(rate);
             settings.repair_bytes_per_s = settings.repair_bytes_per_s.min(rate);
+        }
+        if let Some(times) = self.budget_times {
+            // bytes that are so many times as many take as long
+            let rate = settings.function_bytes_per_s as f64 * times;
+            settings.function_bytes_per_s = (rate as u64).max(1);
         }
         settings.client_bytes_per_s = self.client_mb_s.map(|mb_s| mb_s * 1e6);
         Ok(settings)

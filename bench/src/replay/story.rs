@@ -132,7 +132,7 @@ mod tests {
             "{hits:?}"
         );
         let evicted: Vec<&[u32]> = story.script.steps.iter().map(|s| &s.evicted[..]).collect();
-        assert_eq!((evicted[4], evicted[8]), (&[0][..], &[1, 2][..]));
+        assert_eq!((evicted[4], evicted[8]), (&[0][..], &[1, 2, 3][..]));
         assert_eq!(story.hours, 10, "a tenth of a second is no hour");
         assert_eq!(story.script.steps[11].at_us, 36_000_000_000 - 1);
         assert_eq!(story.keys, [0, 1, 0, 2, 2]);

@@ -41,7 +41,10 @@ pub(super) fn name(key: u32) -> Vec<u8> {
 }
 
 fn number(name: &[u8]) -> Option<u32> {
-    std::str::from_utf8(name.strip_prefix(b"replay:")?).ok()?.parse().ok()
+    std::str::from_utf8(name.strip_prefix(b"replay:")?)
+        .ok()?
+        .parse()
+        .ok()
 }
 
 impl Heard {
@@ -78,10 +81,14 @@ impl Heard {
                 .into_iter()
                 .for_each(|key| lock(&self.evictions).evicted(key));
         } else {
-            let id = std::str::from_utf8(what).ok().and_then(|id| id.parse().ok());
+            let id = std::str::from_utf8(what)
+                .ok()
+                .and_then(|id| id.parse().ok());
             let waiting = id.and_then(|id: u64| lock(&self.waiting).remove(&id));
             // who gave up needs no answer
-            waiting.into_iter().for_each(|w| drop(w.send(())));
+            if let Some(waiting) = waiting {
+                let _ = waiting.send(());
+            }
         }
     }
 }
@@ -133,10 +140,9 @@ impl Listener {
                 self.unread.len() <= MAX_MESSAGE_BYTES,
                 "a notification of more than {MAX_MESSAGE_BYTES} bytes"
             );
-            let mut more = [0; READ_BYTES];
-            let read = self.socket.read(&mut more).await?;
+            self.unread.reserve(READ_BYTES);
+            let read = self.socket.read_buf(&mut self.unread).await?;
             ensure!(read > 0, "the connection that listens to evictions ended");
-            self.unread.extend_from_slice(&more[..read]);
         }
     }
 }

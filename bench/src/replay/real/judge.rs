@@ -145,7 +145,13 @@ mod tests {
             lru_hits: 7,
             ..Counts::default()
         };
-        for found in [Found::Hit, Found::Hit, Found::Hit, Found::Lost, Found::Evicted] {
+        for found in [
+            Found::Hit,
+            Found::Hit,
+            Found::Hit,
+            Found::Lost,
+            Found::Evicted,
+        ] {
             counts.found(found);
         }
         assert_eq!((counts.hit_ratio(), counts.reset_share()), (0.3, 0.25));

@@ -2,10 +2,11 @@
 //! what the proxy goes by with them. Pure.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use local_lambda::Architecture;
 use scatterhoard_proxy::config::Upkeep;
 
 use crate::pool::{DataParity, Pool};
@@ -93,7 +94,7 @@ impl Plan {
             nodes: usize::from(local.nodes),
             node_memory_mb: local.memory_mb as usize,
             data_parity: DataParity { data, parity },
-            extra: options(wanted, args.speed_up, scale),
+            extra: options(&local, args.speed_up, scale)?,
         };
         local.budget_times = Some(scale);
         Ok(Self {
@@ -122,13 +123,22 @@ impl Plan {
 }
 
 impl RealArgs {
+    pub(crate) fn markdown(&self) -> bool {
+        self.markdown
+    }
+
+    pub(crate) fn plot(&self) -> Option<&Path> {
+        self.plot.as_deref()
+    }
+
     fn check(&self) -> Result<()> {
         ensure!(
             (1.0..=MAX_SPEED_UP).contains(&self.speed_up),
             "--speed-up must be 1 to {MAX_SPEED_UP}"
         );
         ensure!(
-            self.scale_bytes.is_none_or(|s| (1e-3..=MAX_SCALE).contains(&s)),
+            self.scale_bytes
+                .is_none_or(|s| (1e-3..=MAX_SCALE).contains(&s)),
             "--scale-bytes must be 0.001 to {MAX_SCALE}"
         );
         ensure!(
@@ -161,7 +171,9 @@ fn sped_up_s(seconds: u64, speed_up: f64) -> u64 {
 }
 
 /// What the proxy is told so that it does here what it does at full size and speed.
-fn options(wanted: &PoolArgs, speed_up: f64, scale: f64) -> Vec<OsString> {
+fn options(wanted: &PoolArgs, speed_up: f64, scale: f64) -> Result<Vec<OsString>> {
+    let linger = wanted.settings(1, Architecture::X86)?.linger();
+    let ms = |hold: Duration| ((hold.as_secs_f64() * 1e3 / speed_up).round() as u64).max(1);
     let backup_s = wanted.backup_interval_s.unwrap_or(UPKEEP.backup_interval_s);
     let rate = |mb_s: u32| (f64::from(mb_s) / scale * speed_up).clamp(1.0, MAX_RATE_MB_S) as u64;
     let kb = |full: f64| ((full / scale) as u64).clamp(1, full as u64);
@@ -175,6 +187,8 @@ fn options(wanted: &PoolArgs, speed_up: f64, scale: f64) -> Vec<OsString> {
         ),
         ("backup-mb-s", rate(UPKEEP.backup_mb_s)),
         ("repair-mb-s", rate(UPKEEP.repair_mb_s)),
+        ("linger-ms", ms(linger.least)),
+        ("linger-max-ms", ms(linger.break_even)),
         ("warm-interval-s", warm_s),
         ("warm-interval-max-s", warm_s),
         ("whole-up-to-kb", kb(COPY_UP_TO_KB)),
@@ -189,7 +203,7 @@ fn options(wanted: &PoolArgs, speed_up: f64, scale: f64) -> Vec<OsString> {
         .to_vec();
     // which keys were evicted, so that those that were lost can be told from them
     all.push("--notify-keyspace-events=Ee".into());
-    all
+    Ok(all)
 }
 
 #[cfg(test)]
@@ -231,6 +245,8 @@ mod tests {
             "--standby=true",
             "--backup-interval-s=1",
             "--warm-interval-s=1",
+            "--linger-ms=1",
+            "--linger-max-ms=18",
             "--backup-after-mb=1",
             "--backup-mb-s=600",
             "--whole-up-to-kb=4",
