@@ -54,6 +54,9 @@ const VOLUME_MBPS: [(&str, f64); 11] = [
 ];
 /// What a gp3 volume moves without more money.
 const VOLUME_MB_S: f64 = 125.0;
+const VOLUME_IOPS: f64 = 3000.0;
+/// The longest that counts as one operation on it.
+const VOLUME_IO_MB: f64 = 0.262_144;
 /// What is not in the price file, and was not checked.
 pub(crate) const RECALLED: [&str; 2] = [
     "memory, SSD and network of ElastiCache's nodes",
@@ -90,6 +93,12 @@ impl Demand {
     /// In both.
     fn busiest_volume_mb_s(&self) -> f64 {
         (self.read_gb + self.written_gb) * 1e3 / 3600.0 * self.peak
+    }
+
+    /// Operations on a volume, in the busiest hour.
+    fn busiest_iops(&self) -> f64 {
+        let requests = (self.gets + self.stores) / 3600.0 * self.peak;
+        requests.max(self.busiest_volume_mb_s() / VOLUME_IO_MB)
     }
 }
 
@@ -218,18 +227,22 @@ fn nvme(demand: &Demand, prices: &PriceFile, root_gb: f64) -> Result<Peer> {
 /// The cheapest machines that carry it from and to a volume that holds it.
 fn volume(demand: &Demand, prices: &PriceFile, root_gb: f64) -> Result<Peer> {
     let ebs = |what| prices.usd(&["ebs", what]);
-    let (gb_h, more_h) = (
-        ebs("gp3_gb_month")? / HOURS_OF_MONTH,
-        ebs("gp3_mb_s_month_over_125")? / HOURS_OF_MONTH,
+    let hourly = |what| anyhow::Ok(ebs(what)? / HOURS_OF_MONTH);
+    let gb_h = hourly("gp3_gb_month")?;
+    let (mb_s_h, iops_h) = (
+        hourly("gp3_mb_s_month_over_125")?,
+        hourly("gp3_iops_month_over_3000")?,
     );
-    let moved = demand.busiest_volume_mb_s();
+    let (moved, iops) = (demand.busiest_volume_mb_s(), demand.busiest_iops());
     let machines = prices.machines()?;
     let peer = |(name, mbps): (&str, f64)| {
         let machine = machines.iter().find(|m| m.name == name)?;
         let by_network = demand.busiest_mb_s() / machine.baseline_mb_s;
         let count = (moved * 8.0 / mbps).max(by_network).ceil().max(1.0);
         let more_mb_s = (moved - VOLUME_MB_S * count).max(0.0);
-        let volumes = (demand.capacity_gb + count * root_gb) * gb_h + more_mb_s * more_h;
+        let more_iops = (iops - VOLUME_IOPS * count).max(0.0);
+        let volumes = (demand.capacity_gb + count * root_gb) * gb_h;
+        let volumes = volumes + more_mb_s * mb_s_h + more_iops * iops_h;
         Some(Peer {
             name: "volume",
             what: format!("{count} x {name} with gp3, run by yourself"),
@@ -333,6 +346,20 @@ mod tests {
         busy.read_gb = 20_000.0;
         let wide = nvme(&busy, &prices, 8.0).unwrap();
         assert!(wide.usd_per_hour > 5.0 * quiet.usd_per_hour, "{wide:?}");
+        // 10,000 small ones a second are more than a volume does without more money
+        let small = Demand {
+            gets: 36e6,
+            read_gb: 0.036,
+            peak: 1.0,
+            ..demand(1.0)
+        };
+        let with_iops = volume(&small, &prices, 8.0).unwrap().usd_per_hour;
+        let alone = 0.034 + 9.0 * 0.08 / 730.0;
+        let iops = 7000.0 + 200.0 / 3600.0;
+        assert!(
+            (with_iops - alone - iops * 0.005 / 730.0).abs() < 1e-6,
+            "{with_iops}"
+        );
         // 11 GB/s are 89 Gbit/s: five of 20 cost less than four of 25
         let nodes = cache_nodes("x", &busy, &prices, true).unwrap();
         assert_eq!(nodes.what, "5 x cache.r6gd.12xlarge, Valkey");

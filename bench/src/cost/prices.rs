@@ -24,6 +24,8 @@ pub(crate) struct PriceFile {
     name: String,
     all: Value,
     shipped: Value,
+    /// Sections that were asked for anything.
+    used: RefCell<BTreeSet<String>>,
     /// What this file lacks, and the shipped one has.
     borrowed: RefCell<BTreeSet<String>>,
     /// Those in use that nobody checked.
@@ -67,6 +69,7 @@ impl PriceFile {
             name,
             all,
             shipped,
+            used: RefCell::default(),
             borrowed: RefCell::default(),
             unchecked: RefCell::default(),
         })
@@ -90,10 +93,12 @@ impl PriceFile {
         self.borrowed.borrow().iter().cloned().collect()
     }
 
-    /// What the file says of where its prices are from, section by section.
+    /// What the file says of where the prices are from that were used, section by section.
     pub(crate) fn sources(&self) -> Vec<Source> {
         let sections = self.all.as_object().into_iter().flatten();
-        let priced = sections.filter(|(_, v)| v.is_object());
+        let used = self.used.borrow();
+        let is_used = |name: &str| used.contains(name.trim_end_matches(MARK));
+        let priced = sections.filter(|(name, v)| v.is_object() && is_used(name));
         let source = |(name, section): (&String, &Value)| {
             let text = |what: &str| section[what].as_str().map(str::to_owned);
             let recalled = match name.ends_with(MARK) {
@@ -118,6 +123,8 @@ impl PriceFile {
 
     /// What is at a path of names; one that ends in RECALLED will do.
     fn find(&self, path: &[&str]) -> Option<&Value> {
+        let section = path.first().map(|s| (*s).to_owned());
+        self.used.borrow_mut().extend(section);
         let lender = self.lender(path);
         if lender.is_some() {
             self.borrowed.borrow_mut().insert(path.join("."));
@@ -297,6 +304,11 @@ mod tests {
     #[test]
     fn every_section_says_where_it_is_from_and_as_of_when() {
         let prices = PriceFile::read(None).unwrap();
+        assert_eq!(prices.sources(), []);
+        for section in LATELY.into_iter().chain(["ec2", "s3"]) {
+            let none = prices.usd(&[section, "nothing"]);
+            assert!(none.is_err(), "{section}");
+        }
         let sources = prices.sources();
         let of = |section: &str| sources.iter().find(|s| s.section == section).unwrap();
         assert_eq!(of("ec2").date.as_deref(), Some("2026-07-20"));
