@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, ensure};
 
-#[derive(Clone, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Pool {
     /// Node functions of the local pool.
     #[arg(long, default_value_t = 14)]

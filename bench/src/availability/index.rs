@@ -83,6 +83,9 @@ impl Sim<'_> {
     pub(super) fn request(&mut self, step: &Step, now: Us) {
         self.uses += 1;
         self.count_held(now);
+        for &victim in &step.evicted {
+            self.forget_ghost(victim);
+        }
         if step.is_set {
             return self.write(step.object, now);
         }
@@ -134,7 +137,7 @@ impl Sim<'_> {
             stock.any(|c| c.object == object && c.on != 0)
         };
         let readers: Vec<u16> = nodes.into_iter().filter(has).take(need).collect();
-        let busy = self.settings.stream(chunk_bytes, bytes);
+        let busy = self.settings.stream(chunk_bytes, bytes, bytes);
         for n in readers {
             self.serve(usize::from(n), busy, now);
         }
@@ -163,7 +166,7 @@ impl Sim<'_> {
             return;
         };
         let all = layout.chunk_bytes() * placed.len() as u64;
-        let busy = self.settings.stream(layout.chunk_bytes(), all);
+        let busy = self.settings.stream(layout.chunk_bytes(), all, size);
         for id in &placed {
             self.serve(usize::from(id.0), busy, now);
         }
@@ -235,10 +238,32 @@ impl Sim<'_> {
             return;
         };
         let name = name(index.keys.of[object as usize]);
-        if index.keyspace.lose(key(&name), write_id(write)) {
+        let is_dropped = index.keyspace.lose(key(&name), write_id(write));
+        if is_dropped {
             index.dropped.insert(object);
         }
         self.free();
+        if is_dropped {
+            self.remember_ghost(object);
+        }
+    }
+
+    /// What was given up counts as not available until it is stored again, or until a
+    /// cache without losses would have let it go.
+    fn remember_ghost(&mut self, object: u32) {
+        let ghost = &mut self.objects[object as usize];
+        if !ghost.is_lost {
+            (ghost.is_expected, ghost.is_lost) = (true, true);
+            self.expected += 1;
+            self.lost += 1;
+        }
+    }
+
+    fn forget_ghost(&mut self, object: u32) {
+        let known = &self.objects[object as usize];
+        if known.is_lost && known.write.is_none() {
+            self.evict(object);
+        }
     }
 
     /// An instance answers a request: one that is held open still, or another

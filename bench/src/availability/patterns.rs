@@ -20,6 +20,23 @@ pub(crate) struct Day {
     timeline: BTreeMap<usize, u32>,
 }
 
+/// No minute of a pool of 400 has more; keeps sums of a nonsensical file short.
+const MAX_A_MINUTE: u32 = 100_000;
+
+impl Day {
+    fn check(&self) -> Result<()> {
+        let shares = || self.pmf.values();
+        if shares().any(|s| !s.is_finite() || *s < 0.0) || shares().sum::<f64>() <= 0.0 {
+            bail!("pmf: expected shares of minutes, none negative, not all 0");
+        }
+        let counts = self.pmf.keys().chain(self.timeline.values());
+        if let Some(count) = counts.max().filter(|c| **c > MAX_A_MINUTE) {
+            bail!("{count} reclaims in a minute: expected {MAX_A_MINUTE} at most");
+        }
+        Ok(())
+    }
+}
+
 /// All days of the file, by date.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Days {
@@ -30,8 +47,13 @@ impl Days {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("{} is not a file of reclaims", path.display()))
+        let days: Self = serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a file of reclaims", path.display()))?;
+        for (name, day) in &days.days {
+            day.check()
+                .with_context(|| format!("{}: day {name}", path.display()))?;
+        }
+        Ok(days)
     }
 }
 
@@ -158,6 +180,29 @@ mod tests {
         assert_eq!(drawn.losses_per_instance_hour(), 2.0 * 60.0 / OBSERVED);
         let of_day = as_it_was.losses_per_instance_hour();
         assert!((of_day - 7.0 / 24.0 / OBSERVED).abs() < 1e-12, "{of_day}");
+    }
+
+    #[test]
+    fn nonsensical_days_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("days.json");
+        let error = |day: &str| {
+            std::fs::write(&path, format!(r#"{{"days": {{"d": {day}}}}}"#)).unwrap();
+            format!("{:#}", Days::read(&path).unwrap_err())
+        };
+        for (day, expected) in [
+            (r#"{"pmf": {"0": -1.0}, "timeline": {}}"#, "day d: pmf"),
+            (r#"{"pmf": {"0": 0.0}, "timeline": {}}"#, "not all 0"),
+            (r#"{"pmf": {}, "timeline": {}}"#, "not all 0"),
+            (
+                r#"{"pmf": {"4000000": 1.0}, "timeline": {}}"#,
+                "4000000 reclaims",
+            ),
+            (r#"{"pmf": {"0": 1.0}}"#, "not a file of reclaims"),
+        ] {
+            let error = error(day);
+            assert!(error.contains(expected), "{day}: {error}");
+        }
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(crate) struct Settings {
     /// Bytes a second that the proxy's machine moves for one object; none: as fast as
     /// the functions.
     pub(crate) proxy_bytes_per_s: Option<u64>,
+    /// Bytes a second that a client takes or sends of an object; none: as fast as it comes.
+    pub(crate) client_bytes_per_s: Option<f64>,
     pub(crate) arch: Architecture,
 }
 
@@ -93,6 +95,7 @@ impl Settings {
             repairs_at_once: REPAIRS_AT_ONCE,
             function_bytes_per_s: function_bytes_per_s(memory_mb),
             proxy_bytes_per_s: None,
+            client_bytes_per_s: None,
             arch: Architecture::X86,
         };
         settings.set_warm_interval(upkeep.warm_interval_s);
@@ -159,11 +162,14 @@ impl Settings {
         bytes * 1_000_000 / self.function_bytes_per_s.max(1)
     }
 
-    /// How long an object takes of which every instance has a chunk.
-    pub(crate) fn stream(&self, chunk_bytes: u64, all_bytes: u64) -> Us {
+    /// How long an object takes of which every instance has a chunk: `all_bytes` pass the
+    /// proxy, `object_bytes` its client.
+    pub(crate) fn stream(&self, chunk_bytes: u64, all_bytes: u64, object_bytes: u64) -> Us {
         let by_proxy = |rate: u64| (all_bytes as f64 * 1e6 / rate.max(1) as f64) as Us;
         let proxy = self.proxy_bytes_per_s.map_or(0, by_proxy);
-        self.transfer(chunk_bytes).max(proxy)
+        let by_client = |rate: f64| (object_bytes as f64 * 1e6 / rate) as Us;
+        let client = self.client_bytes_per_s.map_or(0, by_client);
+        self.transfer(chunk_bytes).max(proxy).max(client)
     }
 }
 

@@ -36,10 +36,25 @@ struct Process {
 /// A process of the platform's.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Instance {
+    pub(crate) id: u64,
     pub(crate) function: String,
     pub(crate) pid: Option<u32>,
     pub(crate) state: String,
     pub(crate) frozen: bool,
+}
+
+/// What the platform has charged for all functions.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct PlatformBill {
+    pub(crate) requests: u64,
+    pub(crate) cold_starts: u64,
+    pub(crate) errors: u64,
+    pub(crate) gb_s: f64,
+}
+
+#[derive(Deserialize)]
+struct Ledger {
+    total: PlatformBill,
 }
 
 impl Platform {
@@ -95,6 +110,21 @@ impl Platform {
         let text = admin::request(&self.address, "GET", "/_local/instances", "").await?;
         let all: Vec<Instance> = serde_json::from_str(&text)?;
         Ok(all.into_iter().filter(|i| i.pid.is_some()).collect())
+    }
+
+    /// Takes these away at once, whatever they are doing; how many there were.
+    pub(crate) async fn reclaim(&self, ids: &[u64]) -> Result<usize> {
+        let order = serde_json::json!({"ids": ids, "busy": true}).to_string();
+        let text = admin::request(&self.address, "POST", "/_local/reclaim", &order).await?;
+        let taken: Vec<u64> = serde_json::from_str(&text)?;
+        Ok(taken.len())
+    }
+
+    /// What was charged so far.
+    pub(crate) async fn bill(&self) -> Result<PlatformBill> {
+        let text = admin::request(&self.address, "GET", "/_local/ledger", "").await?;
+        let ledger: Ledger = serde_json::from_str(&text)?;
+        Ok(ledger.total)
     }
 
     /// What goes wrong from now on: JSON as in local-lambda's README.

@@ -6,9 +6,10 @@ use local_lambda::Architecture;
 use serde::Serialize;
 
 use super::formula::{Model, Workload, nodes_for, usd};
-use super::machine;
+use super::machine::{self, Processor};
 use super::peers;
 use super::prices::PriceFile;
+use super::running::{Load, RunningArgs};
 use crate::replay::PoolArgs;
 
 /// Points of a curve.
@@ -47,7 +48,8 @@ impl Along {
     pub(crate) fn ends(self) -> (f64, f64) {
         match self {
             Self::Rate => (1.0, 1e6),
-            Self::ObjectSize => (1e-3, 1e3),
+            // what the proxy takes at most
+            Self::ObjectSize => (1e-3, 5e2),
             Self::Stored => (1.0, 1e5),
         }
     }
@@ -105,13 +107,15 @@ pub(crate) struct Market<'a> {
     pub(crate) arch: Architecture,
     pub(crate) proxy: Option<&'a str>,
     pub(crate) loss_rate: f64,
+    pub(crate) running: RunningArgs,
+    pub(crate) processor: Processor,
 }
 
 impl Market<'_> {
-    /// Dollars of an hour of a pool that fits, by purpose, proxy last.
-    pub(crate) fn ours(&self, workload: &Workload) -> Result<[f64; 5]> {
+    /// Dollars of an hour of a pool that fits, with all that runs beside it.
+    fn ours(&self, workload: &Workload) -> Result<f64> {
         let mut args = self.args.clone();
-        args.nodes = nodes_for(&args, workload.stored_gb);
+        args.nodes = nodes_for(&args, workload);
         let settings = args.settings(1, self.arch)?;
         let hour = Model {
             settings: &settings,
@@ -119,10 +123,16 @@ impl Market<'_> {
             loss_rate: self.loss_rate,
         }
         .hour();
-        let burden = workload.burden(hour.proxy_mb_s);
+        let burden = workload.burden(hour.proxy_mb_s, self.processor);
         let proxy = machine::choose(self.proxy, self.arch, burden, self.prices)?;
-        let [serve, warm, backup, repair] = usd(&hour.bills, self.lambda, self.arch);
-        Ok([serve, warm, backup, repair, proxy.usd_per_hour])
+        let functions: f64 = usd(&hour.bills, self.lambda, self.arch).iter().sum();
+        let load = Load {
+            invocations: hour.bills.invocations(),
+            hours: 1.0,
+            machines: proxy.count,
+        };
+        let running = self.running.usd(load, self.prices)?;
+        Ok(functions + proxy.usd_per_hour + running.logs + running.api_path + running.volumes)
     }
 
     pub(crate) fn curves(&self, workload: &Workload, along: Along) -> Result<Curves> {
@@ -131,9 +141,10 @@ impl Market<'_> {
         let mut lines: Vec<Line> = Vec::new();
         for i in 0..=STEPS {
             let varied = along.with(workload, at(i));
-            let ours: f64 = self.ours(&varied)?.iter().sum();
+            let ours = self.ours(&varied)?;
             let mut values = vec![("scatterhoard", ours)];
-            let peers = peers::all(&varied.demand(), self.prices)?;
+            let root_gb = self.running.root_volume_gb;
+            let peers = peers::all(&varied.demand(), self.prices, root_gb)?;
             let fitting = peers.iter().filter(|p| !p.name.contains("papers"));
             values.extend(fitting.map(|p| (p.name, p.usd_per_hour)));
             lines.resize_with(values.len(), || Line {
@@ -216,6 +227,7 @@ mod tests {
             gets_per_hour: 700.0,
             sets_per_hour: 70.0,
             peak: 2.0,
+            client_peak: 2.0,
         };
         let more = Along::Rate.with(&w, 7_000.0);
         assert_eq!((more.gets_per_hour, more.sets_per_hour), (7_000.0, 700.0));

@@ -7,7 +7,8 @@ use std::time::Duration;
 use local_lambda::{Architecture, Prices};
 use serde::Serialize;
 
-use super::machine::Burden;
+use super::cut::{self, Cut};
+use super::machine::{Burden, Processor};
 use super::peers::Demand;
 use crate::availability::bill::Bill;
 use crate::availability::settings::{COLD, DIAL, LIST, Settings, WARM};
@@ -20,8 +21,10 @@ pub(crate) struct Workload {
     pub(crate) object_mb: f64,
     pub(crate) gets_per_hour: f64,
     pub(crate) sets_per_hour: f64,
-    /// The busiest hour's multiple of the mean.
+    /// The busiest hour's multiple of the mean, of all that passes the proxy.
     pub(crate) peak: f64,
+    /// The same of what clients read and write alone.
+    pub(crate) client_peak: f64,
 }
 
 impl Workload {
@@ -31,22 +34,29 @@ impl Workload {
             stored_gb: self.stored_gb,
             gets: self.gets_per_hour,
             sets: self.sets_per_hour,
+            stores: self.sets_per_hour,
             read_gb: self.gets_per_hour * self.object_mb / 1e3,
             written_gb: self.sets_per_hour * self.object_mb / 1e3,
-            peak: self.peak,
+            peak: self.client_peak,
         }
     }
 
     /// Of the proxy's machine in its busiest hour.
-    pub(crate) fn burden(&self, mean_mb_s: f64) -> Burden {
+    pub(crate) fn burden(&self, mean_mb_s: f64, processor: Processor) -> Burden {
         Burden {
+            processor,
             mb_s: mean_mb_s * self.peak,
             requests_per_s: (self.gets_per_hour + self.sets_per_hour) / 3600.0 * self.peak,
         }
     }
 
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         (self.object_mb * 1e6).max(1.0) as u64
+    }
+
+    /// How many are stored.
+    fn objects(&self) -> f64 {
+        self.stored_gb * 1e9 / self.bytes() as f64
     }
 }
 
@@ -68,10 +78,11 @@ pub(crate) struct HourOf {
 }
 
 /// Nodes of this memory that hold so many gigabytes, one placement at the least.
-pub(crate) fn nodes_for(args: &PoolArgs, stored_gb: f64) -> u16 {
-    let (d, p) = args.geometry;
-    let each_gb = args.node_budget_bytes() as f64 / 1e9 * d as f64 / (d + p) as f64;
-    let wanted = (stored_gb / each_gb).ceil().max((d + p + 2) as f64);
+pub(crate) fn nodes_for(args: &PoolArgs, workload: &Workload) -> u16 {
+    let (data, parity) = args.geometry;
+    let held = cut::of(data, parity, workload).held_bytes;
+    let wanted = (workload.objects() * held / args.node_budget_bytes() as f64).ceil();
+    let wanted = wanted.max((data + parity + 2) as f64);
     wanted.min(f64::from(u16::MAX)) as u16
 }
 
@@ -83,23 +94,18 @@ impl Model<'_> {
 
     pub(crate) fn hour(&self) -> HourOf {
         let (s, w) = (self.settings, self.workload);
-        let policy = scatterhoard_wire::Geometry::new(s.data as u8, s.parity as u8)
-            .map(scatterhoard_wire::geometry::GeometryPolicy::with_full);
-        let layout = policy.and_then(|p| p.layout(w.bytes())).ok();
-        let (data, total, chunk) = layout.map_or((s.data, s.chunks(), 0.0), |l| {
-            let g = l.geometry();
-            (g.data(), g.total(), l.chunk_bytes() as f64)
-        });
-        let (data, total) = (data as f64, total as f64);
-        let nodes = s.nodes as f64;
-        let node_bytes = w.stored_gb * 1e9 * total / data / nodes;
-        let serve = self.serve(data, total, chunk);
-        let (warm, backup) = self.rounds(w.sets_per_hour * total, chunk, node_bytes);
-        let (repair, repaired) = self.repairs(data, chunk, node_bytes);
-        let copied = self.copied(w.sets_per_hour * total * chunk, node_bytes);
+        let cut = cut::of(s.data, s.parity, w);
+        let node_bytes = w.objects() * cut.held_bytes / s.nodes as f64;
+        let touches = w.sets_per_hour * cut.set_nodes;
+        let serve = self.serve(&cut);
+        let (warm, backup) = self.rounds(touches, cut.set_chunk_bytes, node_bytes);
+        let (repair, repaired) = self.repairs(cut.data, cut.set_chunk_bytes, node_bytes);
+        let written = touches * cut.set_chunk_bytes;
+        let copied = self.copied(written, node_bytes);
         let object = w.bytes() as f64;
-        let into = w.gets_per_hour * object + w.sets_per_hour * object;
-        let out = w.gets_per_hour * object + w.sets_per_hour * total * chunk;
+        let read = w.gets_per_hour * cut.get_nodes * cut.get_bytes;
+        let into = read + w.sets_per_hour * object;
+        let out = w.gets_per_hour * object + written;
         HourOf {
             bills: Bills {
                 serve,
@@ -111,17 +117,25 @@ impl Model<'_> {
         }
     }
 
-    /// GETs wake d nodes, SETs d + p, each for its chunk; a node whose next request comes
-    /// within the hold is awake still. The hold is the least or the longest, whichever
-    /// costs less at this rate: what `linger` comes to with gaps as they are here.
-    fn serve(&self, data: f64, total: f64, chunk: f64) -> Bill {
+    /// GETs and SETs wake nodes, each for its chunk, and for as long as a slow client takes;
+    /// a node whose next request comes within the hold is awake still. The hold is the least
+    /// or the longest, whichever costs less at this rate: what `linger` comes to with gaps as
+    /// they are here.
+    fn serve(&self, cut: &Cut) -> Bill {
         let (s, w) = (self.settings, self.workload);
-        let touches = w.gets_per_hour * data + w.sets_per_hour * total;
+        let (gets, sets) = (
+            w.gets_per_hour * cut.get_nodes,
+            w.sets_per_hour * cut.set_nodes,
+        );
+        let touches = gets + sets;
         if touches == 0.0 {
             return Bill::default();
         }
         let rate = touches / 3600.0 / s.nodes as f64;
-        let busy = self.copy_s(chunk) + DIAL as f64 / 1e6;
+        let object = w.bytes() as f64;
+        let client_s = s.client_bytes_per_s.map_or(0.0, |rate| object / rate);
+        let took = |bytes: f64| self.copy_s(bytes).max(client_s) + DIAL as f64 / 1e6;
+        let busy = (gets * took(cut.get_bytes) + sets * took(cut.set_chunk_bytes)) / touches;
         let with = |hold: Duration| {
             let hold = hold.as_secs_f64();
             let falls_asleep = (-rate * hold).exp();
@@ -232,6 +246,7 @@ mod tests {
             gets_per_hour: 700.0,
             sets_per_hour: 0.0,
             peak: 2.0,
+            client_peak: 2.0,
         }
     }
 
@@ -290,5 +305,18 @@ mod tests {
         let alone = hour(&alone, &w, 1.0).bills;
         assert_eq!(alone.backup, Bill::default());
         assert!(alone.repair.gb_s > rough.bills.repair.gb_s);
+    }
+
+    #[test]
+    fn slow_clients_keep_nodes_awake() {
+        let (mut s, w) = (settings(100), workload());
+        let quick = hour(&s, &w, 0.0).bills.serve;
+        s.client_bytes_per_s = Some(50e6);
+        let slow = hour(&s, &w, 0.0).bills.serve;
+        assert_eq!(slow.invocations, quick.invocations);
+        // a second for 50 MB, instead of a tenth of it at 75 MB/s
+        let more = 7_000.0 * (1.0 - 5e6 / 75e6) * 1.5;
+        let found = slow.gb_s - quick.gb_s;
+        assert!((found / more - 1.0).abs() < 0.01, "{found} {more}");
     }
 }

@@ -14,11 +14,23 @@ const TOO_SMALL: [&str; 2] = [".nano", ".micro"];
 /// Whose processors are on credit, so that their steady rate is another one.
 const ON_CREDIT: char = 't';
 
-/// Seconds of a core for a gigabyte through the proxy, TLS on links: SETs of 10 MB in
-/// docs/performance.md, nodes included, so it is less.
-const CPU_S_PER_GB: f64 = 1.43;
-/// The same for a request that goes to nodes, however small: CRATES.md's 0.2 ms.
-const CPU_S_PER_REQUEST: f64 = 2e-4;
+/// Seconds of a core that the proxy takes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Processor {
+    /// For a gigabyte of objects.
+    pub(crate) cpu_s_per_gb: f64,
+    /// For a request that goes to nodes, however small.
+    pub(crate) cpu_s_per_request: f64,
+}
+
+impl Processor {
+    /// TLS on links. A gigabyte: SETs of 10 MB in docs/performance.md (2026-11-22), nodes
+    /// included, so it is less. A request: docs/cost.md, what `--measure` found, rounded up.
+    pub(crate) const SHIPPED: Self = Self {
+        cpu_s_per_gb: 1.43,
+        cpu_s_per_request: 2e-4,
+    };
+}
 
 /// What the machine has to do in its busiest hour.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,11 +38,16 @@ pub(crate) struct Burden {
     /// In the direction that has more.
     pub(crate) mb_s: f64,
     pub(crate) requests_per_s: f64,
+    pub(crate) processor: Processor,
 }
 
 impl Burden {
     fn cores(&self) -> f64 {
-        self.mb_s / 1e3 * CPU_S_PER_GB + self.requests_per_s * CPU_S_PER_REQUEST
+        let Processor {
+            cpu_s_per_gb,
+            cpu_s_per_request,
+        } = self.processor;
+        self.mb_s / 1e3 * cpu_s_per_gb + self.requests_per_s * cpu_s_per_request
     }
 }
 
@@ -113,10 +130,11 @@ mod tests {
         let burden = |mb_s| Burden {
             mb_s,
             requests_per_s: 0.0,
+            processor: Processor::SHIPPED,
         };
         let pick = |named, arch, mb_s| choose(named, arch, burden(mb_s), &prices).unwrap();
         let little = pick(None, Architecture::Arm, 10.0);
-        assert_eq!((&little.name[..], little.count), ("c8g.medium", 1.0));
+        assert_eq!((&little.name[..], little.count), ("c6g.medium", 1.0));
         assert_eq!(pick(None, Architecture::Arm, 150.0).name, "c6gn.medium");
         assert_eq!(pick(None, Architecture::X86, 150.0).name, "c5n.large");
         let named = pick(Some("c7gn.medium"), Architecture::X86, 1000.0);
@@ -125,6 +143,7 @@ mod tests {
         let hot = Burden {
             mb_s: 1.0,
             requests_per_s: 40_000.0,
+            processor: Processor::SHIPPED,
         };
         let hot = choose(None, Architecture::Arm, hot, &prices).unwrap();
         assert!(hot.cores >= hot.needed_cores && hot.needed_cores > 8.0);

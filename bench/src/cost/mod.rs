@@ -3,15 +3,18 @@
 //! A trace is played through the pool's own policies (`replay`); what is described is
 //! put into formulas. `docs/cost.md` has the method, and where each figure is from.
 
+mod args;
 mod breakeven;
+mod cut;
 mod formula;
 mod machine;
+mod measure;
+mod ours;
 mod peers;
 mod prices;
 mod report;
+mod running;
 mod words;
-
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use local_lambda::Architecture;
@@ -19,107 +22,15 @@ use serde::Serialize;
 
 use crate::chart::Chart;
 use crate::replay::{self, Outcome, PoolArgs};
-use crate::trace::Op;
+use crate::trace::{Op, Trace};
+pub(crate) use args::Args;
 use breakeven::{Along, Curves, Market};
 use formula::{Model, Workload};
-use machine::{Burden, ProxyMachine};
-use peers::{Demand, HOURS_OF_MONTH, Peer};
-use prices::PriceFile;
-
-/// Bytes of a part that is uploaded to the backing store.
-const PART_BYTES: f64 = 8.0 * 1_048_576.0;
-
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    pool: PoolArgs,
-    /// Instead of a trace: gigabytes stored.
-    #[arg(long, conflicts_with = "trace", requires_all = ["object_mb", "gets_per_hour"])]
-    stored_gb: Option<f64>,
-    /// Megabytes of an object.
-    #[arg(long)]
-    object_mb: Option<f64>,
-    #[arg(long)]
-    gets_per_hour: Option<f64>,
-    /// Objects stored an hour, those after misses included.
-    #[arg(long, default_value = "0")]
-    sets_per_hour: f64,
-    /// The busiest hour's multiple of the mean rate.
-    #[arg(long, default_value = "2")]
-    peak: f64,
-    /// Architecture of the functions, and of the proxy's machine unless that is named.
-    #[arg(long, value_enum, default_value = "arm64")]
-    arch: Arch,
-    /// A dated price file; otherwise the one that comes along.
-    #[arg(long, value_name = "FILE")]
-    prices: Option<PathBuf>,
-    /// The proxy's machine; otherwise the cheapest of the architecture that carries the
-    /// busiest hour.
-    #[arg(long, value_name = "TYPE")]
-    proxy_machine: Option<String>,
-    /// Share of all traffic that crosses availability zones, clients' and nodes'.
-    #[arg(long, default_value = "0")]
-    cross_zone_share: f64,
-    /// All objects in S3 besides.
-    #[arg(long)]
-    backing_store: bool,
-    /// Three hours of a generated trace on 40 nodes, unless there is a trace.
-    #[arg(long)]
-    quick: bool,
-    /// Writes everything there; without a file, to the standard output instead of text.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
-    json: Option<PathBuf>,
-    /// Prints Markdown.
-    #[arg(long)]
-    markdown: bool,
-    /// Draws break-even curves into this folder.
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Arch {
-    Arm64,
-    #[value(name = "x86_64")]
-    X86,
-}
-
-impl From<Arch> for Architecture {
-    fn from(arch: Arch) -> Self {
-        match arch {
-            Arch::Arm64 => Self::Arm,
-            Arch::X86 => Self::X86,
-        }
-    }
-}
-
-/// Dollars by what they are for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(crate) struct ByPurpose {
-    pub(crate) serve: f64,
-    pub(crate) warm: f64,
-    pub(crate) backup: f64,
-    pub(crate) repair: f64,
-    pub(crate) proxy: f64,
-    pub(crate) cross_zone: f64,
-    pub(crate) backing_store: f64,
-}
-
-impl ByPurpose {
-    fn total(&self) -> f64 {
-        let lambda = self.serve + self.warm + self.backup + self.repair;
-        lambda + self.proxy + self.cross_zone + self.backing_store
-    }
-}
-
-/// Ours on one architecture, for all of the time.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Ours {
-    pub(crate) arch: &'static str,
-    pub(crate) proxy_machine: ProxyMachine,
-    pub(crate) total_usd: f64,
-    pub(crate) usd_by_purpose: ByPurpose,
-}
+use machine::{Burden, Processor, ProxyMachine};
+use measure::Measured;
+use ours::{ByPurpose, Ours};
+use peers::{Demand, Peer};
+use prices::{PriceFile, Source};
 
 /// Everything that is said.
 #[derive(Serialize)]
@@ -146,8 +57,16 @@ pub(crate) struct Report {
     pub(crate) recommendation: Vec<String>,
     pub(crate) prices: String,
     pub(crate) region: String,
+    /// Section by section.
+    pub(crate) price_sources: Vec<Source>,
+    /// Prices that the file lacks: the shipped file's.
+    pub(crate) borrowed_prices: Vec<String>,
     /// Prices, and what else was recalled and not checked.
     pub(crate) unchecked_prices: Vec<String>,
+    /// What the proxy's machine is chosen by.
+    pub(crate) processor: Processor,
+    /// On the spot, if that was asked for.
+    pub(crate) measured: Option<Measured>,
     pub(crate) replay: Option<Outcome>,
 }
 
@@ -204,39 +123,22 @@ fn draw(curves: &Curves) -> String {
 }
 
 impl Args {
-    fn check(&self) -> Result<()> {
-        for (flag, value) in [
-            ("--stored-gb", self.stored_gb),
-            ("--object-mb", self.object_mb),
-            ("--gets-per-hour", self.gets_per_hour),
-        ] {
-            if value.is_some_and(|v| !(v.is_finite() && v > 0.0)) {
-                bail!("{flag} must be more than 0");
-            }
-        }
-        if !(self.sets_per_hour.is_finite() && self.sets_per_hour >= 0.0) {
-            bail!("--sets-per-hour must not be less than 0");
-        }
-        if !(self.peak.is_finite() && self.peak >= 1.0) {
-            bail!("--peak must be 1 or more");
-        }
-        if !(0.0..=1.0).contains(&self.cross_zone_share) {
-            bail!("--cross-zone-share is a share of 1");
-        }
-        Ok(())
-    }
-
     fn report(&self) -> Result<Report> {
         self.check()?;
         let prices = PriceFile::read(self.prices.as_deref())?;
         let lambda = prices.lambda()?;
         let arch = Architecture::from(self.arch);
         let pattern = self.pool.pattern()?;
+        let measure = || measure::measure(self.scatterhoard.as_deref());
+        let measured = self.measure.then(measure).transpose()?;
+        let processor = measured
+            .as_ref()
+            .map_or(Processor::SHIPPED, |m| m.processor);
         let loss_rate = pattern.losses_per_instance_hour();
         let mut pool = self.pool.clone();
         let used = match self.described() {
-            Some(workload) => self.formulas(&mut pool, workload, loss_rate, arch)?,
-            None => self.simulation(&pattern, arch)?,
+            Some(workload) => self.formulas(&mut pool, workload, loss_rate, arch, processor)?,
+            None => self.simulation(&pattern, arch, processor)?,
         };
         let ours = |arch, named: Option<&str>| self.ours(&used, &prices, &lambda, arch, named);
         let named = self.proxy_machine.as_deref();
@@ -264,10 +166,12 @@ impl Args {
             arch,
             proxy: named,
             loss_rate,
+            running: self.running,
+            processor,
         };
         let curves = Along::ALL.map(|along| market.curves(&used.workload, along));
         let break_even = curves.into_iter().collect::<Result<Vec<Curves>>>()?;
-        let peers = peers::all(&used.demand, &prices)?;
+        let peers = peers::all(&used.demand, &prices, self.running.root_volume_gb)?;
         let (hours, outcome) = (used.hours, used.outcome);
         let recommendation = words::recommend(&own, hours, &used.demand, &peers, &break_even);
         let share = |of: fn(&Outcome) -> f64| outcome.as_ref().map(of);
@@ -298,22 +202,16 @@ impl Args {
             recommendation,
             prices: prices.name().to_owned(),
             region: prices.region().to_owned(),
+            price_sources: prices.sources(),
+            borrowed_prices: prices.borrowed(),
             unchecked_prices: peers::RECALLED
                 .map(str::to_owned)
                 .into_iter()
                 .chain(prices.unchecked())
                 .collect(),
+            processor,
+            measured,
             replay: outcome,
-        })
-    }
-
-    fn described(&self) -> Option<Workload> {
-        Some(Workload {
-            stored_gb: self.stored_gb?,
-            object_mb: self.object_mb?,
-            gets_per_hour: self.gets_per_hour?,
-            sets_per_hour: self.sets_per_hour,
-            peak: self.peak,
         })
     }
 
@@ -324,9 +222,10 @@ impl Args {
         workload: Workload,
         loss_rate: f64,
         arch: Architecture,
+        processor: Processor,
     ) -> Result<Use> {
-        pool.nodes = formula::nodes_for(pool, workload.stored_gb);
-        if pool.capacity_bytes() as f64 / 1e9 < workload.stored_gb {
+        pool.nodes = formula::nodes_for(pool, &workload);
+        if pool.nodes == u16::MAX {
             bail!("{} GB do not fit a pool", workload.stored_gb);
         }
         let settings = pool.settings(1, arch)?;
@@ -339,7 +238,7 @@ impl Args {
         Ok(Use {
             bills: hour.bills,
             hours: 1.0,
-            burden: workload.burden(hour.proxy_mb_s),
+            burden: workload.burden(hour.proxy_mb_s, processor),
             proxy_gb: hour.proxy_mb_s * 3.6 * 2.0,
             workload,
             demand: workload.demand(),
@@ -352,6 +251,7 @@ impl Args {
         &self,
         pattern: &crate::availability::patterns::Pattern,
         arch: Architecture,
+        processor: Processor,
     ) -> Result<Use> {
         let trace = self.pool.requests(self.quick)?;
         let story = self.pool.story(&trace);
@@ -368,6 +268,7 @@ impl Args {
             gets_per_hour: tally.hits / hours,
             sets_per_hour: tally.stores / hours,
             peak,
+            client_peak: busiest_hour_of(&trace, self.pool.max_object_mb << 20),
         };
         let demand = Demand {
             capacity_gb: self.pool.capacity_bytes() as f64 / 1e9,
@@ -375,68 +276,39 @@ impl Args {
             gets: tally.gets / hours,
             // those after misses are only the cache's
             sets: trace.requests.iter().filter(|r| r.op == Op::Set).count() as f64 / hours,
+            stores: tally.stores / hours,
             read_gb: tally.read_bytes / hours / 1e9,
             written_gb: tally.stored_bytes / hours / 1e9,
-            peak,
+            peak: workload.client_peak,
         };
         Ok(Use {
             bills: outcome.bills,
             hours,
-            burden: workload.burden(mean),
+            burden: workload.burden(mean, processor),
             proxy_gb: outcome.proxy_gb.iter().sum(),
             workload,
             demand,
             outcome: Some(outcome),
         })
     }
+}
 
-    fn ours(
-        &self,
-        used: &Use,
-        prices: &PriceFile,
-        lambda: &local_lambda::Prices,
-        arch: Architecture,
-        named: Option<&str>,
-    ) -> Result<Ours> {
-        let machine = machine::choose(named, arch, used.burden, prices)?;
-        let [serve, warm, backup, repair] = formula::usd(&used.bills, lambda, arch);
-        let usd_by_purpose = ByPurpose {
-            serve,
-            warm,
-            backup,
-            repair,
-            proxy: machine.usd_per_hour * used.hours,
-            // out of one zone and into another: both are charged
-            cross_zone: match self.cross_zone_share > 0.0 {
-                true => {
-                    let each = prices.usd(&["cross_az_gb_each_way"])?;
-                    used.proxy_gb * self.cross_zone_share * each * 2.0
-                }
-                false => 0.0,
-            },
-            backing_store: match self.backing_store {
-                true => self.backing_usd(used, prices)?,
-                false => 0.0,
-            },
-        };
-        Ok(Ours {
-            arch: replay::arch_name(arch),
-            proxy_machine: machine,
-            total_usd: usd_by_purpose.total(),
-            usd_by_purpose,
-        })
+/// The busiest hour's multiple of the mean, of the bytes that are asked for and may be
+/// stored.
+fn busiest_hour_of(trace: &Trace, largest_bytes: u64) -> f64 {
+    let mut hours: Vec<f64> = Vec::new();
+    for request in &trace.requests {
+        let hour = (request.at_s / 3600.0) as usize;
+        if hours.len() <= hour {
+            hours.resize(hour + 1, 0.0);
+        }
+        if request.bytes <= largest_bytes {
+            hours[hour] += request.bytes as f64;
+        }
     }
-
-    /// Each object is uploaded in parts, and kept for as long as it is indexed.
-    fn backing_usd(&self, used: &Use, prices: &PriceFile) -> Result<f64> {
-        let price = |what| prices.usd(&["s3", what]);
-        let parts = (used.workload.object_mb * 1e6 / PART_BYTES).ceil();
-        let puts = if parts > 1.0 { parts + 2.0 } else { 1.0 };
-        let kept = used.demand.stored_gb * used.hours / HOURS_OF_MONTH * price("gb_month")?;
-        let resets = used.outcome.as_ref().map_or(0.0, |o| o.tally.resets);
-        let uploads = used.workload.sets_per_hour * used.hours * puts * price("put")?;
-        Ok(kept + uploads + resets * price("get")?)
-    }
+    let mean = hours.iter().sum::<f64>() / hours.len().max(1) as f64;
+    let busiest = hours.iter().copied().fold(0.0, f64::max);
+    if mean > 0.0 { busiest / mean } else { 1.0 }
 }
 
 #[cfg(test)]

@@ -38,26 +38,29 @@ const CACHE_NODES: [(&str, f64, f64, f64); 24] = [
     ("r6gd.12xlarge", 317.77, 1194.42, 20000.0),
     ("r6gd.16xlarge", 419.09, 1592.56, 25000.0),
 ];
-/// Local NVMe of machines in GB. Recalled as well.
-const NVME_GB: [(&str, f64); 13] = [
-    ("i8g.large", 468.0),
-    ("i8g.xlarge", 937.0),
-    ("i8g.2xlarge", 1875.0),
-    ("i8g.4xlarge", 3750.0),
-    ("i8g.8xlarge", 7500.0),
-    ("i8g.16xlarge", 15_000.0),
-    ("i4i.large", 468.0),
-    ("i4i.xlarge", 937.0),
-    ("i4i.2xlarge", 1875.0),
-    ("im4gn.large", 937.0),
-    ("im4gn.xlarge", 1875.0),
-    ("im4gn.2xlarge", 3750.0),
-    ("im4gn.4xlarge", 7500.0),
+/// Mbit/s that machines move from and to volumes without credits. Recalled as well.
+const VOLUME_MBPS: [(&str, f64); 11] = [
+    ("c6g.medium", 315.0),
+    ("c6g.large", 630.0),
+    ("c6g.xlarge", 1188.0),
+    ("c6g.2xlarge", 2375.0),
+    ("c6g.4xlarge", 4750.0),
+    ("c6gn.medium", 760.0),
+    ("c6gn.large", 1235.0),
+    ("c6gn.xlarge", 2375.0),
+    ("c6gn.2xlarge", 4750.0),
+    ("c6gn.4xlarge", 9500.0),
+    ("c6gn.8xlarge", 19_000.0),
 ];
+/// What a gp3 volume moves without more money.
+const VOLUME_MB_S: f64 = 125.0;
+const VOLUME_IOPS: f64 = 3000.0;
+/// The longest that counts as one operation on it.
+const VOLUME_IO_MB: f64 = 0.262_144;
 /// What is not in the price file, and was not checked.
 pub(crate) const RECALLED: [&str; 2] = [
     "memory, SSD and network of ElastiCache's nodes",
-    "NVMe of machines",
+    "how fast machines are with volumes",
 ];
 /// Hours of a month, as AWS counts them.
 pub(crate) const HOURS_OF_MONTH: f64 = 730.0;
@@ -73,6 +76,8 @@ pub(crate) struct Demand {
     pub(crate) stored_gb: f64,
     pub(crate) gets: f64,
     pub(crate) sets: f64,
+    /// Objects that a cache stores: by SET, and after misses.
+    pub(crate) stores: f64,
     pub(crate) read_gb: f64,
     pub(crate) written_gb: f64,
     /// The busiest hour's multiple of the mean.
@@ -83,6 +88,17 @@ impl Demand {
     /// In the direction that has more, in the busiest hour.
     fn busiest_mb_s(&self) -> f64 {
         self.read_gb.max(self.written_gb) * 1e3 / 3600.0 * self.peak
+    }
+
+    /// In both.
+    fn busiest_volume_mb_s(&self) -> f64 {
+        (self.read_gb + self.written_gb) * 1e3 / 3600.0 * self.peak
+    }
+
+    /// Operations on a volume, in the busiest hour.
+    fn busiest_iops(&self) -> f64 {
+        let requests = (self.gets + self.stores) / 3600.0 * self.peak;
+        requests.max(self.busiest_volume_mb_s() / VOLUME_IO_MB)
     }
 }
 
@@ -96,8 +112,9 @@ pub(crate) struct Peer {
     pub(crate) capacity_gb: f64,
 }
 
-/// All others for this demand, in a fixed order.
-pub(crate) fn all(demand: &Demand, prices: &PriceFile) -> Result<Vec<Peer>> {
+/// All others for this demand, in a fixed order. Machines that one runs by oneself start
+/// from a volume of `root_gb`.
+pub(crate) fn all(demand: &Demand, prices: &PriceFile, root_gb: f64) -> Result<Vec<Peer>> {
     let factor = prices.usd(&["elasticache", "valkey_3yr_all_upfront_factor"])?;
     let fitting = cache_nodes("elasticache_fitting", demand, prices, false)?;
     let reserved = reserved("elasticache_fitting_reserved", &fitting, factor);
@@ -124,7 +141,9 @@ pub(crate) fn all(demand: &Demand, prices: &PriceFile) -> Result<Vec<Peer>> {
         papers,
         papers_reserved,
         serverless(demand, prices)?,
-        nvme(demand, prices)?,
+        nvme(demand, prices, root_gb)?,
+        volume(demand, prices, root_gb)?,
+        s3_express(demand, prices)?,
         s3(demand, prices)?,
     ])
 }
@@ -183,25 +202,77 @@ fn serverless(demand: &Demand, prices: &PriceFile) -> Result<Peer> {
     })
 }
 
-/// The cheapest machine with enough NVMe and network, several if there is none.
-fn nvme(demand: &Demand, prices: &PriceFile) -> Result<Peer> {
-    let mut best: Option<Peer> = None;
-    for (name, each_gb) in NVME_GB {
-        let machine: Machine = prices.machine(name)?;
-        let by_space = demand.capacity_gb / each_gb;
-        let by_network = demand.busiest_mb_s() / machine.baseline_mb_s;
+/// The cheapest machines with enough NVMe and network.
+fn nvme(demand: &Demand, prices: &PriceFile, root_gb: f64) -> Result<Peer> {
+    let root_usd_h = root_gb * prices.usd(&["ebs", "gp3_gb_month"])? / HOURS_OF_MONTH;
+    let with_nvme = |m: &Machine| m.nvme_gb > 0.0;
+    let peer = |m: Machine| {
+        let by_space = demand.capacity_gb / m.nvme_gb;
+        let by_network = demand.busiest_mb_s() / m.baseline_mb_s;
         let count = by_space.max(by_network).ceil().max(1.0);
-        let usd_per_hour = count * machine.usd_h;
-        if best.as_ref().is_none_or(|b| usd_per_hour < b.usd_per_hour) {
-            best = Some(Peer {
-                name: "nvme",
-                what: format!("{count} x {name}, run by yourself"),
-                usd_per_hour,
-                capacity_gb: count * each_gb,
-            });
+        Peer {
+            name: "nvme",
+            what: format!("{count} x {}, run by yourself", m.name),
+            usd_per_hour: count * (m.usd_h + root_usd_h),
+            capacity_gb: count * m.nvme_gb,
         }
-    }
-    best.ok_or_else(|| anyhow::anyhow!("no machine"))
+    };
+    let machines = prices.machines()?.into_iter().filter(with_nvme);
+    cheapest(machines.map(peer)).ok_or_else(|| {
+        let name = prices.name();
+        anyhow::anyhow!("{name} has no machine with NVMe (ec2.types, as i8g.large)")
+    })
+}
+
+/// The cheapest machines that carry it from and to a volume that holds it.
+fn volume(demand: &Demand, prices: &PriceFile, root_gb: f64) -> Result<Peer> {
+    let ebs = |what| prices.usd(&["ebs", what]);
+    let hourly = |what| anyhow::Ok(ebs(what)? / HOURS_OF_MONTH);
+    let gb_h = hourly("gp3_gb_month")?;
+    let (mb_s_h, iops_h) = (
+        hourly("gp3_mb_s_month_over_125")?,
+        hourly("gp3_iops_month_over_3000")?,
+    );
+    let (moved, iops) = (demand.busiest_volume_mb_s(), demand.busiest_iops());
+    let machines = prices.machines()?;
+    let peer = |(name, mbps): (&str, f64)| {
+        let machine = machines.iter().find(|m| m.name == name)?;
+        let by_network = demand.busiest_mb_s() / machine.baseline_mb_s;
+        let count = (moved * 8.0 / mbps).max(by_network).ceil().max(1.0);
+        let more_mb_s = (moved - VOLUME_MB_S * count).max(0.0);
+        let more_iops = (iops - VOLUME_IOPS * count).max(0.0);
+        let volumes = (demand.capacity_gb + count * root_gb) * gb_h;
+        let volumes = volumes + more_mb_s * mb_s_h + more_iops * iops_h;
+        Some(Peer {
+            name: "volume",
+            what: format!("{count} x {name} with gp3, run by yourself"),
+            usd_per_hour: count * machine.usd_h + volumes,
+            capacity_gb: demand.capacity_gb,
+        })
+    };
+    cheapest(VOLUME_MBPS.into_iter().filter_map(peer)).ok_or_else(|| {
+        let name = prices.name();
+        anyhow::anyhow!("{name} has no machine for a volume (ec2.types, as c6gn.medium)")
+    })
+}
+
+fn cheapest(peers: impl Iterator<Item = Peer>) -> Option<Peer> {
+    peers.min_by(|a, b| a.usd_per_hour.total_cmp(&b.usd_per_hour))
+}
+
+/// S3 in one zone, as the cache: each object that is stored is uploaded, and deleted when
+/// it makes room.
+fn s3_express(demand: &Demand, prices: &PriceFile) -> Result<Peer> {
+    let price = |what| prices.usd(&["s3_express", what]);
+    let kept = demand.stored_gb * price("gb_month")? / HOURS_OF_MONTH;
+    let requests = demand.gets * price("get")? + demand.stores * price("put")?;
+    let moved = demand.read_gb * price("retrieve_gb")? + demand.written_gb * price("upload_gb")?;
+    Ok(Peer {
+        name: "s3_express",
+        what: "S3 Express One Zone, as the cache".into(),
+        usd_per_hour: kept + requests + moved,
+        capacity_gb: f64::INFINITY,
+    })
 }
 
 /// No cache: all requests go to S3, which is slower and holds everything.
@@ -226,6 +297,7 @@ mod tests {
             stored_gb: capacity_gb / 2.0,
             gets: 1000.0,
             sets: 100.0,
+            stores: 200.0,
             read_gb: 50.0,
             written_gb: 5.0,
             peak: 2.0,
@@ -235,7 +307,7 @@ mod tests {
     #[test]
     fn peers_fit_and_cost_what_their_parts_do() {
         let prices = PriceFile::read(None).unwrap();
-        let peers = all(&demand(100.0), &prices).unwrap();
+        let peers = all(&demand(100.0), &prices, 8.0).unwrap();
         let peer = |name| peers.iter().find(|p| p.name == name).unwrap();
         assert!(peers.iter().all(|p| p.capacity_gb >= 100.0), "{peers:?}");
         assert_eq!(peer("elasticache_papers").usd_per_hour, 10.368);
@@ -246,8 +318,21 @@ mod tests {
         assert!((peer("elasticache_serverless").usd_per_hour - serverless).abs() < 1e-9);
         let s3 = 50.0 * 0.023 / 730.0 + 1000.0 * 4e-7 + 100.0 * 5e-6;
         assert!((peer("s3").usd_per_hour - s3).abs() < 1e-9);
+        let express = 50.0 * 0.11 / 730.0 + 1000.0 * 3e-8 + 200.0 * 1.13e-6;
+        let express = express + 50.0 * 0.0006 + 5.0 * 0.0032;
+        assert!((peer("s3_express").usd_per_hour - express).abs() < 1e-9);
+        // 28 MB/s in the busiest hour: one small machine holds it, one carries a volume
+        assert!(peer("nvme").what.starts_with("1 x c6gd.large"), "{peers:?}");
+        let root = 8.0 * 0.08 / 730.0;
+        assert!((peer("nvme").usd_per_hour - (0.0768 + root)).abs() < 1e-9);
+        assert!(
+            peer("volume").what.starts_with("1 x c6g.medium"),
+            "{peers:?}"
+        );
+        let volume = 0.034 + 108.0 * 0.08 / 730.0;
+        assert!((peer("volume").usd_per_hour - volume).abs() < 1e-9);
         assert!(prices.unchecked().iter().any(|p| p == "s3.put"));
-        let larger = all(&demand(2000.0), &prices).unwrap();
+        let larger = all(&demand(2000.0), &prices, 8.0).unwrap();
         for (small, large) in peers.iter().zip(&larger) {
             assert!(small.usd_per_hour <= large.usd_per_hour, "{}", small.name);
         }
@@ -257,10 +342,24 @@ mod tests {
     fn network_decides_where_it_is_short() {
         let prices = PriceFile::read(None).unwrap();
         let mut busy = demand(100.0);
-        let quiet = nvme(&busy, &prices).unwrap();
+        let quiet = nvme(&busy, &prices, 8.0).unwrap();
         busy.read_gb = 20_000.0;
-        let wide = nvme(&busy, &prices).unwrap();
+        let wide = nvme(&busy, &prices, 8.0).unwrap();
         assert!(wide.usd_per_hour > 5.0 * quiet.usd_per_hour, "{wide:?}");
+        // 10,000 small ones a second are more than a volume does without more money
+        let small = Demand {
+            gets: 36e6,
+            read_gb: 0.036,
+            peak: 1.0,
+            ..demand(1.0)
+        };
+        let with_iops = volume(&small, &prices, 8.0).unwrap().usd_per_hour;
+        let alone = 0.034 + 9.0 * 0.08 / 730.0;
+        let iops = 7000.0 + 200.0 / 3600.0;
+        assert!(
+            (with_iops - alone - iops * 0.005 / 730.0).abs() < 1e-6,
+            "{with_iops}"
+        );
         // 11 GB/s are 89 Gbit/s: five of 20 cost less than four of 25
         let nodes = cache_nodes("x", &busy, &prices, true).unwrap();
         assert_eq!(nodes.what, "5 x cache.r6gd.12xlarge, Valkey");

@@ -2,14 +2,23 @@
 
 use std::fmt::Write as _;
 
+use super::Report;
 use super::breakeven::{Along, Curves};
-use super::{ByPurpose, Report};
+use super::ours::ByPurpose;
 
 /// What others published for 50 hours of the registry trace, objects above 10 MB: the
 /// price of 2020 without a proxy, and all objects (VLDB 2023).
-const PUBLISHED: [(&str, f64); 2] = [
-    ("InfiniCache (FAST 2020), no proxy counted", 16.51),
-    ("InfiniStore (VLDB 2023)", 13.57),
+const PUBLISHED: [(&str, &str, f64); 2] = [
+    (
+        "InfiniCache (FAST 2020)",
+        "published: this trace, 63.6 % hits, no proxy counted",
+        16.51,
+    ),
+    (
+        "InfiniStore (VLDB 2023)",
+        "published: objects of all sizes",
+        13.57,
+    ),
 ];
 /// Hours for which those figures are.
 const PUBLISHED_HOURS: f64 = 50.0;
@@ -64,9 +73,41 @@ pub(super) fn text(report: &Report, markdown: bool) -> String {
         let _ = writeln!(text, "{sentence}");
     }
     let _ = writeln!(text, "\nprices: {} ({})", report.prices, report.region);
+    for source in &report.price_sources {
+        let date = source.date.as_deref().unwrap_or("no date");
+        let _ = writeln!(text, "  {}: {date}; {}", source.section, source.source);
+    }
+    if !report.borrowed_prices.is_empty() {
+        let lacking = report.borrowed_prices.join(", ");
+        let _ = writeln!(text, "not in that file, so the shipped one's: {lacking}");
+    }
+    text.push_str(&processor(report));
     let unchecked = report.unchecked_prices.join(", ");
     let _ = writeln!(text, "recalled, not checked: {unchecked}");
     text
+}
+
+/// What the proxy takes of a processor, and since when that is known.
+fn processor(report: &Report) -> String {
+    let p = report.processor;
+    let figures = format!(
+        "the proxy takes {:.2} s of a core for a GB and {:.3} ms for a request",
+        p.cpu_s_per_gb,
+        p.cpu_s_per_request * 1e3
+    );
+    let Some(m) = &report.measured else {
+        return format!(
+            "{figures}: as documented (docs/performance.md, docs/cost.md, 2026-11-22); --measure measures\n"
+        );
+    };
+    let debug = match m.is_debug_build {
+        true => "; A DEBUG BUILD, several times slower than a release build",
+        false => "",
+    };
+    format!(
+        "{figures}: measured now on {} processors, TLS on links, 10 MB: GET {:.0} MB/s and {:.2} s/GB, SET {:.0} MB/s and {:.2} s/GB{debug}\n",
+        m.processors, m.get_mb_s, m.get_cpu_s_per_gb, m.set_mb_s, m.set_cpu_s_per_gb
+    )
 }
 
 fn architectures(report: &Report) -> Vec<Vec<String>> {
@@ -81,6 +122,9 @@ fn architectures(report: &Report) -> Vec<Vec<String>> {
         "proxy",
         "cross-zone",
         "backing store",
+        "logs",
+        "API",
+        "volumes",
     ];
     let mut rows = vec![headings.map(str::to_owned).to_vec()];
     rows.extend(report.architectures.iter().map(|ours| {
@@ -92,6 +136,9 @@ fn architectures(report: &Report) -> Vec<Vec<String>> {
             proxy,
             cross_zone,
             backing_store,
+            logs,
+            api_path,
+            volumes,
         } = ours.usd_by_purpose;
         let machine = &ours.proxy_machine;
         let mut row = vec![
@@ -107,6 +154,9 @@ fn architectures(report: &Report) -> Vec<Vec<String>> {
             proxy,
             cross_zone,
             backing_store,
+            logs,
+            api_path,
+            volumes,
         ];
         row.extend(all.map(usd));
         row
@@ -140,13 +190,8 @@ fn peers(report: &Report) -> Vec<Vec<String>> {
         row(peer.name, &peer.what, peer.capacity_gb, peer.usd_per_hour);
     }
     if (report.hours - PUBLISHED_HOURS).abs() < 0.5 && report.replay.is_some() {
-        for (name, published) in PUBLISHED {
-            row(
-                name,
-                "published, the registry trace",
-                0.0,
-                published / PUBLISHED_HOURS,
-            );
+        for (name, what, published) in PUBLISHED {
+            row(name, what, 0.0, published / PUBLISHED_HOURS);
         }
     }
     rows

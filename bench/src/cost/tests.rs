@@ -41,7 +41,20 @@ fn a_quick_calculation_says_everything() {
     assert!(number("/usd_by_purpose/proxy") > 0.0);
     assert!(number("/usd_by_purpose/serve") > 0.0);
     assert!(number("/hit_ratio") > 0.1 && number("/reset_share_of_hits") < 0.1);
-    assert_eq!(said["peers"].as_array().unwrap().len(), 9);
+    assert_eq!(said["peers"].as_array().unwrap().len(), 11);
+    // a public address, 16 GB of volumes, no log lines
+    assert_eq!(number("/usd_by_purpose/logs"), 0.0);
+    assert!((number("/usd_by_purpose/api_path") - 3.0 * 0.005).abs() < 1e-9);
+    let volumes = 16.0 * 3.0 / 730.0 * 0.08;
+    assert!((number("/usd_by_purpose/volumes") - volumes).abs() < 1e-9);
+    let sources = said["price_sources"].as_array().unwrap();
+    assert!(
+        sources
+            .iter()
+            .any(|s| s["section"] == "vpc" && s["date"] == "2026-05")
+    );
+    assert!(said["measured"].is_null());
+    assert_eq!(number("/processor/cpu_s_per_gb"), 1.43);
     let (arm, x86) = (&said["architectures"][0], &said["architectures"][1]);
     assert_eq!(
         (&arm["arch"], &x86["arch"]),
@@ -51,7 +64,11 @@ fn a_quick_calculation_says_everything() {
     assert!(arm["usd_by_purpose"]["backup"].as_f64() < x86["usd_by_purpose"]["backup"].as_f64());
     assert_eq!(said["architectures"][2]["proxy_machine"]["arch"], "arm64");
     // what was simulated and what the formulas make of its mean hour
-    let simulated = number("/total_usd") - number("/usd_by_purpose/proxy");
+    let functions = ["serve", "warm", "backup", "repair"];
+    let simulated: f64 = functions
+        .map(|p| number(&format!("/usd_by_purpose/{p}")))
+        .iter()
+        .sum();
     let ratio = number("/formula_usd") / simulated;
     assert!((0.75..1.25).contains(&ratio), "{ratio}");
     assert!(
@@ -78,6 +95,45 @@ fn a_described_workload_is_put_into_formulas() {
 }
 
 #[test]
+fn logs_and_the_way_to_the_api_are_paid_by_invocation() {
+    let line = "x --stored-gb 100 --object-mb 50 --gets-per-hour 700 --sets-per-hour 250";
+    let (plain, busy) = (
+        json(line),
+        json(&format!("{line} --platform-logs on --api-path nat-gateway")),
+    );
+    let usd = |said: &Value, part: &str| said["usd_by_purpose"][part].as_f64().unwrap();
+    assert!(usd(&busy, "logs") > 0.001);
+    assert!(usd(&busy, "api_path") > 0.05 && usd(&plain, "api_path") < 0.006);
+    assert_eq!(usd(&busy, "backup"), usd(&plain, "backup"));
+    assert!(busy["total_usd"].as_f64() > plain["total_usd"].as_f64());
+}
+
+#[test]
+fn slow_clients_cost_more() {
+    let (quick, slow) = (json("x --quick"), json("x --quick --client-mb-s 20"));
+    let serve = |said: &Value| said["usd_by_purpose"]["serve"].as_f64().unwrap();
+    assert!(
+        serve(&slow) > 2.0 * serve(&quick),
+        "{} {}",
+        serve(&slow),
+        serve(&quick)
+    );
+    assert_eq!(slow["hit_ratio"], quick["hit_ratio"]);
+}
+
+#[test]
+fn small_objects_need_nodes_for_three_copies() {
+    let nodes = |line: &str| -> f64 {
+        let said = json(line);
+        let pool = said["pool"].as_str().unwrap();
+        pool.split(' ').next().unwrap().parse().unwrap()
+    };
+    let large = nodes("x --stored-gb 100 --object-mb 50 --gets-per-hour 1");
+    let small = nodes("x --stored-gb 100 --object-mb 0.1 --gets-per-hour 1");
+    assert!((2.5..2.7).contains(&(small / large)), "{small} {large}");
+}
+
+#[test]
 fn small_hot_objects_at_high_rates_are_not_for_us() {
     let line = "x --stored-gb 10 --object-mb 0.001 --gets-per-hour 100000000";
     let said = json(line);
@@ -85,12 +141,21 @@ fn small_hot_objects_at_high_rates_are_not_for_us() {
     assert!(first.starts_with("Do not use Scatterhoard"), "{first}");
     let large = json("x --stored-gb 100 --object-mb 50 --gets-per-hour 100");
     let first = large["recommendation"][0].as_str().unwrap();
-    assert!(!first.starts_with("Do not"), "{first}");
+    assert!(first.starts_with("Use Scatterhoard rather than"), "{first}");
+    // and where it loses
+    let second = large["recommendation"][1].as_str().unwrap();
+    assert!(
+        second.starts_with("Not for its price, if you run machines"),
+        "{second}"
+    );
 }
 
 #[test]
 fn bad_input_is_told() {
-    let error = |line: &str| run(parse(line)).unwrap_err().to_string();
+    let error = |line: &str| match run(parse(line)) {
+        Ok(()) => panic!("accepted: {line}"),
+        Err(error) => error.to_string(),
+    };
     for (line, expected) in [
         ("x", "--trace FILE is needed"),
         ("x --quick --cross-zone-share 2", "a share of 1"),
@@ -99,16 +164,74 @@ fn bad_input_is_told() {
             "more than 0",
         ),
         ("x --quick --peak 0.5", "1 or more"),
+        ("x --quick --peak NaN", "1 or more"),
         ("x --quick --memory-mb 64", "as on Lambda"),
+        ("x --quick --client-mb-s 0", "--client-mb-s must be"),
+        ("x --quick --client-mb-s NaN", "--client-mb-s must be"),
+        ("x --quick --proxy-mb-s 0", "--proxy-mb-s must be 1"),
+        (
+            "x --quick --function-mb-s 9999999",
+            "--function-mb-s must be 1",
+        ),
+        ("x --quick --correlation NaN", "a share of 1"),
+        ("x --quick --max-object-mb 0", "--max-object-mb must be 1"),
+        (
+            "x --stored-gb 1 --object-mb 1 --gets-per-hour 1 --seeds 99999",
+            "--seeds must be 1 to",
+        ),
+        (
+            "x --quick --backup-interval-s 99999999",
+            "--backup-interval-s",
+        ),
+        ("x --quick --root-volume-gb inf", "--root-volume-gb"),
+        (
+            "x --stored-gb 10 --object-mb 1000 --gets-per-hour 1",
+            "larger objects are not stored",
+        ),
+        (
+            "x --stored-gb 0.001 --object-mb 10 --gets-per-hour 1",
+            "more than --stored-gb holds",
+        ),
+        (
+            "x --stored-gb 10 --object-mb 1 --gets-per-hour 1e300",
+            "--gets-per-hour must be more than 0, and at most 1e12",
+        ),
+        (
+            "x --stored-gb 10 --object-mb 1 --gets-per-hour 1 --sets-per-hour=-1",
+            "--sets-per-hour",
+        ),
         ("x --quick --nodes 11", "too few"),
         ("x --quick --proxy-machine z9.huge", "ec2.types.z9.huge"),
         ("x --quick --day 2019-12-26", "--reclaims FILE is needed"),
         (
-            "x --stored-gb 1e9 --object-mb 1 --gets-per-hour 1",
+            "x --stored-gb 1e8 --object-mb 1 --gets-per-hour 1",
             "do not fit",
         ),
     ] {
         assert!(error(line).contains(expected), "{line}: {}", error(line));
     }
     assert!(Cli::try_parse_from(["x", "--stored-gb", "1"]).is_err());
+}
+
+#[test]
+fn an_older_price_file_is_completed_and_one_with_a_gap_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prices.json");
+    let shipped = include_str!("../../prices/us-east-1.json");
+    let mut file: Value = serde_json::from_str(shipped).unwrap();
+    let line = format!("x --quick --seeds 1 --nodes 20 --prices {}", path.display());
+    for section in ["cloudwatch_logs", "vpc", "ebs"] {
+        file.as_object_mut().unwrap().remove(section);
+    }
+    std::fs::write(&path, file.to_string()).unwrap();
+    let said = json(&line);
+    let borrowed = said["borrowed_prices"].as_array().unwrap();
+    assert!(
+        borrowed.contains(&"vpc.public_ipv4_h".into()),
+        "{borrowed:?}"
+    );
+    file["vpc"] = serde_json::json!({"interface_endpoint_h": 0.01});
+    std::fs::write(&path, file.to_string()).unwrap();
+    let error = run(parse(&line)).unwrap_err().to_string();
+    assert!(error.contains("no price vpc.public_ipv4_h"), "{error}");
 }

@@ -19,20 +19,21 @@ pub(super) fn recommend(
     let our_hour = ours.total_usd / hours;
     // a cache is asked for, without a commitment: what is not is mentioned below
     let is_reserved = |p: &Peer| p.name.ends_with("reserved");
-    let caches = peers.iter().filter(|p| p.name != "s3" && !is_reserved(p));
-    let cheapest = caches.min_by(|a, b| a.usd_per_hour.total_cmp(&b.usd_per_hour));
-    let Some(other) = cheapest else {
+    let managed = peers
+        .iter()
+        .filter(|p| is_managed(p.name) && !is_reserved(p));
+    let Some(other) = cheapest(managed) else {
         return Vec::new();
     };
     let (theirs, factor) = (other.usd_per_hour, other.usd_per_hour / our_hour);
     let mut words = vec![if factor >= WORTH_IT {
         format!(
-            "Use Scatterhoard: ${our_hour:.3}/h, {factor:.1} times less than the next, {} (${theirs:.3}/h).",
+            "Use Scatterhoard rather than a managed cache: ${our_hour:.3}/h, {factor:.1} times less than the next, {} (${theirs:.3}/h).",
             other.what
         )
     } else if factor >= 1.0 {
         format!(
-            "Scatterhoard is cheapest by little: ${our_hour:.3}/h against ${theirs:.3}/h of {}. What is simpler to run may be worth the difference.",
+            "Scatterhoard is cheaper than managed caches by little: ${our_hour:.3}/h against ${theirs:.3}/h of {}. What is simpler to run may be worth the difference.",
             other.what
         )
     } else {
@@ -41,6 +42,7 @@ pub(super) fn recommend(
             other.what
         )
     }];
+    words.extend(run_by_yourself(our_hour, peers));
     let reserved = peers.iter().filter(|p| is_reserved(p));
     let reserved = reserved.min_by(|a, b| a.usd_per_hour.total_cmp(&b.usd_per_hour));
     if let Some(reserved) = reserved
@@ -51,23 +53,30 @@ pub(super) fn recommend(
             reserved.usd_per_hour, reserved.what
         ));
     }
-    if let Some(s3) = peers.iter().find(|p| p.name == "s3")
-        && s3.usd_per_hour < our_hour
-    {
+    let priced = |name: &str| {
+        let peer = peers.iter().find(|p| p.name == name)?;
+        (peer.usd_per_hour < our_hour).then_some(peer.usd_per_hour)
+    };
+    if let Some(usd) = priced("s3_express") {
         words.push(format!(
-            "If S3's latency will do, no cache is cheapest: ${:.4}/h for its requests and for what a cache would hold.",
-            s3.usd_per_hour
+            "If one zone of S3 Express, its latency and its interface will do, that costs ${usd:.4}/h as the cache."
+        ));
+    }
+    if let Some(usd) = priced("s3") {
+        words.push(format!(
+            "If S3's latency will do, no cache is cheapest: ${usd:.4}/h for its requests and for what a cache would hold."
         ));
     }
     let parts = ours.usd_by_purpose;
     let share = |usd: f64| 100.0 * usd / ours.total_usd.max(f64::MIN_POSITIVE);
     words.push(format!(
-        "Of it the proxy's machine ({} x {}) is {:.0} %, keeping what is stored (warm-up, backups, repairs) {:.0} %, serving {:.0} %.",
+        "Of it the proxy's machine ({} x {}) is {:.0} %, keeping what is stored (warm-up, backups, repairs) {:.0} %, serving {:.0} %, log lines, the way to the API and volumes {:.0} %.",
         ours.proxy_machine.count,
         ours.proxy_machine.name,
         share(parts.proxy),
         share(parts.warm + parts.backup + parts.repair),
-        share(parts.serve)
+        share(parts.serve),
+        share(parts.logs + parts.api_path + parts.volumes)
     ));
     words.extend(break_even.iter().filter_map(next_break_even));
     let mb_s = demand.read_gb * 1e3 / 3600.0;
@@ -78,9 +87,38 @@ pub(super) fn recommend(
     words
 }
 
+fn cheapest<'a>(peers: impl Iterator<Item = &'a Peer>) -> Option<&'a Peer> {
+    peers.min_by(|a, b| a.usd_per_hour.total_cmp(&b.usd_per_hour))
+}
+
+/// A service of the provider that speaks Redis.
+fn is_managed(name: &str) -> bool {
+    name.starts_with("elasticache")
+}
+
+/// What a machine costs that one sees to by oneself.
+fn run_by_yourself(our_hour: f64, peers: &[Peer]) -> Option<String> {
+    let own = peers
+        .iter()
+        .filter(|p| ["nvme", "volume"].contains(&p.name));
+    let own = cheapest(own)?;
+    let (theirs, factor) = (own.usd_per_hour, own.usd_per_hour / our_hour);
+    Some(if factor < 1.0 {
+        format!(
+            "Not for its price, if you run machines by yourself: {} is ${theirs:.3}/h. What it holds goes with a machine, and comes as fast as its disk and network are.",
+            own.what
+        )
+    } else {
+        format!(
+            "{} costs {factor:.1} times as much (${theirs:.3}/h).",
+            own.what
+        )
+    })
+}
+
 /// From where on, upwards of the workload, another cache is cheaper.
 fn next_break_even(curves: &Curves) -> Option<String> {
-    let others = curves.lines.iter().filter(|l| l.name != "s3");
+    let others = curves.lines.iter().filter(|l| !l.name.starts_with("s3"));
     let others = others.filter(|l| !l.name.ends_with("reserved"));
     let above = others.filter_map(|l| {
         let ahead = l.cheaper.iter().filter(|(_, to)| *to >= curves.here);

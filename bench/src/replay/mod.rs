@@ -1,27 +1,34 @@
-//! `replay`: a whole trace on a pool of bounded capacity, in virtual time, with the
-//! proxy's own policies: what is hit, what is lost, what is invoked for it.
+//! `replay`: a whole trace on a pool of bounded capacity: through the real proxy, sped up
+//! and at a smaller size, or in virtual time with the proxy's own policies: what is hit,
+//! what is lost, what is invoked for it.
 
 mod pool;
+mod real;
 mod runs;
 mod story;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use local_lambda::Architecture;
+use serde::Serialize;
 
 pub(crate) use pool::PoolArgs;
+use real::{RealArgs, RealOutcome};
 pub(crate) use runs::{Bills, Outcome, arch_name, play};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     pool: PoolArgs,
-    /// In virtual time, nodes and platform simulated: the only mode so far.
-    #[arg(long, required_unless_present = "quick")]
+    /// In virtual time, nodes and platform simulated.
+    #[arg(long)]
     pure: bool,
-    /// Three hours of a generated trace on 40 nodes, unless there is a trace.
+    #[command(flatten)]
+    real: RealArgs,
+    /// Three hours of a generated trace on 40 nodes in virtual time, unless there is a trace;
+    /// then, without --pure, a generated hour for real.
     #[arg(long)]
     quick: bool,
     /// Writes everything there; without a file, to the standard output instead of text.
@@ -29,27 +36,82 @@ pub(crate) struct Args {
     json: Option<PathBuf>,
 }
 
+/// What is written as JSON: one of both, or both.
+#[derive(Serialize)]
+struct Said<'a> {
+    #[serde(flatten)]
+    pure: Option<&'a Outcome>,
+    /// Beside the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    real: Option<&'a RealOutcome>,
+}
+
 /// Plays the trace and tells what came of it.
 pub(crate) fn run(mut args: Args) -> Result<()> {
     if args.quick {
         args.pool.make_quick();
+        args.real.make_quick();
     }
-    let trace = args.pool.requests(args.quick)?;
-    let (story, pattern) = (args.pool.story(&trace), args.pool.pattern()?);
-    let settings = args.pool.settings(story.hours, Architecture::X86)?;
-    let outcome = play(&args.pool, &story, &pattern, &settings, trace.skipped);
-    let json = serde_json::to_string_pretty(&outcome)?;
+    let pure = (args.pure || args.quick).then(|| args.play_pure());
+    let pure = pure.transpose()?;
+    let real = (!args.pure).then(|| args.play_real());
+    let real = real.transpose()?;
+    let json = match (&pure, &real) {
+        (None, Some(real)) => serde_json::to_string_pretty(real)?,
+        (pure, real) => serde_json::to_string_pretty(&Said {
+            pure: pure.as_ref(),
+            real: real.as_ref(),
+        })?,
+    };
     match &args.json {
         Some(path) if path.as_os_str() == "-" => println!("{json}"),
         path => {
-            print!("{}", text(&outcome));
+            let said = pure.iter().map(text);
+            let markdown = args.real.markdown();
+            let said = said.chain(real.iter().map(|o| real::text(o, markdown)));
+            print!("{}", said.collect::<Vec<String>>().join("\n"));
             if let Some(path) = path {
                 std::fs::write(path, json)
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
         }
     }
+    let Some(real) = real else {
+        return Ok(());
+    };
+    if let Some(folder) = args.real.plot() {
+        real::draw(&real, folder)?;
+    }
+    if let Some(why) = &real.broken_off {
+        bail!("broken off: {why}");
+    }
+    ensure!(!args.quick || real.counts.hits > 0, "nothing was hit");
     Ok(())
+}
+
+impl Args {
+    fn play_pure(&self) -> Result<Outcome> {
+        let trace = self.pool.requests(self.quick)?;
+        let (story, pattern) = (self.pool.story(&trace), self.pool.pattern()?);
+        let settings = self.pool.settings(story.hours, Architecture::X86)?;
+        let skipped = trace.skipped;
+        Ok(play(&self.pool, &story, &pattern, &settings, skipped))
+    }
+
+    fn play_real(&self) -> Result<RealOutcome> {
+        let (trace, pattern, day) = match self.quick {
+            true => {
+                let (trace, pattern) = real::quick();
+                (trace, pattern, "a tenth every third minute".into())
+            }
+            false => (
+                self.pool.requests(false)?,
+                self.pool.pattern()?,
+                self.pool.day_name(),
+            ),
+        };
+        real::run(&self.real, &self.pool, trace, &pattern, day)
+    }
 }
 
 /// A page of text.

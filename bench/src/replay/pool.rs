@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use local_lambda::Architecture;
 
 use super::story::{self, Story};
@@ -57,14 +57,29 @@ pub(crate) struct PoolArgs {
     /// the functions can.
     #[arg(long)]
     pub(crate) proxy_mb_s: Option<u64>,
+    /// Megabytes a second that a client reads or sends; nodes are billed meanwhile.
+    /// Otherwise as fast as it comes.
+    #[arg(long)]
+    pub(crate) client_mb_s: Option<f64>,
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
+    /// Nodes take so many times as much as functions of that memory do: a small pool that
+    /// stands for a large one.
+    #[arg(skip)]
+    pub(crate) budget_times: Option<f64>,
 }
 
 /// The pool unless told otherwise: 100 GB of objects, about as much as the registry trace
 /// can use (docs/cost.md).
 pub(crate) const NODES: u16 = 400;
 pub(crate) const MEMORY_MB: u32 = 320;
+/// Beyond these a number is a slip of the pen.
+const MAX_SEEDS: usize = 10_000;
+const MAX_OBJECT_MB: u64 = 1 << 20;
+const MAX_MB_S: u64 = 100_000;
+const DAY_S: u64 = 86_400;
+/// What the proxy ends a client for that is slower: `client_min_kb_s`.
+const MIN_CLIENT_MB_S: f64 = 0.065_536;
 
 impl PoolArgs {
     /// Fewer hours, nodes and seeds, of a generated trace: seconds instead of minutes.
@@ -110,7 +125,9 @@ impl PoolArgs {
 
     /// What a node takes.
     pub(crate) fn node_budget_bytes(&self) -> u64 {
-        scatterhoard_node::budget_bytes(u64::from(self.memory_mb))
+        let bytes = scatterhoard_node::budget_bytes(u64::from(self.memory_mb));
+        let times = |t: f64| (bytes as f64 * t) as u64;
+        self.budget_times.map_or(bytes, times)
     }
 
     /// Bytes of objects that fit.
@@ -124,17 +141,55 @@ impl PoolArgs {
         Story::new(trace, self.capacity_bytes())
     }
 
-    pub(crate) fn settings(&self, hours: usize, arch: Architecture) -> Result<Settings> {
+    /// Numbers that no pool has.
+    pub(crate) fn check(&self) -> Result<()> {
         let (data, parity) = self.geometry;
-        if data + parity > usize::from(self.nodes) {
-            bail!("{} nodes are too few for {data}+{parity}", self.nodes);
+        ensure!(
+            data + parity <= usize::from(self.nodes),
+            "{} nodes are too few for {data}+{parity}",
+            self.nodes
+        );
+        ensure!(
+            (128..=10_240).contains(&self.memory_mb),
+            "--memory-mb must be 128 to 10240, as on Lambda"
+        );
+        ensure!(
+            self.seeds.get() <= MAX_SEEDS,
+            "--seeds must be 1 to {MAX_SEEDS}"
+        );
+        ensure!(
+            (0.0..=1.0).contains(&self.correlation),
+            "a correlation is a share of 1"
+        );
+        ensure!(
+            (1..=MAX_OBJECT_MB).contains(&self.max_object_mb),
+            "--max-object-mb must be 1 to {MAX_OBJECT_MB}"
+        );
+        ensure!(
+            self.backup_interval_s.is_none_or(|s| s <= DAY_S),
+            "--backup-interval-s must be 0 to {DAY_S}"
+        );
+        let whole = [
+            ("--function-mb-s", self.function_mb_s),
+            ("--proxy-mb-s", self.proxy_mb_s),
+        ];
+        for (flag, rate) in whole {
+            ensure!(
+                rate.is_none_or(|r| (1..=MAX_MB_S).contains(&r)),
+                "{flag} must be 1 to {MAX_MB_S}"
+            );
         }
-        if !(128..=10_240).contains(&self.memory_mb) {
-            bail!("--memory-mb must be 128 to 10240, as on Lambda");
-        }
-        if !(0.0..=1.0).contains(&self.correlation) {
-            bail!("a correlation is a share of 1");
-        }
+        let slow = self.client_mb_s;
+        ensure!(
+            slow.is_none_or(|r| (MIN_CLIENT_MB_S..=MAX_MB_S as f64).contains(&r)),
+            "--client-mb-s must be {MIN_CLIENT_MB_S} to {MAX_MB_S}"
+        );
+        Ok(())
+    }
+
+    pub(crate) fn settings(&self, hours: usize, arch: Architecture) -> Result<Settings> {
+        self.check()?;
+        let (data, parity) = self.geometry;
         let mut settings = Settings::proxy_defaults(usize::from(self.nodes), self.memory_mb);
         (settings.data, settings.parity) = (data, parity);
         (settings.hours, settings.arch) = (hours, arch);
@@ -143,14 +198,20 @@ impl PoolArgs {
             settings.set_interval(seconds);
         }
         if let Some(mb_s) = self.function_mb_s {
-            settings.function_bytes_per_s = mb_s.max(1) * 1_000_000;
+            settings.function_bytes_per_s = mb_s * 1_000_000;
         }
         if let Some(mb_s) = self.proxy_mb_s {
-            let rate = mb_s.max(1) * 1_000_000;
+            let rate = mb_s * 1_000_000;
             settings.proxy_bytes_per_s = Some(rate);
             settings.backup_bytes_per_s = settings.backup_bytes_per_s.min(rate);
             settings.repair_bytes_per_s = settings.repair_bytes_per_s.min(rate);
         }
+        if let Some(times) = self.budget_times {
+            // bytes that are so many times as many take as long
+            let rate = settings.function_bytes_per_s as f64 * times;
+            settings.function_bytes_per_s = (rate as u64).max(1);
+        }
+        settings.client_bytes_per_s = self.client_mb_s.map(|mb_s| mb_s * 1e6);
         Ok(settings)
     }
 }

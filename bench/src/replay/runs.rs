@@ -25,6 +25,13 @@ pub(crate) struct Bills {
     pub(crate) repair: Bill,
 }
 
+impl Bills {
+    pub(crate) fn invocations(&self) -> f64 {
+        let all = [self.serve, self.warm, self.backup, self.repair];
+        all.iter().map(|b| b.invocations).sum()
+    }
+}
+
 /// Which pool.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Pool {

@@ -38,17 +38,19 @@ impl Story {
         let step = |r: &Request| {
             let object = numbers[&(r.key, r.bytes)];
             let before = current[r.key as usize].replace(object);
-            before
-                .filter(|b| *b != object || r.op == Op::Set)
-                .into_iter()
-                .for_each(|b| lru.forget(b));
-            let fits = r.bytes <= capacity_bytes;
-            let is_hit = fits && lru.get(object, r.bytes).0 && r.op == Op::Get;
+            let replaced = before.filter(|b| *b != object || r.op == Op::Set);
+            replaced.into_iter().for_each(|b| lru.forget(b));
+            let (is_there, mut evicted) = match r.bytes <= capacity_bytes {
+                true => lru.get(object, r.bytes),
+                false => (false, Vec::new()),
+            };
+            evicted.extend(replaced.filter(|b| *b != object));
+            let is_hit = is_there && r.op == Op::Get;
             Step {
                 at_us: ((r.at_s * 1e6) as u64).min(hours as u64 * HOUR_US - 1),
                 object,
                 is_hit,
-                evicted: Vec::new(),
+                evicted,
                 is_set: r.op == Op::Set,
             }
         };
@@ -129,6 +131,8 @@ mod tests {
             [f, f, true, true, f, true, f, true, f, f, f, true],
             "{hits:?}"
         );
+        let evicted: Vec<&[u32]> = story.script.steps.iter().map(|s| &s.evicted[..]).collect();
+        assert_eq!((evicted[4], evicted[8]), (&[0][..], &[1, 2, 3][..]));
         assert_eq!(story.hours, 10, "a tenth of a second is no hour");
         assert_eq!(story.script.steps[11].at_us, 36_000_000_000 - 1);
         assert_eq!(story.keys, [0, 1, 0, 2, 2]);

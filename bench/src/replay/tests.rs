@@ -102,7 +102,7 @@ fn what_is_read_and_written_is_billed_by_its_bytes() {
 #[test]
 fn a_quick_replay_says_everything() {
     let folder = tempfile::tempdir().unwrap();
-    let mut args = parse("x --quick --seeds 1 --nodes 20");
+    let mut args = parse("x --pure --quick --seeds 1 --nodes 20");
     args.json = Some(folder.path().join("out.json"));
     run(args).unwrap();
     let json = std::fs::read(folder.path().join("out.json")).unwrap();

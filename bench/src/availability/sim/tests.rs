@@ -32,6 +32,7 @@ fn settings(standby: bool) -> Settings {
         repairs_at_once: 4,
         function_bytes_per_s: 75_000_000,
         proxy_bytes_per_s: None,
+        client_bytes_per_s: None,
         arch: local_lambda::Architecture::X86,
     }
 }
