@@ -68,7 +68,8 @@ resource "aws_route_table" "proxy" {
 
 # A resource of its own: routes to clients can be added beside it.
 resource "aws_route" "internet" {
-  count = local.public ? 1 : 0
+  # without a gateway: the root module's check says so
+  count = local.public && (local.own || var.internet_gateway_id != null) ? 1 : 0
 
   route_table_id         = aws_route_table.proxy.id
   destination_cidr_block = "0.0.0.0/0"

@@ -79,10 +79,19 @@ resource "aws_vpc_security_group_egress_rule" "aws" {
   tags              = var.tags
 }
 
+data "aws_prefix_list" "s3" {
+  count = local.public ? 0 : 1
+
+  name = "com.amazonaws.${data.aws_region.here.name}.s3"
+}
+
+# With a public address the rule above covers it.
 resource "aws_vpc_security_group_egress_rule" "s3" {
+  count = local.public ? 0 : 1
+
   security_group_id = aws_security_group.proxy.id
   description       = "S3: artefacts, packages of the system, the backing store"
-  prefix_list_id    = aws_vpc_endpoint.s3.prefix_list_id
+  prefix_list_id    = data.aws_prefix_list.s3[0].id
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443
