@@ -5,12 +5,12 @@ output "endpoint" {
 
 output "idle_usd_per_hour" {
   description = "What it costs while nobody uses it, in total: rounds that keep the nodes warm, the machine, its way to AWS, volumes, metrics and alarms. Null if the machine's price is not known (prices)."
-  value       = local.known_machine == null ? null : sum(values(local.idle_usd_h))
+  value       = local.known_machine == null ? null : tonumber(format("%.5f", sum(values(local.idle_usd_h))))
 }
 
 output "idle_usd_per_hour_by_part" {
   description = "The same by part."
-  value       = local.idle_usd_h
+  value       = { for part, usd in local.idle_usd_h : part => usd == null ? null : tonumber(format("%.7f", usd)) }
 }
 
 output "capacity_gb" {

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tests/peers/python"))
 import boto3  # noqa: E402
 import botocore.config  # noqa: E402
 
-from servers import Scatterhoard, Server, free_port  # noqa: E402
+from servers import BINARY, Scatterhoard, Server, free_port  # noqa: E402
 
 REGION = "us-east-1"
 NODE_ZIP = pathlib.Path(
