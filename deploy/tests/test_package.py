@@ -102,7 +102,7 @@ def test_an_unusual_library_is_refused(tmp_path):
     (["node", "--arch", OTHER, "--binary", "/bin/true"], f"not for {OTHER}"),
 ])
 def test_wrong_arguments_are_named(tmp_path, arguments, words):
-    done = package(*arguments, *([] if "check" in arguments else ["--out", tmp_path]))
+    done = package(*([] if "check" in arguments else ["--out", tmp_path]), *arguments)
     assert done.returncode != 0 and words in done.stderr, done.stderr
     assert not list(tmp_path.iterdir())
 
@@ -168,13 +168,13 @@ def script(cloud, name, tmp_path, **environment):
     )
 
 
-def boot(cloud, tmp_path, **settings):
+def boot(cloud, tmp_path, environment={}, **settings):
     settings = {"AWS_REGION": REGION, "LINK_PORT": "7000", "SECRETS": "/scatterhoard/boot", **settings}
     file = tmp_path / "boot.env"
     file.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
     owner = subprocess.run(["id", "-gn"], capture_output=True, text=True).stdout.strip()
     return script(cloud, "scatterhoard-boot", tmp_path, SCATTERHOARD_BOOT_ENV=str(file),
-                  SCATTERHOARD_OWNER=owner)
+                  SCATTERHOARD_OWNER=owner, **environment)
 
 
 @pytest.fixture
@@ -242,11 +242,8 @@ def test_tls_needs_certificate_and_key(cloud, tmp_path, parameters):
 
 
 def test_a_store_that_does_not_answer_is_no_missing_password(cloud, tmp_path):
-    (tmp_path / "run").mkdir()
-    settings = tmp_path / "boot.env"
-    settings.write_text(f"AWS_REGION={REGION}\nSECRETS=/scatterhoard/boot\nLINK_PORT=7000\n")
-    done = script(cloud, "scatterhoard-boot", tmp_path, SCATTERHOARD_BOOT_ENV=str(settings),
-                  AWS_ENDPOINT_URL="http://127.0.0.1:1", AWS_MAX_ATTEMPTS="1")
+    nobody = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_MAX_ATTEMPTS": "1"}
+    done = boot(cloud, tmp_path, nobody)
     assert done.returncode != 0 and "cannot read /scatterhoard/boot/requirepass" in done.stderr
     assert "there is no password" not in done.stderr
 
