@@ -30,7 +30,7 @@ locals {
   endpoints      = var.lambda_api == "endpoint" ? 4 + (var.session_manager ? 1 : 0) : 0
   way_usd_h      = local.endpoints * var.prices.endpoint_usd_h + (var.lambda_api == "public" ? var.prices.public_ipv4_usd_h : 0)
   known_machine  = try(coalesce(var.prices.machine_usd_h, lookup(local.machine_usd_h, local.instance_type, null)), null)
-  watch_usd_h    = (module.watch.metrics * var.prices.metric_month + module.watch.alarms * var.prices.alarm_month) / local.month_h
+  watch_usd_h    = (module.watch.metrics * var.prices.metric_month + module.watch.alarms * var.prices.alarm_month) / local.month_h + 60 * var.prices.put_metrics_usd
   journal_usd_h  = (var.journal_gb + 8) * var.prices.volume_gb_month / local.month_h
   requests_usd_h = local.rounds_per_h * 2 * var.prices.request_usd
   duration_usd_h = local.rounds_per_h * local.round_gb_s * local.gb_s_usd

@@ -327,6 +327,7 @@ variable "prices" {
     volume_gb_month   = optional(number, 0.08)
     metric_month      = optional(number, 0.30)
     alarm_month       = optional(number, 0.10)
+    put_metrics_usd   = optional(number, 1e-5)
   })
   default = {}
 }

@@ -65,6 +65,16 @@ def test_the_same_program_is_the_same_file(tmp_path):
     assert hashes == {hashlib.sha256(NODE_ZIP.read_bytes()).hexdigest()}
 
 
+def test_paths_are_as_the_caller_means_them(tmp_path):
+    shutil.copy(shutil.which("true"), tmp_path / "program")
+    done = subprocess.run([PACKAGE, "node", "--binary", "program", "--out", "here"], cwd=tmp_path,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "here" / f"node-{HERE}.zip").exists()
+    done = subprocess.run([PACKAGE, "check", "program"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_program_for_a_newer_system_is_refused(tmp_path):
     source = '#include <stdlib.h>\nint main(void) { return arc4random() == 1; }\n'
     try:

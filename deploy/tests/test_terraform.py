@@ -292,7 +292,8 @@ def test_user_data_installs_and_holds_no_secrets(cloud, deployed):
 
 
 def test_applied_used_scaled_and_destroyed(cloud, deployed):
-    proxy = Proxy(cloud, Pool(deployed.outputs))
+    disk = deployed.folder / "disk"
+    proxy = Proxy(cloud, Pool(deployed.outputs), data_dir=disk)
     values = {f"key:{i}": bytes([i]) * 2_500_000 for i in range(5)}
     with proxy.client() as client:
         for key, value in values.items():
@@ -307,19 +308,14 @@ def test_applied_used_scaled_and_destroyed(cloud, deployed):
         for key, value in values.items():
             assert client.get(key) == value
     # the proxy's machine is replaced: a new program with the old one's disk, and the new number
-    folder = proxy.folder
-    kept = shutil.copytree(f"{folder}/data", deployed.folder / "data")
-    proxy.process.terminate()
-    assert proxy.process.wait(30) == 0
-    kept = shutil.copytree(f"{folder}/data", kept, dirs_exist_ok=True)
-    proxy = Proxy(cloud, Pool(deployed.outputs), more=["--data-dir", kept])
+    proxy.stop()
+    proxy = Proxy(cloud, Pool(deployed.outputs), data_dir=disk)
     with proxy.client() as client:
         for key, value in values.items():
             assert client.get(key) == value
         client.set("more", b"x" * 2_500_000)
         assert client.get("more") == b"x" * 2_500_000
     proxy.stop()
-    shutil.rmtree(folder, ignore_errors=True)
     deployed.destroy(9)
     assert listed(cloud, "builds-node-") == []
 

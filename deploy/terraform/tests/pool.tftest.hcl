@@ -80,7 +80,7 @@ run "what_it_costs_while_idle" {
     error_message = "the machine and its way to AWS"
   }
   assert {
-    condition     = abs(output.idle_usd_per_hour_by_part.watching - (14 * 0.30 + 10 * 0.10) / 730) < 1e-7
+    condition     = abs(output.idle_usd_per_hour_by_part.watching - (14 * 0.30 + 10 * 0.10) / 730 - 60 * 0.00001) < 1e-7
     error_message = "metrics and alarms: ${output.idle_usd_per_hour_by_part.watching}"
   }
   assert {

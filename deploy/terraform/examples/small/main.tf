@@ -1,6 +1,6 @@
 # 12 functions of 512 MB: the smallest pool of 10+2, about 5 GB.
 #
-#   deploy/package all --arch arm64
+#   deploy/package all      # on an arm64 machine, or with -var architecture=x86_64
 #   aws ssm put-parameter --type SecureString --name /scatterhoard/small/requirepass \
 #       --value "$(openssl rand -base64 33)"
 #   terraform init && terraform apply
@@ -34,6 +34,12 @@ variable "client_cidrs" {
   default     = ["10.87.0.0/16"]
 }
 
+variable "architecture" {
+  description = "What the packages were built for."
+  type        = string
+  default     = "arm64"
+}
+
 provider "aws" {
   region = var.region
 }
@@ -42,12 +48,11 @@ module "pool" {
   source = "../.."
 
   name                = "small"
-  architecture        = "arm64"
-  node_package        = "${var.packages}/node-arm64.zip"
-  proxy_package       = "${var.packages}/scatterhoard-arm64.tar.gz"
+  architecture        = var.architecture
+  node_package        = "${var.packages}/node-${var.architecture}.zip"
+  proxy_package       = "${var.packages}/scatterhoard-${var.architecture}.tar.gz"
   nodes               = 12
   node_memory_mb      = 512
-  proxy_instance_type = "c6gn.medium"
   account_concurrency = 1000
   client_cidrs        = var.client_cidrs
   monthly_budget_usd  = 60
