@@ -43,6 +43,11 @@ resource "aws_s3_object" "node" {
   key    = "node-${filesha256(var.node_package)}.zip"
   source = var.node_package
   tags   = local.tags
+
+  # what refers to the old one is changed first
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "aws_s3_object" "proxy" {
@@ -50,6 +55,11 @@ resource "aws_s3_object" "proxy" {
   key    = "proxy-${filesha256(var.proxy_package)}.tar.gz"
   source = var.proxy_package
   tags   = local.tags
+
+  # what refers to the old one is changed first
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 module "network" {

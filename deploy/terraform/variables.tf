@@ -239,13 +239,13 @@ variable "secrets_key_arn" {
 }
 
 variable "settings" {
-  description = "More settings of the proxy, as in scatterhoard.example.toml: strings, numbers, booleans. No secrets: they would be in the user data and in the state."
+  description = "More settings of the proxy, as in scatterhoard.example.toml: strings, numbers, booleans, lists of strings. No secrets: they would be in the user data and in the state."
   type        = any
   default     = {}
 
   validation {
-    condition     = can(keys(var.settings)) && alltrue([for value in values(var.settings) : can(tostring(value))])
-    error_message = "settings must be an object of strings, numbers and booleans."
+    condition     = can(keys(var.settings)) && alltrue([for value in values(var.settings) : can(tostring(value)) || can([for item in tolist(value) : tostring(item)])])
+    error_message = "settings must be an object of strings, numbers, booleans and lists of strings."
   }
 
   validation {

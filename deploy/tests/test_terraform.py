@@ -121,11 +121,19 @@ def test_its_own_tests(configuration, tmp_path):
 
 
 @pytest.mark.parametrize("example", ["small", "medium", "large"])
-def test_examples_are_valid(configuration, tmp_path, example):
+def test_examples_cost_what_the_readme_says(cloud, configuration, tmp_path, example):
     module = copied(tmp_path / "terraform")
     folder = module / "examples" / example
-    run("init", folder, configuration, "-backend=false")
-    run("validate", folder, configuration)
+    for name in ("node-arm64.zip", "scatterhoard-arm64.tar.gz"):
+        (folder / name).write_bytes(b"not looked into by a plan")
+    environment = {**configuration, **cloud.environment}
+    run("init", folder, environment, "-backend=false")
+    run("validate", folder, environment)
+    run("plan", folder, environment, "-out=plan", "-var=packages=.")
+    plan = json.loads(run("show", folder, environment, "-json", "plan").stdout)
+    pool = plan["output_changes"]["pool"]["after"]
+    (row,) = [line for line in (MODULE / "README.md").read_text().splitlines() if line.startswith(f"| {example} |")]
+    assert f"| {pool['capacity_gb']} GB | {pool['idle_usd_per_hour']} |" in row, pool
 
 
 def test_prices_are_those_of_the_cost_model():

@@ -39,7 +39,7 @@ variables {
   nodes             = 14
   node_memory_mb    = 512
   data_parity       = "10+2"
-  settings          = { hot_tier_mb = 128, recover = "inventory", standby = true }
+  settings          = { hot_tier_mb = 128, recover = "inventory", standby = true, cluster = ["10.87.0.13:6379 0-8191", "10.87.0.29:6379 8192-16383"] }
   backing_bucket    = null
 }
 
@@ -92,7 +92,7 @@ run "settings_of_the_proxy" {
     source = "./modules/proxy"
   }
   assert {
-    condition     = strcontains(local.toml, "hot_tier_mb = 128\n") && strcontains(local.toml, "recover = \"inventory\"\n") && strcontains(local.toml, "standby = true\n")
+    condition     = strcontains(local.toml, "hot_tier_mb = 128\n") && strcontains(local.toml, "recover = \"inventory\"\n") && strcontains(local.toml, "standby = true\n") && strcontains(local.toml, "cluster = [\"10.87.0.13:6379 0-8191\",\"10.87.0.29:6379 8192-16383\"]\n")
     error_message = "what is set is in the file: ${local.toml}"
   }
   assert {

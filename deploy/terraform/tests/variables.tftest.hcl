@@ -229,7 +229,7 @@ run "settings_of_the_module" {
 run "settings_that_are_none" {
   command = plan
   variables {
-    settings = { cluster = ["a", "b"] }
+    settings = { cluster = { a = 1 } }
   }
   expect_failures = [var.settings]
 }

@@ -27,7 +27,7 @@ locals {
     },
     var.backing_bucket == null ? {} : { backing_store = "s3://${var.backing_bucket}/cache" },
   )
-  # JSON's strings, numbers and booleans are TOML's, too.
+  # JSON's strings, numbers, booleans and lists of strings are TOML's, too.
   toml = join("", [for key, value in local.settings : "${key} = ${jsonencode(value)}\n"])
 
   user_data = templatefile("${path.module}/user-data.sh.tftpl", {
