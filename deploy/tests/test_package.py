@@ -217,6 +217,7 @@ def test_secrets_come_from_the_parameter_store(cloud, tmp_path, parameters):
     file = tmp_path / "run/environment"
     assert oct(file.stat().st_mode & 0o777) == "0o640"
     lines = file.read_text().splitlines()
+    assert f"AWS_REGION={REGION}" in lines
     assert f"SCATTERHOARD_DATA_DIR={tmp_path}/state/data" in lines
     # systemd's rules for double quotes: a backslash takes the next character as it is
     (line,) = [line for line in lines if line.startswith("SCATTERHOARD_REQUIREPASS=")]
