@@ -130,7 +130,7 @@ class Scatterhoard(Server):
     name = "scatterhoard"
 
     def __init__(self, nodes=14, node_memory_mb=256, data_parity="10+2", hot_tier_mb=0, port=None,
-                 more=(), environment=None):
+                 more=(), environment=None, data_dir="{folder}/data"):
         if not BINARY.exists():
             raise AssertionError(f"{BINARY} is not there: build it, or set SCATTERHOARD_BIN")
         port = free_port() if port is None else port
@@ -139,7 +139,7 @@ class Scatterhoard(Server):
             [BINARY, "serve", "--listen", f"127.0.0.1:{port}",
              "--admin", f"127.0.0.1:{self.admin_port}", "--nodes", nodes,
              "--node-memory-mb", node_memory_mb, "--data-parity", data_parity,
-             "--hot-tier-mb", hot_tier_mb, "--data-dir", "{folder}/data", *more],
+             "--hot-tier-mb", hot_tier_mb, "--data-dir", data_dir, *more],
             port,
             environment,
         )

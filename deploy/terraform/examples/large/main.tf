@@ -1,0 +1,59 @@
+# 400 functions of 1.5 GB: about 470 GB.
+#
+#   deploy/package all --arch arm64
+#   aws ssm put-parameter --type SecureString --name /scatterhoard/large/requirepass \
+#       --value "$(openssl rand -base64 33)"
+#   terraform init && terraform apply
+
+terraform {
+  required_version = ">= 1.7"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.80"
+    }
+  }
+}
+
+variable "region" {
+  description = "Where."
+  type        = string
+  default     = "us-east-1"
+}
+
+variable "packages" {
+  description = "Folder with what deploy/package made."
+  type        = string
+  default     = "../../../../target/package/out"
+}
+
+variable "client_cidrs" {
+  description = "From where clients connect."
+  type        = set(string)
+  default     = ["10.87.0.0/16"]
+}
+
+provider "aws" {
+  region = var.region
+}
+
+module "pool" {
+  source = "../.."
+
+  name                = "large"
+  architecture        = "arm64"
+  node_package        = "${var.packages}/node-arm64.zip"
+  proxy_package       = "${var.packages}/scatterhoard-arm64.tar.gz"
+  nodes               = 400
+  node_memory_mb      = 1536
+  proxy_instance_type = "c8gn.large"
+  account_concurrency = 2000
+  client_cidrs        = var.client_cidrs
+  monthly_budget_usd  = 600
+}
+
+output "pool" {
+  description = "Endpoint, costs, and everything else that is to know."
+  value       = module.pool
+}

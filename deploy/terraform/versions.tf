@@ -1,0 +1,11 @@
+terraform {
+  # 1.7: `terraform test` with mocked providers
+  required_version = ">= 1.7"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.80"
+    }
+  }
+}
