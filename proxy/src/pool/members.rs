@@ -169,7 +169,11 @@ impl Pool {
             self.seats.push(node.clone());
             self.retirements.lock().grow(self.seats.len());
         }
-        self.node(node.id).is_some() && self.change(node.id, Change::Join)
+        let admitted = self.node(node.id).is_some() && self.change(node.id, Change::Join);
+        // what an instance of its former time holds takes the room of what is to come
+        node.urge_round();
+        self.rounds.notify_one();
+        admitted
     }
 
     /// Tells a node what it may free.
