@@ -111,13 +111,12 @@ impl Engine {
             pool.start(pool::Links::Tcp(links));
         }
         if checks::applies(&config) {
-            let asked = pool.clone();
-            let changed = move |function: &str| asked.look_soon(function);
+            let (settings, stop) = (config.clone(), stop.clone());
             tasks.spawn(checks::watch_for_ever(
-                config.clone(),
+                settings,
                 platform,
-                changed,
-                stop.clone(),
+                pool.clone(),
+                stop,
             ));
         }
         let keeper = assembly::start_chores(&store, chores, &tasks, &stop, &drain);

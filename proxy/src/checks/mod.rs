@@ -4,7 +4,7 @@
 
 pub mod advice;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{Stream, StreamExt, stream};
 use scatterhoard_node::random::HashMap;
@@ -13,10 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, Functions},
-    pool::platform::{
-        Platform,
-        describe::{Function, Unknown},
-        errors::Cause,
+    pool::{
+        Pool,
+        platform::{
+            Platform,
+            describe::{Function, Unknown},
+            errors::Cause,
+        },
     },
 };
 use advice::{Change, Finding, Severity, Wanted};
@@ -133,20 +136,20 @@ struct Known {
     is_complete: bool,
 }
 
-/// Looks at all functions, and again every `every` (zero: never again), until told to
+/// Looks at all functions of the pool, and again every `every` (zero: never again), until told to
 /// stop or the endpoint turns out to know nothing but invokes.
 pub async fn watch_for_ever(
     config: Config,
     platform: Platform,
-    changed: impl Fn(&str) + Send + Sync,
+    pool: Arc<Pool>,
     stop: CancellationToken,
 ) {
     let wanted = Wanted::by(&config);
     let every = config.function_check;
     let mut known = Known::default();
     loop {
-        let names = config.function_names();
-        let look = known.look(&wanted, &platform, &names, &changed);
+        let names: Vec<String> = pool.nodes().iter().map(|n| n.function.clone()).collect();
+        let look = known.look(&wanted, &platform, &names, &pool);
         match stop.run_until_cancelled(look).await {
             Some(true) if !every.is_zero() => {}
             _ => return,
@@ -165,8 +168,9 @@ impl Known {
         wanted: &Wanted,
         platform: &Platform,
         names: &[String],
-        changed: &(impl Fn(&str) + Sync),
+        pool: &Pool,
     ) -> bool {
+        self.functions.retain(|name, _| names.contains(name));
         let (mut found, mut refused) = (Vec::new(), None);
         let mut answers = std::pin::pin!(describe_all(platform, names));
         while let Some((name, answer)) = answers.next().await {
@@ -192,7 +196,7 @@ impl Known {
                 );
             }
             if changes.iter().any(|change| change.replaces_instances()) {
-                changed(name);
+                pool.look_soon(name);
             }
             if !self.is_complete || !changes.is_empty() {
                 found.extend(advice.into_iter().map(|f| (name.clone(), f)));

@@ -344,8 +344,6 @@ impl Cause {
             "missing region",
             "missing signing region",
             "no region",
-            "region was not set",
-            "invalidendpoint: region",
         ]) {
             Self::RegionMissing
         } else if says(&[
@@ -370,9 +368,6 @@ impl Cause {
             "failed to parse",
             "invalidcontenttype",
             "certificate",
-            "invalid content",
-            "unhandled error (unhandlederror)",
-            "response error",
         ]) {
             Self::NotLambda
         } else {
