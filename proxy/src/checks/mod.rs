@@ -148,7 +148,7 @@ pub async fn watch_for_ever(
     let every = config.function_check;
     let mut known = Known::default();
     loop {
-        let names: Vec<String> = pool.nodes().iter().map(|n| n.function.clone()).collect();
+        let names: Vec<String> = pool.members().map(|n| n.function.clone()).collect();
         let look = known.look(&wanted, &platform, &names, &pool);
         match stop.run_until_cancelled(look).await {
             Some(true) if !every.is_zero() => {}
