@@ -54,10 +54,10 @@ data "aws_iam_policy_document" "proxy" {
     resources = local.function_arns
   }
 
-  # What is checked at the start and by `doctor`; the second knows no resources.
+  # What is checked at the start and by `doctor`; quotas know no resources.
   statement {
     sid       = "LookAtFunctions"
-    actions   = ["lambda:GetFunctionConfiguration"]
+    actions   = ["lambda:GetFunctionConfiguration", "lambda:GetFunctionConcurrency"]
     resources = local.function_arns
   }
 
