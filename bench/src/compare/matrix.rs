@@ -115,15 +115,15 @@ fn cells(args: &Args, words: &mut Vec<String>) -> Result<Vec<(Size, Cell)>> {
     for size in &sizes {
         for (place, &asked) in clients.iter().enumerate() {
             let fewer = place.checked_sub(1).map_or(0, |before| clients[before]);
-            let what = format!("matrix: {size} with {asked} clients");
+            let what = format!("matrix: {size} with {}", clients_in_words(asked));
             let count = match fit(size.bytes, asked, fewer, scope.cell_mb * 1_000_000) {
                 Fit::AsAsked => asked,
                 Fit::Fewer(count) => {
                     words.push(format!(
-                        "{what} would take {:.1} GB of values, more than --cell-mb {}: done with \
-                         {count} clients",
+                        "{what} would take {:.1} GB of values, more than --cell-mb {}: done with {}",
                         (size.bytes * asked) as f64 / 1e9,
-                        scope.cell_mb
+                        scope.cell_mb,
+                        clients_in_words(count)
                     ));
                     count
                 }
@@ -158,6 +158,10 @@ fn cells(args: &Args, words: &mut Vec<String>) -> Result<Vec<(Size, Cell)>> {
         ));
     }
     Ok(cells)
+}
+
+fn clients_in_words(count: usize) -> String {
+    format!("{count} client{}", if count == 1 { "" } else { "s" })
 }
 
 /// All that run, redis-server first.
@@ -226,8 +230,9 @@ impl Servers {
             if let Err(error) = measured {
                 failed += 1;
                 report.footer.push(format!(
-                    "matrix: {} {size} with {} clients FAILED: {error:#}",
-                    cell.mix, cell.clients
+                    "matrix: {} {size} with {} FAILED: {error:#}",
+                    cell.mix,
+                    clients_in_words(cell.clients)
                 ));
                 // the others can be measured if all still answer
                 for server in self.all() {

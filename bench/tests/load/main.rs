@@ -163,7 +163,7 @@ fn a_mix_of_sizes_and_operations_on_popular_keys_is_verified() {
     assert_eq!(row["size_bytes"], Value::Null);
     let count = |op: &str| row[op]["count"].as_f64().unwrap();
     let share = count("set") / (count("set") + count("get"));
-    assert!(share > 0.1 && share < 0.6, "{share}");
+    assert!(share > 0.02 && share < 0.8, "{share}");
     let stdout = ran.stdout();
     assert!(
         stdout.contains("| - SET |") && stdout.contains("|---|"),
@@ -460,6 +460,7 @@ fn rounds_before_an_interruption_are_kept() {
         .unwrap();
     // a round is over when its keys have been read again
     while server.gets() < 3_000 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::yield_now();
     }
     let pid = nix::unistd::Pid::from_raw(child.id().try_into().unwrap());
