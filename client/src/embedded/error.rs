@@ -11,7 +11,8 @@ pub enum StartError {
     /// A setting cannot work: change it.
     #[error("{0}")]
     Settings(#[source] Cause),
-    /// No node answered, or their processes cannot be started.
+    /// No node answered, too few of them may run at once, or their processes cannot be
+    /// started.
     #[error("{0}")]
     Nodes(#[source] Cause),
     /// The data folder, the journal in it or the backing store cannot be used; perhaps
@@ -44,7 +45,9 @@ impl From<ServeError> for StartError {
     fn from(error: ServeError) -> Self {
         match error {
             ServeError::Listen { .. } | ServeError::ClientTls(_) => Self::Settings(error.into()),
-            ServeError::NoNodes { .. } | ServeError::LocalPool(_) => Self::Nodes(error.into()),
+            ServeError::NoNodes { .. } | ServeError::Quota(_) | ServeError::LocalPool(_) => {
+                Self::Nodes(error.into())
+            }
             ServeError::DataDir(_)
             | ServeError::Journal(_)
             | ServeError::Backing(_)
