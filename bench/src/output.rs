@@ -24,10 +24,12 @@ macro_rules! print {
 }
 
 macro_rules! println {
+    () => { $crate::output::out(format_args!("\n")) };
     ($($what:tt)*) => { $crate::output::out(format_args!("{}\n", format_args!($($what)*))) };
 }
 
 macro_rules! eprintln {
+    () => { $crate::output::err(format_args!("\n")) };
     ($($what:tt)*) => { $crate::output::err(format_args!("{}\n", format_args!($($what)*))) };
 }
 

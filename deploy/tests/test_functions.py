@@ -198,7 +198,9 @@ def test_throttled_invocations_are_tried_again(functions, tmp_path):
             except redis.ResponseError as error:
                 assert "UNAVAILABLE" in str(error)
                 refused += 1
-        throttled = sum(n for outcome, n in proxy.outcomes().items() if "throttled" in outcome)
+        # MiniStack says so without a reason, or with one
+        causes = ("throttled", "account_concurrency", "caller_rate", "function_rate")
+        throttled = sum(proxy.outcomes().get(cause, 0) for cause in causes)
         assert throttled > 0
         assert values, f"all {refused} writes were refused"
         verify(client, values)

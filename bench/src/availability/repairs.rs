@@ -42,6 +42,7 @@ impl Sim<'_> {
                 },
                 missing: vec![usize::from(index)],
                 damaged: Vec::new(),
+                leaving: Vec::new(),
             };
             let idleness = self.idleness(object).max(1);
             self.repairs.add(job, idleness);

@@ -92,9 +92,12 @@ pub async fn quota(config: &Config, platform: &Platform) -> Result<(), Finding> 
 
 /// How many of these functions have concurrency of their own, that is at least 2.
 async fn reserving(platform: &Platform, functions: &[String]) -> u32 {
-    let asked = paced(functions)
-        .map(|name| platform.reserved(name))
-        .buffered(AT_ONCE);
+    // nothing borrowed, or who waits for it could not be sent to another thread
+    let ask = |name: &String| {
+        let (platform, name) = (platform.clone(), name.clone());
+        async move { platform.reserved(&name).await }
+    };
+    let asked = paced(functions).map(ask).buffered(AT_ONCE);
     let count = asked
         .filter(|answer| std::future::ready(matches!(answer, Ok(Some(2..)))))
         .count();
