@@ -120,7 +120,7 @@ module "proxy" {
   nodes             = var.nodes
   node_memory_mb    = var.node_memory_mb
   data_parity       = var.data_parity
-  settings          = var.settings
+  settings          = merge({ function_timeout_s = var.function_timeout_s }, var.settings)
   backing_bucket    = one(aws_s3_bucket.backing[*].id)
 
   depends_on = [module.network]

@@ -3,8 +3,8 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{1,30}[a-z0-9]$", var.name))
-    error_message = "name must have 3 to 32 characters: small letters, digits and hyphens, a letter first, no hyphen last."
+    condition     = can(regex("^[a-z][a-z0-9-]{1,24}[a-z0-9]$", var.name))
+    error_message = "name must have 3 to 26 characters: small letters, digits and hyphens, a letter first, no hyphen last."
   }
 }
 
@@ -255,10 +255,10 @@ variable "settings" {
 
   validation {
     condition = length(setintersection(keys(var.settings), [
-      "listen", "admin", "nodes", "node_memory_mb", "data_parity", "lambda_endpoint", "function_prefix", "link_listen",
+      "listen", "admin", "nodes", "node_memory_mb", "data_parity", "function_timeout_s", "lambda_endpoint", "function_prefix", "link_listen",
       "link_advertise", "data_dir", "backing_store", "tls_listen", "tls_cert_file", "tls_key_file", "acl_file"
     ])) == 0
-    error_message = "settings must not have what the module sets itself: listen, admin, nodes, node_memory_mb, data_parity, lambda_endpoint, function_prefix, link_*, data_dir, backing_store, tls_listen, tls_*_file, acl_file."
+    error_message = "settings must not have what the module sets itself: listen, admin, nodes, node_memory_mb, data_parity, function_timeout_s, lambda_endpoint, function_prefix, link_*, data_dir, backing_store, tls_listen, tls_*_file, acl_file."
   }
 }
 

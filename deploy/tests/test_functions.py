@@ -8,6 +8,7 @@ neither memory nor payloads.
 import os
 import random
 import signal
+import subprocess
 import threading
 
 import pytest
@@ -153,6 +154,44 @@ def test_new_code_is_new_instances_and_nothing_wrong_is_read(proxy, functions, t
         write(client, values)
         until("it runs the new code", lambda: set(functions.processes()[first]) - before)
         verify(client, values)
+
+
+def test_code_is_updated_node_by_node_and_nothing_is_lost(cloud, functions, tmp_path):
+    """`scatterhoard pool update --zip`: the real command, the real API call."""
+    made = Functions(cloud, "rolling-node", 7)
+    proxy = Proxy(cloud, made, data_parity="3+2")
+    changed = changed_zip(tmp_path)
+    old = {name: code(made, name) for name in made.names}
+    with proxy.client() as client:
+        values = fill(client, seed=6)
+        seen, stop = [], threading.Event()
+
+        def read_on():
+            with proxy.client() as reader:
+                while not stop.is_set():
+                    seen.extend(reader.get(key) == value for key, value in values.items())
+
+        reading = threading.Thread(target=read_on)
+        reading.start()
+        try:
+            subprocess.run(
+                [emulators.BINARY, "pool", "--admin", f"127.0.0.1:{proxy.admin_port}", "update",
+                 "--zip", str(tmp_path / "changed.zip"), "--lambda-endpoint", cloud.url],
+                check=True, timeout=300, env={**os.environ, "AWS_REGION": emulators.REGION},
+            )
+        finally:
+            stop.set()
+            reading.join()
+        assert len(seen) >= len(values) and all(seen)
+        verify(client, values)
+        new = {name: code(made, name) for name in made.names}
+        assert len(set(new.values())) == 1 and not set(new.values()) & set(old.values())
+    proxy.stop()
+    made.delete()
+
+
+def code(functions, name):
+    return functions.api.get_function_configuration(FunctionName=name)["CodeSha256"]
 
 
 def changed_zip(folder):

@@ -1,6 +1,6 @@
 //! What a node should hold, by the index.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{ChunkDescriptor, NodeId, WriteId};
@@ -178,6 +178,24 @@ impl Keyspace {
         let object = object.filter(|o| o.write_id == what.write_id && o.chunks() > 0);
         object.is_some_and(|o| o.nodes().all(|holder| holder != node))
             && !self.pins.contains_key(&what.write_id)
+    }
+
+    /// Where what a write stored is at present, in chunks of its own: a segment, what `key`
+    /// names, or what is only read still.
+    pub fn placed(
+        &mut self,
+        write_id: WriteId,
+        key: KeyRef<'_>,
+        now_ms: u64,
+    ) -> Option<Arc<Object>> {
+        if let Some(segment) = self.segments.object(write_id) {
+            return Some(segment.clone());
+        }
+        let named = self.peek(key, now_ms).map(|found| found.object);
+        let is_it = |object: &Arc<Object>| object.write_id == write_id && object.chunks() > 0;
+        named
+            .filter(is_it)
+            .or_else(|| self.deferred.get(&write_id).cloned())
     }
 
     /// Whether somebody reads there what no key names any more.

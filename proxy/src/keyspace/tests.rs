@@ -105,6 +105,22 @@ fn a_pinned_object_is_freed_by_its_last_reader() {
 }
 
 #[test]
+fn what_is_only_read_still_is_found_where_it_is() {
+    let mut k = Keyspace::default();
+    put(&mut k, b"k", 1);
+    let id = object(1, 10).write_id;
+    k.pin(id);
+    let moved = NodeId(9);
+    assert!(k.chunk_moved(at(b"k"), id, 0, moved));
+    put(&mut k, b"k", 2);
+    // the key means something else, the reader's chunks are where they were moved to
+    let placed = k.placed(id, at(b"k"), 1);
+    assert_eq!(placed.unwrap().node(0), Some(moved));
+    k.unpin(id);
+    assert_eq!(k.placed(id, at(b"k"), 1), None);
+}
+
+#[test]
 fn expiry_is_lazy_and_active() {
     let mut k = Keyspace::default();
     put(&mut k, b"a", 1);

@@ -56,7 +56,7 @@ pub struct Node {
 }
 
 /// A chunk is on its way to a node until this is dropped.
-pub(super) struct PutUnderWay<'a>(&'a Node);
+pub struct PutUnderWay<'a>(&'a Node);
 
 impl Drop for PutUnderWay<'_> {
     fn drop(&mut self) {
@@ -329,8 +329,9 @@ impl Node {
         self.inner.lock().meet(about)
     }
 
-    /// A chunk is on its way; it may pause between two windows.
-    pub(super) fn put_begins(&self) -> PutUnderWay<'_> {
+    /// A chunk is on its way, until what is returned is dropped; it may pause between two
+    /// windows.
+    pub fn put_begins(&self) -> PutUnderWay<'_> {
         self.puts.fetch_add(1, Ordering::Relaxed);
         PutUnderWay(self)
     }

@@ -11,6 +11,7 @@ use super::{FLUSH_BYTES, Session};
 use crate::{
     apply,
     clients::Silence,
+    journal::Fsync,
     keyspace::KeyRef,
     pubsub::Classes,
     resp::{
@@ -103,7 +104,9 @@ impl Session {
     /// Whether nothing but the requests themselves decides about SETs.
     fn may_set(&self) -> bool {
         let store = &self.context.store;
-        store.refusal().is_none()
+        // what waits for the disk may be slow, and somebody may log that
+        self.context.config.appendfsync != Fsync::Always
+            && store.refusal().is_none()
             && !store.gate().is_closing()
             && !store.events().wants(Classes::STRING | Classes::NEW)
     }

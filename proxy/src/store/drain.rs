@@ -249,7 +249,9 @@ impl Store {
             return;
         }
         match self.note_change(node, Change::Emptied) {
-            Ok(_) => {
+            // it was kept after all
+            Ok(false) => {}
+            Ok(true) => {
                 nodes.remove(&node.id);
                 metrics::counter!("scatterhoard_nodes_drained_total").increment(1);
                 tracing::info!(node = %node.id, function = node.function, "node is empty, and not used any more");
@@ -313,6 +315,8 @@ impl Store {
                 continue;
             };
             let to = room.node().clone();
+            // it may not go before the index names it
+            let _put = to.put_begins();
             let copied = self.copy_between(from, &to, object, chunk).await;
             if copied {
                 room.settle();

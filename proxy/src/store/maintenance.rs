@@ -41,13 +41,10 @@ impl Store {
     /// miss for now.
     pub fn forget_lost(self: &Arc<Self>, pinned: &Pinned) {
         let mut index = self.index();
-        // repairs may have moved its chunks since
-        let found = index.peek(pinned.key.as_ref(), clock::unix_ms());
-        let present = found.map(|found| index.source(&found.object).0);
-        let lost = &pinned.source;
-        let lost = present
-            .filter(|p| p.write_id == lost.write_id)
-            .unwrap_or(lost.clone());
+        // its chunks may have been moved since
+        let (source, key) = (&pinned.source, pinned.key.as_ref());
+        let present = index.placed(source.write_id, key, clock::unix_ms());
+        let lost = present.unwrap_or(source.clone());
         let nodes = lost.nodes().filter_map(|id| self.pool.node(id));
         if nodes.map(|node| node.absent_instances()).sum::<usize>() > 0 {
             return;

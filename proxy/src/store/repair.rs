@@ -192,6 +192,8 @@ impl Store {
         let (object, node) = (chunk.plan, chunk.room.node());
         let descriptor = object.descriptor(chunk.index);
         let patience = self.settings.patience;
+        // until the index names it: a drain waits for that
+        let _put = node.put_begins();
         if chunk.stripes.cell(0, chunk.index).await.is_none() {
             // nothing came to be sent
             return false;

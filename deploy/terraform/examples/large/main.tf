@@ -1,4 +1,4 @@
-# 400 functions of 1.5 GB: about 470 GB.
+# 400 functions of 1.5 GB: about 483 GB.
 #
 #   deploy/package all --arch arm64
 #   aws ssm put-parameter --type SecureString --name /scatterhoard/large/requirepass \
@@ -11,7 +11,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.80"
+      version = ">= 5.80, < 6.0"
     }
   }
 }

@@ -1,4 +1,4 @@
-# 100 functions of 1 GB: about 79 GB.
+# 100 functions of 1 GB: about 80 GB.
 #
 #   deploy/package all --arch arm64
 #   aws ssm put-parameter --type SecureString --name /scatterhoard/medium/requirepass \
@@ -11,7 +11,7 @@ terraform {
   required_providers {
     aws = {
       source  = "hashicorp/aws"
-      version = ">= 5.80"
+      version = ">= 5.80, < 6.0"
     }
   }
 }

@@ -53,6 +53,12 @@ resource "aws_lambda_function" "node" {
     log_group             = aws_cloudwatch_log_group.nodes.name
   }
 
+  # New code empties what it is given to: `scatterhoard pool update` gives it to emptied nodes, a
+  # few at a time. Functions that are made anew get it at once.
+  lifecycle {
+    ignore_changes = [s3_key, source_code_hash]
+  }
+
   # A role that may not yet write or make interfaces is refused.
   depends_on = [aws_iam_role_policy.node]
 }

@@ -52,6 +52,11 @@ resource "aws_ebs_volume" "journal" {
   encrypted         = true
   final_snapshot    = var.journal_snapshot
   tags              = merge(var.tags, { Name = "${var.name}-journal" })
+
+  # the machine that has it is replaced by one with the new one first
+  lifecycle {
+    create_before_destroy = true
+  }
 }
 
 resource "aws_launch_template" "proxy" {

@@ -139,7 +139,7 @@ resource "aws_budgets_budget" "pool" {
 
   cost_filter {
     name   = "TagKeyValue"
-    values = ["user:ScatterhoardPool$${var.name}"]
+    values = [format("user:ScatterhoardPool$%s", var.name)]
   }
 
   notification {

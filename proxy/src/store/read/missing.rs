@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::{Failure, ObjectReader, ReadError, State};
 use crate::{
     clock,
-    keyspace::Object,
     pool::node::Node,
     store::{Key, RepairJob},
 };
@@ -39,12 +38,19 @@ impl ObjectReader {
     /// to do.
     pub(super) async fn seek(&mut self) -> bool {
         let patience = self.store.settings.patience;
+        let mut again = self.moved();
+        if !again.is_empty() {
+            // drains move chunks again and again, each time to where they can be read
+            self.sought_since = None;
+            self.sought = 0;
+            self.ask_again(&again);
+            return true;
+        }
         let since = *self.sought_since.get_or_insert_with(Instant::now);
         if self.sought == MAX_SEEKS || since.elapsed() > patience * 2 {
             return false;
         }
         self.sought += 1;
-        let mut again = self.moved();
         let states: Vec<State> = self.chunks.iter().map(|c| c.state).collect();
         tracing::debug!(write_id = %self.object.write_id, ?states, moved = ?again, "too few chunks");
         let missing: Vec<usize> = self.failed(Failure::Missing).collect();
@@ -72,13 +78,13 @@ impl ObjectReader {
     /// Repairs move chunks: takes over where they are by now. Those that this read
     /// lacks and that are on another node than it thought.
     fn moved(&mut self) -> Vec<usize> {
-        let present = {
-            let mut index = self.store.index();
-            let found = index.peek(self.pinned.key.as_ref(), clock::unix_ms());
-            found.map(|found| index.source(&found.object).0)
-        };
-        let is_it = |object: &Arc<Object>| object.write_id == self.object.write_id;
-        let Some(present) = present.filter(is_it) else {
+        let key = self.pinned.key.as_ref();
+        // its key may mean something else by now
+        let present = self
+            .store
+            .index()
+            .placed(self.object.write_id, key, clock::unix_ms());
+        let Some(present) = present else {
             return Vec::new();
         };
         let before = std::mem::replace(&mut self.object, present);
