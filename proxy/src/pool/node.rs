@@ -336,7 +336,8 @@ impl Node {
         PutUnderWay(self)
     }
 
-    fn is_put_under_way(&self) -> bool {
+    /// Whether any chunk is on its way.
+    pub fn is_put_under_way(&self) -> bool {
         self.puts.load(Ordering::Relaxed) > 0
     }
 

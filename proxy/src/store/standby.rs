@@ -116,6 +116,7 @@ impl Store {
         // what is begun later is no garbage
         let began = self.newest_write_id();
         let under_way = self.under_way.lock().clone();
+        let is_put_under_way = round.node.is_put_under_way();
         let expected = self.expected_on(round.node.id).await;
         let on_main = self.pool.list_on(&round.main, patience).await?;
         let on_second = match &round.second {
@@ -129,6 +130,12 @@ impl Store {
             let suspects = ids.filter(|id| *id <= began && !named.contains(id));
             suspects.collect::<HashSet<WriteId>>()
         };
+        // what is not whole or not named yet was counted before this round, and is for the next
+        let may_be_named = |id: &WriteId| *id > began || under_way.contains(id);
+        let is_later = |id: &WriteId| !named.contains(id) && may_be_named(id);
+        if is_put_under_way || on_main.iter().any(|c| is_later(&c.id.write_id)) {
+            round.node.owe_backup();
+        }
         tally.garbage = self.discard_from(round, suspects(&on_main)).await?;
         let (main, second) = (ids(&on_main), ids(&on_second));
         let missing = |e: &&Expected| !main.contains(&e.chunk.id);
@@ -153,8 +160,7 @@ impl Store {
         let unsettled = elsewhere.iter().filter(|id| !is_settled(id));
         tally.unsettled.in_use = unsettled.clone().count();
         // as soon as a key names them, the one that serves lacks them
-        let may_be_named = |id: &&WriteId| **id > began || under_way.contains(*id);
-        tally.unsettled.under_way = unsettled.filter(may_be_named).count();
+        tally.unsettled.under_way = unsettled.filter(|id| may_be_named(id)).count();
         let there = |e: &&Expected| second.contains(&e.chunk.id);
         let to_main = expected.iter().filter(missing).filter(there);
         self.copy(round, &other.link, &round.main, to_main, &mut tally)

@@ -192,6 +192,11 @@ impl Node {
         inner.backup.rounds()
     }
 
+    /// Something that was stored before the round under way is left for the next one.
+    pub fn owe_backup(&self) {
+        self.inner.lock().backup.stored(1);
+    }
+
     /// A round has something to bring, though nothing was stored.
     pub(in crate::pool) fn owe_labels(&self) {
         let mut inner = self.inner.lock();
