@@ -125,7 +125,7 @@ pub fn start_chores(
     let writers = [
         tasks.spawn(store.clone().pack_for_ever(chores.small, drain.clone())),
         tasks.spawn(store.clone().clean_for_ever(stop.clone())),
-        tasks.spawn(store.clone().settle_for_ever(chores.dirty, drain.clone())),
+        tasks.spawn(store.clone().settle_for_ever(drain.clone())),
     ];
     if let Some(backing) = store.backing().cloned() {
         let written = CancellationToken::new();

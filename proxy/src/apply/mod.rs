@@ -459,7 +459,7 @@ async fn apply(
         Command::Acl(command) => acl::apply(context, client, command),
         Command::Cluster(command) => Box::pin(cluster::apply(scope, client, command)).await,
         Command::Server(ServerCommand::Monitor) => monitor::enter(scope, client),
-        Command::Server(ServerCommand::SwapDb(pair)) => server::swap(scope, pair).await.into(),
+        Command::Server(ServerCommand::SwapDb(pair)) => server::swap(scope, pair).into(),
         Command::Server(command) => server::apply(scope, command),
         // EXEC has forgotten them already
         Command::Transaction(TransactionCommand::Unwatch) => Reply::OK.into(),

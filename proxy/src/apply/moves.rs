@@ -48,7 +48,7 @@ impl<'a> Move<'a> {
                 from,
                 to,
                 if_absent,
-            } => rename_in(scope, from, to, if_absent).await,
+            } => rename_in(scope, from, to, if_absent),
             Self::Copy { from, to, replace } => match copy_to(scope, from, to, replace).await {
                 Ok(done) => {
                     if done {
@@ -164,44 +164,45 @@ async fn combine(scope: Scope<'_>, operation: Operation, to: &Key, from: &[Key])
     }
 }
 
-async fn rename_in(scope: Scope<'_>, from: &Key, to: &Key, if_absent: bool) -> Outcome {
-    let (view, now) = (scope.view, clock::unix_ms());
-    let (found, taken) = view.names(|names| {
-        let found = names.peek(from.as_ref(), now);
-        (found, names.peek(to.as_ref(), now).is_some())
+fn rename_in(scope: Scope<'_>, from: &Key, to: &Key, if_absent: bool) -> Outcome {
+    let now = clock::unix_ms();
+    let found = scope.view.names(|names| {
+        if names.peek(from.as_ref(), now).is_none() {
+            return Found::Nothing;
+        }
+        if if_absent && names.peek(to.as_ref(), now).is_some() {
+            return Found::Taken;
+        }
+        if from != to {
+            names.rename(from.as_ref(), to.as_ref(), now);
+        }
+        Found::Value
     });
-    let done = || match if_absent {
-        true => Reply::Integer(1).into(),
-        false => Reply::OK.into(),
-    };
-    // what had the name before is gone without a word
-    let moved = || {
+    match found {
+        Found::Nothing => return CommandError::NoSuchKey.into(),
+        Found::Taken => return Reply::Integer(0).into(),
+        Found::Value => {}
+    }
+    if from != to {
+        // what had the name before is gone without a word
         scope.notify(Classes::NEW, "new", to);
         scope.notify(Classes::GENERIC, "rename_from", from);
         scope.notify(Classes::GENERIC, "rename_to", to);
-        done()
-    };
-    let Some(found) = found else {
-        return CommandError::NoSuchKey.into();
-    };
-    if if_absent && taken {
-        return Reply::Integer(0).into();
     }
-    if from == to {
-        return done();
+    match if_absent {
+        true => Reply::Integer(1).into(),
+        false => Reply::OK.into(),
     }
-    // who writes it to nodes will look for it under its key
-    if view.is_dirty(found.object.write_id) {
-        return match copy_to(scope, from, to, true).await {
-            Ok(_) => {
-                view.names(|names| names.remove(from.as_ref(), now));
-                moved()
-            }
-            Err(refusal) => refusal.into(),
-        };
-    }
-    view.names(|names| names.rename(from.as_ref(), to.as_ref(), now));
-    moved()
+}
+
+/// What is in the way of a RENAME.
+enum Found {
+    /// There is no such key.
+    Nothing,
+    /// The new name must be free, and is not.
+    Taken,
+    /// Nothing.
+    Value,
 }
 
 pub(super) async fn copy(

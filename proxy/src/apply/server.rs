@@ -43,7 +43,7 @@ pub(super) fn apply(scope: Scope<'_>, command: ServerCommand) -> Outcome {
 }
 
 /// SWAPDB.
-pub(super) async fn swap(scope: Scope<'_>, pair: [i32; 2]) -> Reply {
+pub(super) fn swap(scope: Scope<'_>, pair: [i32; 2]) -> Reply {
     if scope.context.config.cluster.is_some() {
         return CommandError::SwapInCluster.into();
     }
@@ -58,13 +58,8 @@ pub(super) async fn swap(scope: Scope<'_>, pair: [i32; 2]) -> Reply {
     let [Some(a), Some(b)] = pair.map(db) else {
         return CommandError::DbIndex.into();
     };
-    match scope.store().swap(a, b).await {
-        true => Reply::OK,
-        false => {
-            let text = "UNAVAILABLE values that no node has yet do not get there; try again";
-            Reply::Error(text.into())
-        }
-    }
+    scope.store().swap(a, b);
+    Reply::OK
 }
 
 fn config(context: &Context, command: ConfigCommand) -> Reply {

@@ -112,7 +112,7 @@ mod tests {
         let mut index = crate::keyspace::Keyspace::default();
         index.keep_changes();
         index.flush(None);
-        journal.write(&mut index, &|_| None);
+        journal.write(&mut index);
         let members = open().members().unwrap();
         assert_eq!(members, [going, (NodeId(9), State::Gone)]);
     }

@@ -26,11 +26,11 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use scatterhoard_wire::{NodeId, WriteId};
+use scatterhoard_wire::NodeId;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::keyspace::{Change, Keyspace, Object};
+use crate::keyspace::{Change, Keyspace, Object, bytes_of};
 use memory::MemoryDisk;
 use record::Entry;
 use tables::{Op, Table, Tables};
@@ -130,9 +130,6 @@ pub struct Journal {
     settled: Notify,
     wanted: Notify,
 }
-
-/// Where a value is that no node has.
-type ValueOf<'a> = &'a dyn Fn(WriteId) -> Option<Bytes>;
 
 impl Journal {
     /// Opens the journal in a folder, or begins one.
@@ -246,11 +243,11 @@ impl Journal {
 
     /// Writes what has changed in the index, which is locked. If that fails, the
     /// changes stay where they are.
-    pub fn write(&self, index: &mut Keyspace, value_of: ValueOf<'_>) {
+    pub fn write(&self, index: &mut Keyspace) {
         if self.failed.load(Ordering::Acquire) {
             return;
         }
-        match self.try_write(index, value_of) {
+        match self.try_write(index) {
             Ok(()) => {
                 index.forget_changes();
                 self.has_written();
@@ -266,7 +263,7 @@ impl Journal {
         }
     }
 
-    fn try_write(&self, index: &Keyspace, value_of: ValueOf<'_>) -> Result<(), fjall::Error> {
+    fn try_write(&self, index: &Keyspace) -> Result<(), fjall::Error> {
         let tables = self.tables.lock();
         let Some(tables) = tables.as_ref() else {
             return Err(fjall::Error::Poisoned);
@@ -277,7 +274,7 @@ impl Journal {
                 // on its own: what comes behind it in the batch must stay
                 result = tables.clear();
             } else {
-                add(&mut ops, change, value_of);
+                add(&mut ops, change);
             }
         });
         result?;
@@ -416,20 +413,15 @@ pub struct Unplaced {
     pub value: Bytes,
 }
 
-fn add(ops: &mut Vec<Op>, change: Change<'_>, value_of: ValueOf<'_>) {
+fn add(ops: &mut Vec<Op>, change: Change<'_>) {
     match change {
         Change::Flushed => {}
         Change::Removed(key) => ops.push(Op::Remove(Table::Keys, record::encode_key(key))),
-        Change::Named(key, object, expires_unix_ms) => {
-            let is_placed = object.chunks() == 0 || object.nodes().next().is_some();
+        Change::Named(key, object, expires_unix_ms, value) => {
             let entry = Entry {
                 object: Object::clone(object),
                 expires_unix_ms,
-                value: if is_placed {
-                    None
-                } else {
-                    value_of(object.write_id)
-                },
+                value: value.map(bytes_of),
             };
             ops.push(Op::Put(
                 Table::Keys,

@@ -54,8 +54,14 @@ pub enum Change<'a> {
     Flushed,
     /// The key is gone.
     Removed(KeyRef<'a>),
-    /// The key means this, until this time in milliseconds since 1970.
-    Named(KeyRef<'a>, &'a Arc<Object>, Option<u64>),
+    /// The key means this, until this time in milliseconds since 1970; with the value, if
+    /// no node has it.
+    Named(
+        KeyRef<'a>,
+        &'a Arc<Object>,
+        Option<u64>,
+        Option<&'a Arc<[u8]>>,
+    ),
     /// The segment's object is this.
     Segment(&'a Arc<Object>),
     /// The segment is gone.
@@ -84,7 +90,13 @@ impl Keyspace {
             visit(Change::Removed(KeyRef { db: *db, key }));
         }
         for slot in changes.slots.iter().filter_map(|i| self.slot(*i)) {
-            visit(Change::Named(slot.key(), &slot.object, slot.expiry()));
+            let value = slot.hot.as_ref().filter(|_| slot.is_dirty);
+            visit(Change::Named(
+                slot.key(),
+                &slot.object,
+                slot.expiry(),
+                value,
+            ));
         }
         for id in &changes.segments {
             visit(match self.segments.object(*id) {

@@ -43,13 +43,17 @@ impl Keyspace {
     /// Keeps the value of a write, if the key names it. In memory of its own: a slice would
     /// keep the whole buffer that it was read with.
     pub fn keep_value(&mut self, key: KeyRef<'_>, write_id: WriteId, value: Arc<[u8]>) {
-        let named = self.find(key).filter(|i| {
-            let slot = self.slot(*i);
-            slot.is_some_and(|s| s.object.write_id == write_id)
-        });
-        let Some(i) = named.filter(|_| self.keeps(value.len() as u64)) else {
+        let named = self.find(key).filter(|i| self.is_named(*i, write_id));
+        if let Some(i) = named {
+            self.keep_at(i, value);
+        }
+    }
+
+    pub(super) fn keep_at(&mut self, i: u32, value: Arc<[u8]>) {
+        let is_dirty = self.slot(i).is_some_and(|slot| slot.is_dirty);
+        if is_dirty || !self.keeps(value.len() as u64) {
             return;
-        };
+        }
         // what is used longer ago than everything that is kept would be the next to go
         if !self.recency.may_be_hot(&self.slots, i) {
             return;
@@ -66,7 +70,7 @@ impl Keyspace {
             let Some(coldest) = self.recency.next_to_cool(&self.slots) else {
                 return;
             };
-            self.cool(coldest);
+            self.cool_clean(coldest);
         }
         // many keys without a value lie between: the next one goes on from here
         if self.hot.bytes > self.hot.budget_bytes {
@@ -101,15 +105,33 @@ impl Keyspace {
     /// Drops the value of a slot.
     pub(super) fn cool(&mut self, i: u32) {
         let slot = self.slots.get_mut(i as usize).and_then(Option::as_mut);
-        if let Some(value) = slot.and_then(|slot| slot.hot.take()) {
-            self.hot.bytes -= cost(&value);
+        if let Some(slot) = slot
+            && let Some(value) = slot.hot.take()
+        {
+            let was_dirty = std::mem::take(&mut slot.is_dirty);
+            self.lost_value(&value, was_dirty);
+        }
+    }
+
+    /// The same for the sake of another value: never of one that no node has.
+    fn cool_clean(&mut self, i: u32) {
+        if self.slot(i).is_some_and(|slot| !slot.is_dirty) {
+            self.cool(i);
         }
     }
 
     /// A slot has left, with its value.
     pub(super) fn left_hot(&mut self, slot: &Slot) {
-        let value = slot.hot.as_deref();
-        self.hot.bytes -= value.map_or(0, cost);
+        if let Some(value) = &slot.hot {
+            self.lost_value(value, slot.is_dirty);
+        }
+    }
+
+    fn lost_value(&mut self, value: &[u8], was_dirty: bool) {
+        match was_dirty {
+            true => self.left_dirty(value),
+            false => self.hot.bytes -= cost(value),
+        }
     }
 }
 

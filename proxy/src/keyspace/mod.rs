@@ -8,6 +8,7 @@
 //! reader lets go.
 
 mod changes;
+mod dirty;
 pub mod eviction;
 mod hot;
 pub mod inventory;
@@ -29,6 +30,8 @@ use scatterhoard_wire::WriteId;
 
 pub use changes::Change;
 use changes::Changes;
+use dirty::Dirty;
+pub use dirty::{Waiting, dirty_bytes};
 pub use eviction::EvictionPolicy;
 use hot::Hot;
 pub use hot::bytes_of;
@@ -89,6 +92,10 @@ pub struct Committed {
 struct Slot {
     key: Box<[u8]>,
     db: u8,
+    /// No node has the value yet: it is held, not only kept.
+    is_dirty: bool,
+    /// It is in the queue of those.
+    is_queued: bool,
     object: Arc<Object>,
     /// 0: never.
     expires_unix_ms: u64,
@@ -116,6 +123,7 @@ pub struct Keyspace {
     hasher: Hashing,
     recency: Recency,
     hot: Hot,
+    dirty: Dirty,
     expiries: BTreeSet<(u64, u32)>,
     counts: [u64; DATABASES],
     bytes: u64,
@@ -137,6 +145,7 @@ impl Default for Keyspace {
             hasher: Hashing::default(),
             recency: Recency::default(),
             hot: Hot::default(),
+            dirty: Dirty::default(),
             expiries: BTreeSet::new(),
             counts: [0; DATABASES],
             bytes: 0,
@@ -215,12 +224,15 @@ impl Keyspace {
                 previous,
             };
         }
-        match present {
-            Some(i) => self.replace(i, object),
+        let i = match present {
+            Some(i) => {
+                self.replace(i, object);
+                i
+            }
             None => self.insert(key, object),
-        }
+        };
         if let NewExpiry::Set(at) = expiry {
-            self.set_expiry(key, at, now_ms);
+            self.expire_live(i, at, now_ms);
         }
         Committed {
             done: true,
@@ -228,12 +240,15 @@ impl Keyspace {
         }
     }
 
-    fn insert(&mut self, key: KeyRef<'_>, object: Arc<Object>) {
+    /// The slot that it gets.
+    fn insert(&mut self, key: KeyRef<'_>, object: Arc<Object>) -> u32 {
         self.counts[usize::from(key.db)] += 1;
         self.bytes += object.size_bytes();
         let slot = Slot {
             key: key.key.into(),
             db: key.db,
+            is_dirty: false,
+            is_queued: false,
             object,
             expires_unix_ms: 0,
             hot: None,
@@ -252,6 +267,7 @@ impl Keyspace {
         self.slots[i as usize] = Some(slot);
         self.recency.push(&mut self.slots, i);
         self.enter(i, key);
+        i
     }
 
     /// Has a key be found in this slot, in which it is.
@@ -368,8 +384,12 @@ impl Keyspace {
 
     /// Whether the key still names this write.
     pub fn names(&self, key: KeyRef<'_>, write_id: WriteId) -> bool {
-        let slot = self.find(key).and_then(|i| self.slot(i));
-        slot.is_some_and(|s| s.object.write_id == write_id)
+        self.find(key).is_some_and(|i| self.is_named(i, write_id))
+    }
+
+    fn is_named(&self, i: u32, write_id: WriteId) -> bool {
+        self.slot(i)
+            .is_some_and(|slot| slot.object.write_id == write_id)
     }
 
     /// Gives the key an expiry, or none; false if there is no such key. One in
@@ -378,12 +398,16 @@ impl Keyspace {
         let Some(i) = self.live(key, now_ms) else {
             return false;
         };
+        self.expire_live(i, at_ms, now_ms);
+        true
+    }
+
+    fn expire_live(&mut self, i: u32, at_ms: Option<u64>, now_ms: u64) {
         if at_ms.is_some_and(|at| at <= now_ms) {
             self.remove_slot(i);
-            return true;
+        } else {
+            self.expire_slot(i, at_ms.unwrap_or(0));
         }
-        self.expire_slot(i, at_ms.unwrap_or(0));
-        true
     }
 
     /// 0: never.

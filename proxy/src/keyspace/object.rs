@@ -88,6 +88,16 @@ impl Object {
         }
     }
 
+    /// An object whose chunks are on no node yet.
+    pub fn unplaced(write_id: WriteId, layout: Layout) -> Self {
+        Self {
+            write_id,
+            layout,
+            kind: Kind::String,
+            home: Home::Chunks(vec![NOWHERE; layout.geometry().total()].into()),
+        }
+    }
+
     /// An object that lies in a segment with others. Its own layout only says
     /// how long it is.
     pub fn packed(write_id: WriteId, layout: Layout, place: Place) -> Self {

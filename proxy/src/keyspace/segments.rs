@@ -188,15 +188,17 @@ impl Keyspace {
     /// Has a key name its value at another place, if it still names this write;
     /// if not, the new place is discarded. Says whether it did. The value stays
     /// of its kind.
-    pub fn rehome(&mut self, key: KeyRef<'_>, mut object: Arc<Object>) -> bool {
-        let slot = self.find(key).filter(|i| {
-            let slot = self.slot(*i);
-            slot.is_some_and(|s| s.object.write_id == object.write_id)
-        });
-        let Some(i) = slot else {
+    pub fn rehome(&mut self, key: KeyRef<'_>, object: Arc<Object>) -> bool {
+        let slot = self.find(key);
+        let Some(i) = slot.filter(|i| self.is_named(*i, object.write_id)) else {
             self.release(object);
             return false;
         };
+        self.rehome_at(i, object);
+        true
+    }
+
+    pub(super) fn rehome_at(&mut self, i: u32, mut object: Arc<Object>) {
         self.join_segment(&object, i);
         self.changes.slot(i);
         if let Some(slot) = self.slots[i as usize].as_mut() {
@@ -206,7 +208,6 @@ impl Keyspace {
             let old = std::mem::replace(&mut slot.object, object);
             self.leave_segment(&old);
         }
-        true
     }
 
     /// If the object lies in a segment, that is told.

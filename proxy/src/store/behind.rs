@@ -3,64 +3,54 @@
 //!
 //! An opt-in. What is lost if the proxy dies: the values acknowledged since the
 //! last ones were settled, at most the dirty budget. Until then they are held
-//! beside the index, where nothing evicts them; a value that is overwritten
+//! in the index, where nothing evicts them; a value that is overwritten
 //! meanwhile is never sent. When the budget is used up, writers wait.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use scatterhoard_wire::{Layout, WriteId};
 use smallvec::SmallVec;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    task::yield_now,
     time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Key, Store,
-    pack::{Nameless, groups},
-    write::WriteError,
-};
+use super::{Store, pack::groups, write::WriteError};
 use crate::{
     clock,
     journal::Unplaced,
-    keyspace::{Condition, NewExpiry, Object},
+    keyspace::{KeyRef, Keyspace, Object, Waiting, dirty_bytes},
     pool::link::Pace,
     value::Value,
 };
 
-/// Values that may wait at once, whatever their size.
-const QUEUE: usize = 16 * 1024;
-/// So many need not wait for more.
-const BATCH: usize = QUEUE / 2;
-/// Values looked up under one hold of the index's lock.
+/// Values that are taken from the queue at a time.
+const BATCH: usize = 16 * 1024;
+/// When so many wait, they are written at once, whatever their size.
+const MANY: usize = 64 * 1024;
+/// Values looked at under one hold of the index's lock.
 const LOOK_UP: usize = 256;
 /// Objects and segments on their way to nodes at once, before more are begun.
 const CONCURRENCY: usize = 4;
-/// Values wait so long for others, unless many wait already: together they cost a
-/// fraction, and what is overwritten meanwhile costs nothing.
+/// Values wait so long for others: together they cost a fraction, and what is overwritten
+/// meanwhile costs nothing.
 const GATHER: Duration = Duration::from_millis(50);
+/// The longest that they do when writing takes long, so that it takes a part of the time.
+const GATHER_LONG: Duration = Duration::from_millis(250);
+/// That part.
+const WRITING_SHARE: u32 = 4;
 /// Pause before a value that no quorum took is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// Bookkeeping of a waiting value, in bytes, counted against the budget.
-const ENTRY_BYTES: u64 = 256;
-
-/// A value that only the proxy has so far. Its bytes are among the dirty values, until
-/// nothing names it any more.
-pub struct DirtyWrite {
-    key: Key,
-    write_id: WriteId,
-    layout: Layout,
-    _budget: Option<OwnedSemaphorePermit>,
-}
-
-impl DirtyWrite {
-    fn len(&self) -> u64 {
-        self.layout.size_bytes()
-    }
-}
 
 /// A key, and the string that it is to mean.
 pub struct SmallSet<'a> {
@@ -70,120 +60,114 @@ pub struct SmallSet<'a> {
     pub value: &'a [u8],
 }
 
-/// A place in the queue, taken before the index names the value.
+/// A value that may be held, once a key names it.
 pub(super) struct Ticket {
-    slot: mpsc::OwnedPermit<DirtyWrite>,
     budget: OwnedSemaphorePermit,
-    layout: Layout,
     pub(super) value: Arc<[u8]>,
 }
 
 impl Ticket {
-    /// The index names the value now, and it is among the dirty ones: it may be written.
-    pub(super) fn redeem(self, key: &Key, write_id: WriteId) {
-        self.slot.send(DirtyWrite {
-            // copied, like the value
-            key: key.detached(),
-            write_id,
-            layout: self.layout,
-            _budget: Some(self.budget),
-        });
+    /// The key names the value now: it is held until nodes have it.
+    pub(super) fn redeem(self, index: &mut Keyspace, key: KeyRef<'_>, write_id: WriteId) {
+        if index.hold_value(key, write_id, self.value) {
+            // the index says when it is free again
+            self.budget.forget();
+        }
     }
 }
 
 /// What a value of this length takes of the budget.
 fn budget_units(len: u64) -> u32 {
-    u32::try_from(len + ENTRY_BYTES).unwrap_or(u32::MAX)
+    u32::try_from(dirty_bytes(len)).unwrap_or(u32::MAX)
 }
 
-/// A share of the budget, and a place.
-type Room = (OwnedSemaphorePermit, mpsc::OwnedPermit<DirtyWrite>);
-
-/// Admits values to the queue.
+/// Who may have values held in the index, and when they are written to nodes.
 pub(super) struct Behind {
-    queue: mpsc::Sender<DirtyWrite>,
     budget: Arc<Semaphore>,
     budget_bytes: u32,
+    /// What is held beyond the budget: what is free first is no one's.
+    excess: AtomicU64,
+    /// Rung when values wait to be written, and when there are many.
+    wanted: Notify,
+    /// Rung when somebody waits for room.
+    hurry: Notify,
 }
 
 impl Behind {
-    /// A queue with `resumed` values more than usual.
-    pub(super) fn new(budget_bytes: u64, resumed: usize) -> (Self, mpsc::Receiver<DirtyWrite>) {
-        let (queue, receiver) = mpsc::channel(QUEUE + resumed);
+    /// With a budget of 0 nothing is admitted, and what was before is written.
+    pub(super) fn new(budget_bytes: u64) -> Self {
         let budget_bytes = u32::try_from(budget_bytes).unwrap_or(u32::MAX);
-        let budget = Arc::new(Semaphore::new(budget_bytes as usize));
-        (
-            Self {
-                queue,
-                budget,
-                budget_bytes,
-            },
-            receiver,
-        )
+        Self {
+            budget: Arc::new(Semaphore::new(budget_bytes as usize)),
+            budget_bytes,
+            excess: AtomicU64::new(0),
+            wanted: Notify::new(),
+            hurry: Notify::new(),
+        }
     }
 
-    /// A value that a predecessor had acknowledged.
-    pub(super) fn resume(&self, value: Unplaced) {
-        let bytes = budget_units(value.value.len() as u64);
-        let budget = self.budget.clone();
-        let write = DirtyWrite {
-            key: Key {
-                db: value.db,
-                bytes: value.key,
-            },
-            write_id: value.object.write_id,
-            layout: value.object.layout,
-            // more than the budget if it has become smaller
-            _budget: budget.try_acquire_many_owned(bytes).ok(),
+    /// Holds a value that a predecessor had acknowledged.
+    pub(super) fn resume(&self, index: &mut Keyspace, value: Unplaced) {
+        let key = KeyRef {
+            db: value.db,
+            key: &value.key,
         };
-        // there is room for all of them
-        let _ = self.queue.try_send(write);
+        if !index.hold_value(key, value.object.write_id, Arc::from(&value.value[..])) {
+            return;
+        }
+        let units = budget_units(value.value.len() as u64);
+        match self.budget.try_acquire_many(units) {
+            Ok(room) => room.forget(),
+            // there are more than the budget allows if it has become smaller
+            Err(_) => {
+                self.excess.fetch_add(units.into(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// So much is held no longer. Called with the index locked.
+    pub(super) fn released(&self, bytes: u64) {
+        let excess = self.excess.load(Ordering::Relaxed);
+        let repaid = excess.min(bytes);
+        if repaid > 0 {
+            self.excess.fetch_sub(repaid, Ordering::Relaxed);
+        }
+        let free = usize::try_from(bytes - repaid).unwrap_or_default();
+        self.budget.add_permits(free);
+    }
+
+    /// More values wait to be written.
+    pub(super) fn call(&self) {
+        self.wanted.notify_one();
     }
 
     /// Waits for room, but no longer than `patience`; gives the value back if
     /// there is none.
-    pub(super) async fn admit(
-        &self,
-        layout: Layout,
-        value: Value,
-        patience: Duration,
-    ) -> Result<Ticket, Value> {
+    pub(super) async fn admit(&self, value: Value, patience: Duration) -> Result<Ticket, Value> {
         let bytes = budget_units(value.len());
         if bytes > self.budget_bytes {
             return Err(value);
         }
-        let room = match self.room_at_once(bytes) {
-            Some(room) => Some(room),
-            None => {
-                let room = async {
-                    let budget = self.budget.clone().acquire_many_owned(bytes).await.ok()?;
-                    let slot = self.queue.clone().reserve_owned().await.ok()?;
-                    Some((budget, slot))
-                };
-                timeout(patience, room).await.ok().flatten()
+        // mostly there is some, and then no timer is needed; a semaphore gives nothing to
+        // who comes while others wait
+        let budget = match self.budget.clone().try_acquire_many_owned(bytes) {
+            Ok(budget) => Some(budget),
+            Err(_) => {
+                self.hurry.notify_one();
+                let room = self.budget.clone().acquire_many_owned(bytes);
+                timeout(patience, room).await.ok().and_then(Result::ok)
             }
         };
-        let Some((budget, slot)) = room else {
+        let Some(budget) = budget else {
             return Err(value);
         };
         // copied: a slice would keep the whole buffer that it was read with
         let value = Arc::from(&value.into_contiguous()[..]);
-        Ok(Ticket {
-            slot,
-            budget,
-            layout,
-            value,
-        })
+        Ok(Ticket { budget, value })
     }
-}
 
-impl Behind {
-    /// Mostly there is some, and then no timer is needed. Who waits comes first: a
-    /// semaphore gives nothing to others meanwhile.
-    fn room_at_once(&self, bytes: u32) -> Option<Room> {
-        let budget = self.budget.clone().try_acquire_many_owned(bytes).ok()?;
-        let slot = self.queue.clone().try_reserve_owned().ok()?;
-        Some((budget, slot))
+    fn is_half_used(&self) -> bool {
+        self.budget.available_permits() < self.budget_bytes as usize / 2
     }
 }
 
@@ -191,42 +175,26 @@ impl Store {
     /// With `ack = proxy`: has keys mean strings from now on, in order, as SET does. Only if
     /// all of them are small and there is room for them at once; whether it was done.
     pub fn commit_behind(&self, db: u8, sets: &[SmallSet<'_>]) -> bool {
-        let Some(behind) = &self.behind else {
-            return false;
-        };
         let mut layouts: SmallVec<[Layout; 16]> = SmallVec::new();
+        let mut all: u32 = 0;
         for set in sets {
             match self.settings.geometry.layout(set.value.len() as u64) {
                 Ok(layout) if self.is_held(layout) => layouts.push(layout),
                 _ => return false,
             }
+            all = all.saturating_add(budget_units(set.value.len() as u64));
         }
-        let units = |layout: &Layout| budget_units(layout.size_bytes());
-        let all = layouts.iter().map(units).fold(0, u32::saturating_add);
-        let Ok(mut budget) = behind.budget.clone().try_acquire_many_owned(all) else {
+        let Ok(budget) = self.behind.budget.try_acquire_many(all) else {
             return false;
         };
-        let Ok(slots) = behind.queue.try_reserve_many(sets.len()) else {
-            return false;
-        };
+        // the index says when it is free again
+        budget.forget();
         let now = clock::unix_ms();
         let mut index = self.index();
-        for ((set, layout), slot) in sets.iter().zip(layouts).zip(slots) {
-            let key = Key {
-                db,
-                bytes: Bytes::copy_from_slice(set.key),
-            };
-            let write_id = self.next_write_id();
-            let object = Self::unplaced(write_id, layout);
-            let (condition, expiry) = (Condition::Always, NewExpiry::Set(None));
-            index.commit(key.as_ref(), object, condition, expiry, now);
-            self.dirty.lock().hold(write_id, set.value.into());
-            slot.send(DirtyWrite {
-                key,
-                write_id,
-                layout,
-                _budget: budget.split(units(&layout) as usize),
-            });
+        for (set, layout) in sets.iter().zip(layouts) {
+            let object = Arc::new(Object::unplaced(self.next_write_id(), layout));
+            let key = KeyRef { db, key: set.key };
+            index.hold(key, object, set.value.into(), now);
         }
         self.free(&mut index);
         true
@@ -239,67 +207,73 @@ impl Store {
 
     /// Writes what was acknowledged from memory; ends when `drain` is cancelled
     /// and nothing is left.
-    pub async fn settle_for_ever(
-        self: Arc<Self>,
-        mut queue: mpsc::Receiver<DirtyWrite>,
-        drain: CancellationToken,
-    ) {
+    pub async fn settle_for_ever(self: Arc<Self>, drain: CancellationToken) {
         let mut settling = FuturesUnordered::new();
-        let mut batch: Vec<DirtyWrite> = Vec::new();
-        let mut due = Instant::now();
-        // without write-behind nobody holds the other end
-        let mut closed = false;
+        let (mut due, mut began, mut pause) = (None, Instant::now(), GATHER);
+        let mut hurries = false;
         loop {
+            let (wanted, hurry) = (self.behind.wanted.notified(), self.behind.hurry.notified());
+            let waiting = self.index.lock().waiting();
+            let is_last = drain.is_cancelled();
+            if waiting == 0 && settling.is_empty() && is_last {
+                return;
+            }
+            let now = Instant::now();
+            let at = (waiting > 0).then(|| *due.get_or_insert(now + pause));
             let room = settling.len() < CONCURRENCY;
-            let missing = BATCH - batch.len();
+            let many = waiting >= MANY || self.behind.is_half_used();
+            let is_due = at.is_some_and(|at| is_last || hurries || many || now >= at);
+            if is_due && room {
+                (due, hurries) = (None, false);
+                if settling.is_empty() {
+                    began = now;
+                }
+                let groups = self.waiting_groups().await;
+                settling.extend(groups.into_iter().map(|group| self.settle(group)));
+                continue;
+            }
             tokio::select! {
                 biased;
-                Some(()) = settling.next(), if !settling.is_empty() => {}
-                taken = queue.recv_many(&mut batch, missing), if missing > 0 && !closed => {
-                    closed = taken == 0;
-                    if batch.len() == taken {
-                        due = Instant::now() + GATHER;
+                Some(()) = settling.next(), if !settling.is_empty() => {
+                    if settling.is_empty() {
+                        pause = (began.elapsed() * WRITING_SHARE).clamp(GATHER, GATHER_LONG);
                     }
                 }
-                () = sleep_until(due), if room && !batch.is_empty() => {
-                    let groups = self.groups_of(std::mem::take(&mut batch));
-                    settling.extend(groups.into_iter().map(|group| self.settle(group)));
-                }
-                () = drain.cancelled(), if settling.is_empty() && batch.is_empty() && queue.is_empty() => {
-                    return;
-                }
-            }
-            if batch.len() == BATCH {
-                due = Instant::now();
+                () = hurry => hurries = true,
+                () = wanted => {}
+                () = sleep_until(at.unwrap_or(now)), if at.is_some() && room => {}
+                () = drain.cancelled(), if !is_last => {}
             }
         }
     }
 
-    /// What goes to nodes together, without what was overwritten since.
-    fn groups_of(&self, batch: Vec<DirtyWrite>) -> Vec<Vec<DirtyWrite>> {
-        let mut named = Vec::with_capacity(batch.len());
-        let mut rest = batch.into_iter();
-        while rest.len() > 0 {
-            let dirty = self.dirty.lock();
-            let some = rest.by_ref().take(LOOK_UP);
-            named.extend(some.filter(|w| dirty.holds(w.write_id)));
+    /// What goes to nodes together.
+    async fn waiting_groups(&self) -> Vec<Vec<Waiting>> {
+        let mut taken = Vec::new();
+        for _ in 0..BATCH / LOOK_UP {
+            {
+                let mut index = self.index.lock();
+                index.take_waiting(LOOK_UP, &mut taken);
+                if index.waiting() == 0 {
+                    break;
+                }
+            }
+            yield_now().await;
         }
-        let is_small = |write: &DirtyWrite| self.packer.packs(write.len());
-        let (small, large): (Vec<_>, Vec<_>) = named.into_iter().partition(is_small);
-        let alone = large.into_iter().map(|write| vec![write]);
-        groups(small, DirtyWrite::len)
-            .into_iter()
-            .chain(alone)
-            .collect()
+        let len = |waiting: &Waiting| waiting.layout.size_bytes();
+        let is_small = |waiting: &Waiting| self.packer.packs(len(waiting));
+        let (small, large): (Vec<_>, Vec<_>) = taken.into_iter().partition(is_small);
+        let alone = large.into_iter().map(|waiting| vec![waiting]);
+        groups(small, len).into_iter().chain(alone).collect()
     }
 
-    async fn settle(self: &Arc<Self>, mut group: Vec<DirtyWrite>) {
+    async fn settle(self: &Arc<Self>, mut group: Vec<Waiting>) {
         loop {
-            let values = self.held_values(&mut group);
+            let values = self.waiting_values(&mut group).await;
             if group.is_empty() {
                 return;
             }
-            match self.try_settle(&group, &values).await {
+            match self.try_settle(&group, values).await {
                 Ok(()) => return,
                 // none will take them any more; the journal has them, if there is one
                 Err(error) if self.pool.is_stopping() => {
@@ -315,50 +289,55 @@ impl Store {
         }
     }
 
-    /// The values of a group; those that were overwritten leave it.
-    fn held_values(&self, group: &mut Vec<DirtyWrite>) -> Vec<Nameless> {
-        let mut values = Vec::with_capacity(group.len());
-        let dirty = self.dirty.lock();
-        group.retain(|write| {
-            let value = dirty.value(write.write_id).map(|value| Nameless {
-                write_id: write.write_id,
-                layout: write.layout,
-                value: Bytes::from_owner(value),
-            });
-            let is_held = value.is_some();
-            values.extend(value);
-            is_held
-        });
-        values
+    /// The values of a group, one behind the other; those that were overwritten leave it.
+    async fn waiting_values(&self, group: &mut Vec<Waiting>) -> Bytes {
+        let len: u64 = group.iter().map(|w| w.layout.size_bytes()).sum();
+        let mut values = BytesMut::with_capacity(usize::try_from(len).unwrap_or_default());
+        let mut left = Vec::with_capacity(group.len());
+        for some in group.chunks(LOOK_UP) {
+            {
+                let index = self.index.lock();
+                for waiting in some {
+                    if let Some(value) = index.waiting_value(waiting) {
+                        values.extend_from_slice(value);
+                        left.push(*waiting);
+                    }
+                }
+            }
+            yield_now().await;
+        }
+        *group = left;
+        values.freeze()
     }
 
     async fn try_settle(
         self: &Arc<Self>,
-        group: &[DirtyWrite],
-        values: &[Nameless],
+        group: &[Waiting],
+        values: Bytes,
     ) -> Result<(), WriteError> {
-        let written = self.write_together(values, Pace::Batched).await?;
-        let mut index = self.index();
-        for (write, written) in group.iter().zip(written) {
-            let (object, _) = written.into_parts();
-            // overwritten meanwhile: garbage
-            if index.rehome(write.key.as_ref(), object) {
-                let write_id = write.write_id;
-                if let Some(value) = self.dirty.lock().take(write_id) {
-                    index.keep_value(write.key.as_ref(), write_id, value);
-                }
+        let objects = match group {
+            [one] => {
+                let value = Value::from(values);
+                let written = self.write_chunks(one.write_id, one.layout, &value, Pace::Batched);
+                vec![written.await?.into_parts().0]
             }
+            _ => {
+                let members = group.iter().map(|w| (w.write_id, w.layout));
+                self.write_segment(members, values.into(), Pace::Batched)
+                    .await?
+            }
+        };
+        let mut objects = objects.into_iter();
+        for some in group.chunks(LOOK_UP) {
+            {
+                let mut index = self.index();
+                for (waiting, object) in some.iter().zip(objects.by_ref()) {
+                    index.settle(waiting, object);
+                }
+                self.free(&mut index);
+            }
+            yield_now().await;
         }
-        self.free(&mut index);
         Ok(())
-    }
-
-    /// An object whose chunks are on no node yet.
-    pub(super) fn unplaced(write_id: WriteId, layout: Layout) -> Arc<Object> {
-        Arc::new(Object::new(
-            write_id,
-            layout,
-            vec![None; layout.geometry().total()],
-        ))
     }
 }

@@ -1,22 +1,15 @@
 //! What was written becomes what keys mean, or everything goes.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
-    CommitOutcome, IndexGuard, Key, Lookup, Store,
+    CommitOutcome, Key, Lookup, Store,
     written::{Cargo, Written},
 };
 use crate::{
     clock,
     keyspace::{Committed, Condition, Keyspace, NewExpiry, Object},
 };
-
-/// SWAPDB waits so long for values that no node has yet, and looks so often.
-const SWAP_LIMIT: Duration = Duration::from_secs(30);
-const SWAP_LOOK: Duration = Duration::from_millis(5);
 
 /// What a commit did.
 pub(super) struct Placed {
@@ -112,42 +105,18 @@ impl Store {
             index.commit(key.as_ref(), object, condition, expiry, now);
         match cargo {
             Cargo::Small(value) if done => index.keep_value(key.as_ref(), write_id, value),
-            Cargo::Dirty(ticket) if done => {
-                self.dirty.lock().hold(write_id, ticket.value.clone());
-                ticket.redeem(key, write_id);
-            }
+            Cargo::Dirty(ticket) if done => ticket.redeem(index, key.as_ref(), write_id),
             _ => {}
         }
         let is_new = done && previous.is_none();
         Placed { done, is_new }
     }
 
-    /// Has two databases change places; false if values that no node has yet, which
-    /// are looked for under their keys, do not get there.
-    pub async fn swap(&self, a: u8, b: u8) -> bool {
-        let deadline = tokio::time::Instant::now() + SWAP_LIMIT;
-        let mut others_wait = None;
-        loop {
-            if let Some(mut index) = self.clean_index() {
-                index.swap(a, b);
-                self.free(&mut index);
-                return true;
-            }
-            if tokio::time::Instant::now() >= deadline {
-                return false;
-            }
-            if others_wait.is_none() {
-                others_wait = Some(self.gate().close().await);
-            }
-            tokio::time::sleep(SWAP_LOOK).await;
-        }
-    }
-
-    /// The index, if nodes have all that it names.
-    fn clean_index(&self) -> Option<IndexGuard<'_>> {
-        let index = self.index();
-        let is_clean = self.dirty.lock().len() == 0;
-        is_clean.then_some(index)
+    /// Has two databases change places.
+    pub fn swap(&self, a: u8, b: u8) {
+        let mut index = self.index();
+        index.swap(a, b);
+        self.free(&mut index);
     }
 
     /// Removes every key of a database, or of all of them. What is being
@@ -163,10 +132,6 @@ impl Store {
         let floor = self.next_write_id();
         *self.flushed.lock() = floor;
         let freed = index.take_freed();
-        let mut dirty = self.dirty.lock();
-        let ids = freed.iter().map(|object| object.write_id);
-        ids.for_each(|id| dirty.remove(id));
-        drop(dirty);
         self.forget_backed(&freed);
         // those that come now have write ids above the floor
         let wanted = index.has_pins() || self.early.load(Ordering::SeqCst) > 0;

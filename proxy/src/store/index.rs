@@ -7,7 +7,7 @@ use parking_lot::MutexGuard;
 
 use super::Store;
 use crate::{
-    keyspace::{Keyspace, Why, bytes_of},
+    keyspace::{Keyspace, Why},
     pubsub::{Classes, KeyEvent},
 };
 
@@ -33,6 +33,13 @@ impl DerefMut for IndexGuard<'_> {
 
 impl Drop for IndexGuard<'_> {
     fn drop(&mut self) {
+        let released = self.index.take_released();
+        if released > 0 {
+            self.store.behind.released(released);
+        }
+        if self.index.take_news_of_waiting() {
+            self.store.behind.call();
+        }
         if self.index.has_departures() {
             self.store.tell_departures(&mut self.index);
         }
@@ -49,16 +56,7 @@ impl Drop for IndexGuard<'_> {
             self.store.tell_labels(&self.index);
         }
         match &self.store.journal {
-            Some(journal) => {
-                let value_of = |id| {
-                    self.store
-                        .dirty
-                        .lock()
-                        .value(id)
-                        .map(|value| bytes_of(&value))
-                };
-                journal.write(&mut self.index, &value_of);
-            }
+            Some(journal) => journal.write(&mut self.index),
             // only nodes or watchers had to be told
             None => self.index.forget_changes(),
         }
@@ -114,9 +112,7 @@ impl Store {
             return;
         }
         self.forget_backed(&freed);
-        let mut dirty = self.dirty.lock();
         for object in freed {
-            dirty.remove(object.write_id);
             for id in object.nodes() {
                 if let Some(node) = self.pool.node(id) {
                     node.discard(object.write_id);

@@ -26,7 +26,7 @@ impl Store {
     /// Tells nodes that are awake what has changed in the index, which is locked.
     pub(super) fn tell_labels(&self, index: &Keyspace) {
         index.changes(|change| {
-            if let Change::Named(key, object, expires_unix_ms) = change {
+            if let Change::Named(key, object, expires_unix_ms, _) = change {
                 self.tell_label(index, key, object, expires_unix_ms);
             }
         });

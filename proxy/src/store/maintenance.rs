@@ -52,11 +52,11 @@ impl Store {
         let mut gone = 0;
         for member in index.members(lost.write_id) {
             // what the hot tier has is not lost
-            if !self.has_value(&index, member.key(), member.object.write_id) {
+            if !index.has_value(member.key(), member.object.write_id) {
                 gone += u64::from(index.lose(member.key(), member.object.write_id));
             }
         }
-        if !self.has_value(&index, pinned.key.as_ref(), pinned.object.write_id) {
+        if !index.has_value(pinned.key.as_ref(), pinned.object.write_id) {
             gone += u64::from(index.lose(pinned.key.as_ref(), pinned.object.write_id));
         }
         metrics::counter!("scatterhoard_lost_objects_total").increment(gone);

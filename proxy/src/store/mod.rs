@@ -17,7 +17,6 @@ mod commit;
 #[cfg(test)]
 mod copies;
 mod cut;
-mod dirty;
 pub mod drain;
 mod edit;
 mod gate;
@@ -74,10 +73,9 @@ use crate::{
     value::Value,
 };
 use behind::Behind;
-pub use behind::{DirtyWrite, SmallSet};
+pub use behind::SmallSet;
 pub use body::Body;
 pub use combine::BrokenSource;
-use dirty::Dirty;
 pub use edit::Patch;
 pub use gate::{Closed, Gate};
 pub use hot::HotStrings;
@@ -156,7 +154,6 @@ pub struct Store {
     index: Mutex<Keyspace>,
     journal: Option<Arc<Journal>>,
     backing: Option<Arc<Backing>>,
-    dirty: Mutex<Dirty>,
     epoch: Epoch,
     last_write: AtomicU64,
     /// Writes below it were begun before the last flush of everything.
@@ -178,20 +175,17 @@ pub struct Store {
     drains: drain::Drains,
     repair_rate: Rate,
     backup_rate: Rate,
-    behind: Option<Behind>,
+    behind: Behind,
     packer: Packer,
     watches: Watches,
     events: KeyEvents,
     tracking: Tracking,
 }
 
-/// Work that requests leave to others: for [`Store::settle_for_ever`] and
-/// [`Store::pack_for_ever`].
+/// Work that requests leave to others: for [`Store::pack_for_ever`].
 pub struct Chores {
     /// Small values that share segments.
     pub small: mpsc::Receiver<SmallWrite>,
-    /// Values that no node has yet.
-    pub dirty: mpsc::Receiver<DirtyWrite>,
 }
 
 /// A key with its database, owned.
@@ -204,15 +198,6 @@ pub struct Key {
 }
 
 impl Key {
-    /// The same in memory of its own: a slice would keep the whole buffer that it was
-    /// read with.
-    fn detached(&self) -> Self {
-        Self {
-            db: self.db,
-            bytes: Bytes::copy_from_slice(&self.bytes),
-        }
-    }
-
     /// As the index wants it.
     pub fn as_ref(&self) -> KeyRef<'_> {
         KeyRef {
@@ -351,12 +336,14 @@ impl Store {
             pool.members().for_each(|n| n.assume_unknown_instances(now));
         }
         let writes_behind = settings.ack == Ack::Proxy && settings.hot_bytes > 0;
-        let (behind, dirty) = Behind::new(settings.dirty_bytes, unplaced.len());
+        let behind = Behind::new(if writes_behind {
+            settings.dirty_bytes
+        } else {
+            0
+        });
         index.keep_values(settings.hot_bytes, settings.hot_value_bytes);
-        let mut held = Dirty::default();
         for value in unplaced {
-            held.hold(value.object.write_id, Arc::from(&value.value[..]));
-            behind.resume(value);
+            behind.resume(&mut index, value);
         }
         let (packer, small) = Packer::new(settings.pack_up_to_bytes);
         let store = Self {
@@ -364,7 +351,6 @@ impl Store {
             watches: Watches::default(),
             events: KeyEvents::default(),
             tracking: Tracking::default(),
-            dirty: Mutex::new(held),
             memory: Admission::new(settings.memory_bytes),
             settings,
             pool,
@@ -388,10 +374,9 @@ impl Store {
             drains: drain::Drains::default(),
             repair_rate: Rate::new(settings.repair_bytes_per_s),
             backup_rate: Rate::new(settings.backup_bytes_per_s),
-            behind: writes_behind.then_some(behind),
+            behind,
         };
-        let chores = Chores { small, dirty };
-        Ok((Arc::new(store), chores))
+        Ok((Arc::new(store), Chores { small }))
     }
 
     /// Whether no key names anything.
@@ -485,7 +470,7 @@ impl Store {
 
     /// Values that no node has yet.
     pub fn dirty_values(&self) -> usize {
-        self.dirty.lock().len()
+        self.index.lock().dirty_values()
     }
 
     /// Objects that wait for their repair, or are under it.
@@ -523,11 +508,6 @@ impl Store {
         Some(Looked { lookup, ..looked })
     }
 
-    /// Whether the value of this write is on no node yet.
-    fn is_dirty(&self, write_id: WriteId) -> bool {
-        self.dirty.lock().holds(write_id)
-    }
-
     /// Another pin of the same object.
     pub fn again(self: &Arc<Self>, pinned: &Pinned) -> Pinned {
         self.index().pin(pinned.source.write_id);
@@ -540,17 +520,11 @@ impl Store {
         }
     }
 
-    /// Whether the value of a write is in memory.
-    fn has_value(&self, index: &Keyspace, key: KeyRef<'_>, write_id: WriteId) -> bool {
-        index.has_value(key, write_id) || self.is_dirty(write_id)
-    }
-
     fn pin(self: &Arc<Self>, index: &mut Keyspace, key: Key, found: Found) -> Lookup {
         if found.object.size_bytes() == 0 {
             return Lookup::Here(Value::Empty);
         }
-        let dirty = || self.dirty.lock().value(found.object.write_id);
-        match found.hot.or_else(dirty) {
+        match found.hot {
             Some(value) => Lookup::Here(bytes_of(&value).into()),
             None => Lookup::There(self.pin_chunks(index, key, found.object)),
         }

@@ -175,21 +175,34 @@ impl Store {
         values: &[Nameless],
         pace: Pace,
     ) -> Result<Vec<Written>, WriteError> {
-        let [one] = values else {
-            return self.write_segment(values, pace).await;
-        };
-        let value = Value::from(one.value.clone());
-        let written = self.write_chunks(one.write_id, one.layout, &value, pace);
-        Ok(vec![written.await?])
+        if let [one] = values {
+            let value = Value::from(one.value.clone());
+            let written = self.write_chunks(one.write_id, one.layout, &value, pace);
+            return Ok(vec![written.await?]);
+        }
+        let objects = self.write_all(values, pace).await?;
+        let packed = |object| Written::packed(self, object);
+        Ok(objects.into_iter().map(packed).collect())
     }
 
-    /// Puts values on nodes in one segment.
-    async fn write_segment(
+    async fn write_all(
         self: &Arc<Self>,
         values: &[Nameless],
         pace: Pace,
-    ) -> Result<Vec<Written>, WriteError> {
+    ) -> Result<Vec<Arc<Object>>, WriteError> {
         let whole = Value::from_segments(values.iter().map(|v| v.value.clone()).collect());
+        let members = values.iter().map(|v| (v.write_id, v.layout));
+        self.write_segment(members, whole, pace).await
+    }
+
+    /// Puts values on nodes in one segment, in which they lie one behind the other. Each of
+    /// the objects must be committed, moved to or discarded.
+    pub(super) async fn write_segment(
+        self: &Arc<Self>,
+        members: impl ExactSizeIterator<Item = (WriteId, Layout)>,
+        whole: Value,
+        pace: Pace,
+    ) -> Result<Vec<Arc<Object>>, WriteError> {
         let size_bytes = whole.len();
         let geometry = self.settings.geometry.layout(size_bytes)?.geometry();
         let layout = Layout::new(geometry, size_bytes, SEGMENT_CELL_BYTES)?;
@@ -197,25 +210,21 @@ impl Store {
         let id = self.next_write_id();
         let written = self.write_chunks(id, layout, &whole, pace).await?;
         metrics::counter!("scatterhoard_segments_written_total").increment(1);
-        metrics::counter!("scatterhoard_packed_values_total").increment(values.len() as u64);
+        metrics::counter!("scatterhoard_packed_values_total").increment(members.len() as u64);
+        let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
         let mut offset_bytes = 0;
-        let place = |value: &Nameless| {
+        let place = |(write_id, layout): (WriteId, Layout)| {
             let place = Place {
                 segment: id,
                 offset_bytes,
             };
-            offset_bytes += value.value.len() as u32;
-            Arc::new(Object::packed(value.write_id, value.layout, place))
+            offset_bytes += layout.size_bytes() as u32;
+            Arc::new(Object::packed(write_id, layout, place))
         };
-        let objects: Vec<Arc<Object>> = values.iter().map(place).collect();
-        {
-            let mut index = self.index();
-            let (segment, _) = written.into_parts();
-            let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
-            index.add_segment(segment, count, size_bytes);
-        }
-        let packed = |object| Written::packed(self, object);
-        Ok(objects.into_iter().map(packed).collect())
+        let objects: Vec<Arc<Object>> = members.map(place).collect();
+        let (segment, _) = written.into_parts();
+        self.index().add_segment(segment, count, size_bytes);
+        Ok(objects)
     }
 }
 
@@ -264,8 +273,8 @@ impl Store {
         if values.is_empty() {
             return outcome;
         }
-        let written = match self.write_segment(&values, Pace::Batched).await {
-            Ok(written) => written,
+        let objects = match self.write_all(&values, Pace::Batched).await {
+            Ok(objects) => objects,
             Err(error) => {
                 tracing::info!(%error, "segments not cleaned");
                 let places = members.iter().filter_map(|m| m.object.place());
@@ -276,8 +285,7 @@ impl Store {
         };
         metrics::counter!("scatterhoard_moved_values_total").increment(values.len() as u64);
         let mut index = self.index();
-        for (member, written) in members.iter().zip(written) {
-            let (object, _) = written.into_parts();
+        for (member, object) in members.iter().zip(objects) {
             index.rehome(member.key(), object);
         }
         self.free(&mut index);

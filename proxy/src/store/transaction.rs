@@ -305,11 +305,6 @@ impl Store {
                 .seen
                 .is_none_or(|expected| seen(found(index).as_ref()) == expected);
             let hinders = match &stage.change {
-                Some(Change::Named(Named {
-                    object,
-                    from: Source::Key(from),
-                    ..
-                })) => *from != (*db, key.clone()) && self.is_dirty(object.write_id),
                 // FLUSHALL counts it as written before
                 Some(Change::Named(Named {
                     from: Source::Written(written),

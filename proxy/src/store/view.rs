@@ -219,11 +219,6 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether a value is on no node yet, and so belongs to its key alone.
-    pub fn is_dirty(&self, write_id: WriteId) -> bool {
-        self.store.is_dirty(write_id)
-    }
-
     /// Writes a value anew that is there already, ready to be committed.
     pub async fn write_again(&self, lookup: Lookup) -> Result<Written, Broken<ReadError>> {
         match lookup {

@@ -65,7 +65,7 @@ impl Watches {
         index.changes(|change| match change {
             Change::Flushed => by_key.values().for_each(|entries| tell(entries, None)),
             Change::Removed(key) => of(key).into_iter().for_each(|entries| tell(entries, None)),
-            Change::Named(key, object, expires) => {
+            Change::Named(key, object, expires, _) => {
                 let meaning = Some((object.write_id, expires));
                 of(key)
                     .into_iter()

@@ -115,25 +115,23 @@ impl Store {
         layout: Layout,
         value: Value,
     ) -> Result<Written, WriteError> {
-        let value = match &self.behind {
-            Some(behind) if self.is_held(layout) => {
-                match behind.admit(layout, value, self.settings.patience).await {
-                    Ok(ticket) => {
-                        // nothing of it goes to nodes before a key names it
-                        let attempt = Attempt::idle(self, write_id);
-                        let object = Some(Self::unplaced(write_id, layout));
-                        return Ok(Written {
-                            attempt,
-                            object,
-                            cargo: Cargo::Dirty(ticket),
-                            kind: Kind::String,
-                            upload: None,
-                        });
-                    }
-                    Err(value) => value,
+        let value = match self.is_held(layout) {
+            true => match self.behind.admit(value, self.settings.patience).await {
+                Ok(ticket) => {
+                    // nothing of it goes to nodes before a key names it
+                    let attempt = Attempt::idle(self, write_id);
+                    let object = Arc::new(Object::unplaced(write_id, layout));
+                    return Ok(Written {
+                        attempt,
+                        object: Some(object),
+                        cargo: Cargo::Dirty(ticket),
+                        kind: Kind::String,
+                        upload: None,
+                    });
                 }
-            }
-            _ => value,
+                Err(value) => value,
+            },
+            false => value,
         };
         self.write_placed(write_id, layout, value).await
     }

@@ -90,7 +90,7 @@ impl Written {
         let write_id = store.next_write_id();
         Self {
             attempt: Attempt::idle(store, write_id),
-            object: Some(Store::unplaced(write_id, layout)),
+            object: Some(Arc::new(Object::unplaced(write_id, layout))),
             cargo: Cargo::Held(value),
             kind: Kind::String,
             upload: None,
