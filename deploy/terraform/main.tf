@@ -47,6 +47,21 @@ resource "aws_s3_bucket_public_access_block" "artefacts" {
   restrict_public_buckets = true
 }
 
+# What an apply that was ended has left of an upload is paid for, and seen by nobody.
+resource "aws_s3_bucket_lifecycle_configuration" "artefacts" {
+  bucket = aws_s3_bucket.artefacts.id
+
+  rule {
+    id     = "unfinished-uploads"
+    status = "Enabled"
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+}
+
 resource "aws_s3_bucket_server_side_encryption_configuration" "artefacts" {
   count = var.kms_key_arn == null ? 0 : 1
 

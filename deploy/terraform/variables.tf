@@ -342,15 +342,15 @@ variable "prices" {
   description = "Prices for the output idle_usd_per_hour, in dollars; those of us-east-1 unless set. machine_usd_h: of proxy_instance_type, if the module does not know it."
   type = object({
     machine_usd_h     = optional(number)
-    request_usd       = optional(number, 2e-7)
-    x86_64_gb_s_usd   = optional(number, 1.66667e-5)
-    arm64_gb_s_usd    = optional(number, 1.33334e-5)
+    request_usd       = optional(number, 0.0000002)
+    x86_64_gb_s_usd   = optional(number, 0.0000166667)
+    arm64_gb_s_usd    = optional(number, 0.0000133334)
     public_ipv4_usd_h = optional(number, 0.005)
     endpoint_usd_h    = optional(number, 0.01)
     volume_gb_month   = optional(number, 0.08)
     metric_month      = optional(number, 0.30)
     alarm_month       = optional(number, 0.10)
-    put_metrics_usd   = optional(number, 1e-5)
+    put_metrics_usd   = optional(number, 0.00001)
   })
   default = {}
 }

@@ -390,11 +390,11 @@ def test_applied_used_scaled_and_destroyed(cloud, deployed):
             client.set(key, value)
         for key, value in values.items():
             assert client.get(key) == value
-        # more nodes beside those that serve, and no other machine
-        version = latest_template(cloud)["VersionNumber"]
+        # more nodes beside those that serve; what a machine is told stays
+        told = latest_template(cloud)["LaunchTemplateData"]["UserData"]
         assert "\nnodes = 7\n" in settings(cloud)
         deployed.outputs = deployed.apply(9)
-        assert latest_template(cloud)["VersionNumber"] == version
+        assert latest_template(cloud)["LaunchTemplateData"]["UserData"] == told
         assert "\nnodes = 9\n" in settings(cloud)
         assert listed(cloud, "builds-node-") == [f"builds-node-{i:03}" for i in range(9)]
         assert allowed(cloud, deployed.outputs["proxy_role_arn"], "lambda:InvokeFunction",
@@ -451,6 +451,16 @@ def test_moto_takes_the_same_calls(configuration, tmp_path):
     assert volumes[0]["Encrypted"] and volumes[0]["AvailabilityZone"] == subnets[0]["AvailabilityZone"]
     functions = moto.aws("lambda").list_functions()["Functions"]
     assert sorted(function["FunctionName"] for function in functions) == outputs["functions"]
+    # more nodes and other settings are no reason for another machine
+    (tmp_path / "more_override.tf").write_text('module "pool" {\n  settings = { ack = "proxy" }\n}\n')
+    run("plan", tmp_path, deployment.environment, "-var=nodes=7", "-out=plan")
+    plan = json.loads(run("show", tmp_path, deployment.environment, "-json", "plan").stdout)
+    changes = {change["address"]: change["change"] for change in plan["resource_changes"]}
+    machine = "module.pool.module.proxy."
+    assert changes[f"{machine}aws_ssm_parameter.settings"]["actions"] == ["update"]
+    assert 'ack = "proxy"\n' in changes[f"{machine}aws_ssm_parameter.settings"]["after"]["value"]
+    for part in ("aws_launch_template.proxy", "aws_autoscaling_group.proxy", "aws_ebs_volume.journal"):
+        assert changes[machine + part]["actions"] == ["no-op"], changes[machine + part]
     deployment.destroy(5)
     assert moto.aws("lambda").list_functions()["Functions"] == []
     moto.stop()

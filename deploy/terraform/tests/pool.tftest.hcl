@@ -65,6 +65,10 @@ run "a_pool" {
     condition     = output.backing_bucket == null
     error_message = "no bucket unless asked for"
   }
+  assert {
+    condition     = one(one(aws_s3_bucket_lifecycle_configuration.artefacts.rule).abort_incomplete_multipart_upload).days_after_initiation == 1
+    error_message = "uploads that were never finished are not kept"
+  }
 }
 
 # The parts of the sum, by hand: 14 nodes, 80 rounds an hour, two requests and 31 ms of 0.5 GB each;
