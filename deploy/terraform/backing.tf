@@ -19,6 +19,22 @@ resource "aws_s3_bucket_public_access_block" "backing" {
   restrict_public_buckets = true
 }
 
+resource "aws_s3_bucket_server_side_encryption_configuration" "backing" {
+  count = var.backing_store && var.kms_key_arn != null ? 1 : 0
+
+  bucket = aws_s3_bucket.backing[0].id
+
+  rule {
+    # one call to the key for many objects
+    bucket_key_enabled = true
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = "aws:kms"
+      kms_master_key_id = var.kms_key_arn
+    }
+  }
+}
+
 resource "aws_s3_bucket_lifecycle_configuration" "backing" {
   count = var.backing_store ? 1 : 0
 

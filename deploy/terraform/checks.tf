@@ -1,5 +1,17 @@
 # What no single variable can tell. Preconditions stop a plan, checks only warn.
 
+# Functions that are there.
+data "aws_lambda_functions" "there" {}
+
+locals {
+  offered_in = flatten(data.aws_ec2_instance_type_offerings.proxy[*].locations)
+  # of this pool, and not to be any more
+  deleted = sort([
+    for name in data.aws_lambda_functions.there.function_names : name
+    if can(regex("^${var.name}-node-[0-9]{3}$", name)) && !contains(local.function_names, name)
+  ])
+}
+
 resource "terraform_data" "settings" {
   input = { nodes = var.nodes, data_parity = var.data_parity }
 
@@ -11,6 +23,18 @@ resource "terraform_data" "settings" {
     precondition {
       condition     = can(regex("^(a1|[a-z]+[0-9]+g[a-z]*)[.]", local.instance_type)) == (var.architecture == "arm64")
       error_message = "proxy_instance_type ${local.instance_type} is not a machine for ${var.architecture}."
+    }
+    precondition {
+      condition     = contains(local.offered_in, local.zone)
+      error_message = "There is no ${local.instance_type} in ${local.zone}: ${length(local.offered_in) > 0 ? "set availability_zone to one of ${join(", ", sort(local.offered_in))}, or" : "no zone of this region has it:"} take another proxy_instance_type."
+    }
+    precondition {
+      condition     = length(local.deleted) == 0 || coalesce(var.drained_to, -1) == var.nodes
+      error_message = "nodes = ${var.nodes} deletes functions with what they hold: ${join(", ", local.deleted)}. Empty them first (scatterhoard pool drain ${length(local.deleted)} --wait, on the proxy's machine), then set drained_to = ${var.nodes}."
+    }
+    precondition {
+      condition     = var.lambda_api == "public" || var.vpc_id == null || var.private_dns_for_vpc
+      error_message = "lambda_api = \"endpoint\" in an existing VPC has AWS's names lead everybody there to this module's endpoints. If that is meant, set private_dns_for_vpc = true; otherwise take lambda_api = \"public\", or a VPC of its own."
     }
     precondition {
       condition     = var.lambda_api == "endpoint" || var.vpc_id == null || var.internet_gateway_id != null

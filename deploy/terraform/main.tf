@@ -13,12 +13,21 @@ locals {
   function_names = [for i in range(var.nodes) : format("%s-node-%03d", var.name, i)]
 }
 
+# Of whatever state: a zone that is away for a day must not move the pool to another one.
 data "aws_availability_zones" "here" {
-  state = "available"
-
   filter {
     name   = "opt-in-status"
     values = ["opt-in-not-required"]
+  }
+}
+
+# Which zones have that machine.
+data "aws_ec2_instance_type_offerings" "proxy" {
+  location_type = "availability-zone"
+
+  filter {
+    name   = "instance-type"
+    values = [local.instance_type]
   }
 }
 
@@ -36,6 +45,36 @@ resource "aws_s3_bucket_public_access_block" "artefacts" {
   block_public_policy     = true
   ignore_public_acls      = true
   restrict_public_buckets = true
+}
+
+# What an apply that was ended has left of an upload is paid for, and seen by nobody.
+resource "aws_s3_bucket_lifecycle_configuration" "artefacts" {
+  bucket = aws_s3_bucket.artefacts.id
+
+  rule {
+    id     = "unfinished-uploads"
+    status = "Enabled"
+    filter {}
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "artefacts" {
+  count = var.kms_key_arn == null ? 0 : 1
+
+  bucket = aws_s3_bucket.artefacts.id
+
+  rule {
+    bucket_key_enabled = true
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = "aws:kms"
+      kms_master_key_id = var.kms_key_arn
+    }
+  }
 }
 
 resource "aws_s3_object" "node" {
@@ -74,6 +113,7 @@ module "network" {
   node_subnet_cidr    = var.node_subnet_cidr
   internet_gateway_id = var.internet_gateway_id
   lambda_api          = var.lambda_api
+  private_dns_for_vpc = var.private_dns_for_vpc
   session_manager     = var.session_manager
   client_cidrs        = var.client_cidrs
   client_port         = local.client_port
@@ -93,6 +133,7 @@ module "functions" {
   package              = { bucket = aws_s3_object.node.bucket, key = aws_s3_object.node.key, sha256 = filebase64sha256(var.node_package) }
   network              = { subnet_id = module.network.node_subnet_id, security_group_id = module.network.node_security_group_id }
   log_retention_days   = var.log_retention_days
+  kms_key_arn          = var.kms_key_arn
 }
 
 module "proxy" {
@@ -113,6 +154,7 @@ module "proxy" {
   journal_snapshot  = var.journal_snapshot
   secrets_path      = local.secrets_path
   secrets_key_arn   = var.secrets_key_arn
+  kms_key_arn       = var.kms_key_arn
   tls_port          = var.tls ? local.client_port : null
   link_port         = local.link_port
   session_manager   = var.session_manager

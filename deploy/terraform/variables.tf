@@ -41,6 +41,12 @@ variable "nodes" {
   }
 }
 
+variable "drained_to" {
+  description = "Lowering `nodes` deletes functions with what they hold. Empty them first (`scatterhoard pool drain N --wait` on the proxy's machine), then set this to the same number as `nodes`: it says that those from there on are empty."
+  type        = number
+  default     = null
+}
+
 variable "node_memory_mb" {
   description = "Memory of each function in MB. Capacity is about nodes x memory x 0.9 x data / (data + parity)."
   type        = number
@@ -149,7 +155,7 @@ variable "internet_gateway_id" {
 }
 
 variable "lambda_api" {
-  description = "How the proxy's machine reaches AWS: \"public\" (a public address, $0.005 an hour; its security group lets nothing in from there) or \"endpoint\" (interface endpoints in a network without internet, $0.01 an hour each; four, and one more for session_manager)."
+  description = "How the proxy's machine reaches AWS: \"public\" (a public address, $0.005 an hour; its security group lets nothing in from there) or \"endpoint\" (interface endpoints in a network without internet, $0.01 an hour each; four, and one more for session_manager). In an existing VPC see private_dns_for_vpc."
   type        = string
   default     = "public"
 
@@ -157,6 +163,12 @@ variable "lambda_api" {
     condition     = contains(["public", "endpoint"], var.lambda_api)
     error_message = "lambda_api must be public or endpoint."
   }
+}
+
+variable "private_dns_for_vpc" {
+  description = "For lambda_api = \"endpoint\" in an existing VPC: that there AWS's names (lambda, ec2, ssm, monitoring and, for session_manager, ssmmessages) lead everybody to the module's endpoints. The VPC's addresses are let in. A VPC that has such endpoints already refuses others."
+  type        = bool
+  default     = false
 }
 
 variable "client_cidrs" {
@@ -239,7 +251,7 @@ variable "secrets_key_arn" {
 }
 
 variable "settings" {
-  description = "More settings of the proxy, as in scatterhoard.example.toml: strings, numbers, booleans, lists of strings. No secrets: they would be in the user data and in the state."
+  description = "More settings of the proxy, as in scatterhoard.example.toml: strings, numbers, booleans, lists of strings. The running proxy takes them at its next start: `systemctl restart scatterhoard`. No secrets: they would be in the state, and in a parameter that many may read."
   type        = any
   default     = {}
 
@@ -259,6 +271,17 @@ variable "settings" {
       "link_advertise", "data_dir", "backing_store", "tls_listen", "tls_cert_file", "tls_key_file", "acl_file"
     ])) == 0
     error_message = "settings must not have what the module sets itself: listen, admin, nodes, node_memory_mb, data_parity, function_timeout_s, lambda_endpoint, function_prefix, link_*, data_dir, backing_store, tls_listen, tls_*_file, acl_file."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "A KMS key for volumes, buckets, the nodes' log and the proxy's settings; null: AWS's own keys, which cost nothing. Its policy must let the log service (logs.REGION.amazonaws.com) and AWSServiceRoleForAutoScaling use it. Only from the start: a change replaces the journal's volume by an empty one."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null ? true : can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", var.kms_key_arn))
+    error_message = "kms_key_arn must be like arn:aws:kms:us-east-1:123456789012:key/..., not an alias."
   }
 }
 
@@ -319,15 +342,15 @@ variable "prices" {
   description = "Prices for the output idle_usd_per_hour, in dollars; those of us-east-1 unless set. machine_usd_h: of proxy_instance_type, if the module does not know it."
   type = object({
     machine_usd_h     = optional(number)
-    request_usd       = optional(number, 2e-7)
-    x86_64_gb_s_usd   = optional(number, 1.66667e-5)
-    arm64_gb_s_usd    = optional(number, 1.33334e-5)
+    request_usd       = optional(number, 0.0000002)
+    x86_64_gb_s_usd   = optional(number, 0.0000166667)
+    arm64_gb_s_usd    = optional(number, 0.0000133334)
     public_ipv4_usd_h = optional(number, 0.005)
     endpoint_usd_h    = optional(number, 0.01)
     volume_gb_month   = optional(number, 0.08)
     metric_month      = optional(number, 0.30)
     alarm_month       = optional(number, 0.10)
-    put_metrics_usd   = optional(number, 1e-5)
+    put_metrics_usd   = optional(number, 0.00001)
   })
   default = {}
 }

@@ -3,12 +3,15 @@
 Needs `terraform` (or TF=tofu) and the AWS provider; without them all is skipped, and said.
 """
 
+import base64
+import concurrent.futures
 import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -35,6 +38,11 @@ variable "nodes" {
   type = number
 }
 
+variable "drained_to" {
+  type    = number
+  default = null
+}
+
 module "pool" {
   source = "./module"
 
@@ -43,6 +51,7 @@ module "pool" {
   node_package                = "%(node)s"
   proxy_package               = "%(proxy)s"
   nodes                       = var.nodes
+  drained_to                  = var.drained_to
   node_memory_mb              = 512
   data_parity                 = "3+2"
   client_cidrs                = ["10.0.0.0/16"]
@@ -57,12 +66,23 @@ output "pool" {
 }
 """
 
-# MiniStack does not know reservations of addresses.
-MINISTACK_LACKS = """
+# MiniStack does not know reservations of addresses, and where which machines are offered.
+MINISTACK_LACKS = {
+    "modules/network": """
 resource "aws_ec2_subnet_cidr_reservation" "proxy_address" {
   count = 0
 }
-"""
+""",
+    ".": """
+data "aws_ec2_instance_type_offerings" "proxy" {
+  count = 0
+}
+
+locals {
+  offered_in = [local.zone]
+}
+""",
+}
 
 
 def mirrors():
@@ -102,9 +122,12 @@ def run(what, folder, environment, *arguments, check=True):
     return done
 
 
-def copied(folder):
-    """The module where Terraform may leave its files."""
-    return shutil.copytree(MODULE, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+def copied(folder, lacks={}):
+    """The module where Terraform may leave its files, without what an emulator lacks."""
+    shutil.copytree(MODULE, folder, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    for place, text in lacks.items():
+        (folder / place / "emulator_override.tf").write_text(text)
+    return folder
 
 
 def test_it_is_formatted(configuration):
@@ -115,14 +138,36 @@ def test_its_own_tests(configuration, tmp_path):
     module = copied(tmp_path / "module")
     run("init", module, configuration, "-backend=false")
     run("validate", module, configuration)
-    done = run("test", module, configuration)
-    print(done.stdout)
-    assert int(re.search(r"(\d+) passed, 0 failed", done.stdout)[1]) >= 50
+    # a file takes most of a minute, and half of a core
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        files = sorted(file.name for file in (MODULE / "tests").glob("*.tftest.hcl"))
+        done = list(threads.map(lambda file: run("test", module, configuration, f"-filter=tests/{file}"), files))
+    for file, one in zip(files, done):
+        print(one.stdout)
+        runs = (MODULE / "tests" / file).read_text().count('\nrun "')
+        assert runs and f"Success! {runs} passed, 0 failed." in one.stdout, file
+
+
+def test_no_endpoint_takes_the_address_of_the_proxy(configuration, tmp_path):
+    """Endpoints and the machine get addresses of the subnet: not before that one is reserved."""
+    module = copied(tmp_path / "module")
+    run("init", module, configuration, "-backend=false")
+    graph = run("graph", module, configuration, "-type=plan").stdout
+    edges = {}
+    for later, earlier in re.findall(r'"\[root\] (.+)" -> "\[root\] (.+)"', graph):
+        edges.setdefault(later.removesuffix(" (expand)"), set()).add(earlier.removesuffix(" (expand)"))
+    for later in ("module.network.aws_vpc_endpoint.service", "module.proxy.aws_autoscaling_group.proxy"):
+        before, ahead = set(), [later]
+        while ahead:
+            new = edges.get(ahead.pop(), set()) - before
+            before |= new
+            ahead.extend(new)
+        assert "module.network.aws_ec2_subnet_cidr_reservation.proxy_address" in before, later
 
 
 @pytest.mark.parametrize("example", ["small", "medium", "large"])
 def test_examples_cost_what_the_readme_says(cloud, configuration, tmp_path, example):
-    module = copied(tmp_path / "terraform")
+    module = copied(tmp_path / "terraform", {".": MINISTACK_LACKS["."]})
     folder = module / "examples" / example
     for name in ("node-arm64.zip", "scatterhoard-arm64.tar.gz"):
         (folder / name).write_bytes(b"not looked into by a plan")
@@ -153,12 +198,10 @@ def test_prices_are_those_of_the_cost_model():
 class Deployment:
     """The module, made in an emulator."""
 
-    def __init__(self, emulator, configuration, folder, name, more="", lacks=None):
+    def __init__(self, emulator, configuration, folder, name, more="", lacks={}):
         self.folder, self.name = folder, name
         self.environment = {**configuration, **emulator.environment}
-        module = copied(folder / "module")
-        if lacks:
-            (module / "modules/network/emulator_override.tf").write_text(lacks)
+        copied(folder / "module", lacks)
         proxy = folder / "proxy.tar.gz"
         proxy.write_bytes(b"what is in it is of no matter here")
         (folder / "main.tf").write_text(ROOT_MODULE % {
@@ -167,8 +210,8 @@ class Deployment:
         })
         run("init", folder, configuration)
 
-    def apply(self, nodes):
-        run("apply", self.folder, self.environment, "-auto-approve", f"-var=nodes={nodes}")
+    def apply(self, nodes, *more):
+        run("apply", self.folder, self.environment, "-auto-approve", f"-var=nodes={nodes}", *more)
         done = run("output", self.folder, self.environment, "-json", "pool")
         return json.loads(done.stdout)
 
@@ -275,28 +318,67 @@ def test_a_function_may_not_use_what_lambda_needs(cloud, deployed):
     assert denied["Condition"]["ArnLike"]["lambda:SourceFunctionArn"].endswith(":function:builds-node-*")
 
 
-def test_user_data_installs_and_holds_no_secrets(cloud, deployed):
-    import base64
-
+def latest_template(cloud):
     ec2 = cloud.aws("ec2")
     (template,) = ec2.describe_launch_template_versions(
         LaunchTemplateId=ec2.describe_launch_templates()["LaunchTemplates"][0]["LaunchTemplateId"],
         Versions=["$Latest"],
     )["LaunchTemplateVersions"]
-    text = base64.b64decode(template["LaunchTemplateData"]["UserData"]).decode()
+    return template
+
+
+def settings(cloud):
+    found = cloud.aws("ssm").get_parameter(Name="/scatterhoard/builds/scatterhoard.toml", WithDecryption=True)
+    return found["Parameter"]["Value"]
+
+
+def test_user_data_installs_and_holds_no_secrets(cloud, deployed):
+    text = base64.b64decode(latest_template(cloud)["LaunchTemplateData"]["UserData"]).decode()
     checked = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True)
     assert checked.returncode == 0, checked.stderr
     assert f"VOLUME={deployed.outputs['journal_volume_id']}\n" in text
     assert "SECRETS=/scatterhoard/builds\n" in text and "ADDRESS=10.87.0.13\n" in text
     assert not re.search("password|requirepass|secret_key", text, re.I)
-    # the proxy itself understands the settings that it will be given
-    toml = text.split("scatterhoard.toml <<'SETTINGS'\n")[1].split("SETTINGS\n")[0]
-    file = deployed.folder / "scatterhoard.toml"
-    file.write_text(toml)
-    # it reads the file before it looks at the rest
-    done = subprocess.run([BINARY, "serve", "--config", file, "--data-parity", "none"],
+    assert not re.search("data_parity|function_prefix|nodes", text)
+
+
+def test_settings_come_to_the_proxy(cloud, deployed):
+    """From Terraform by the parameter store, the machine's boot.env and scatterhoard-boot to the program."""
+    cloud.aws("ssm").put_parameter(Name="/scatterhoard/builds/requirepass", Value="secret", Type="SecureString")
+    text = base64.b64decode(latest_template(cloud)["LaunchTemplateData"]["UserData"]).decode()
+    told = text.split("boot.env <<'SETTINGS'\n")[1].split("SETTINGS\n")[0].splitlines()
+    file, ran = deployed.folder / "boot.env", deployed.folder / "run"
+    # neither a volume nor a card is there
+    file.write_text("".join(f"{line}\n" for line in told if not line.startswith(("VOLUME=", "ADDRESS="))))
+    owner = subprocess.run(["id", "-gn"], capture_output=True, text=True).stdout.strip()
+    done = subprocess.run(
+        [ROOT / "deploy/proxy/scatterhoard-boot"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        env={**os.environ, **cloud.environment, "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+             "SCATTERHOARD_BOOT_ENV": str(file), "SCATTERHOARD_RUN": str(ran), "SCATTERHOARD_OWNER": owner,
+             "SCATTERHOARD_STATE": str(deployed.folder / "state")},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (ran / "scatterhoard.toml").read_text() == settings(cloud)
+    environment = dict(line.split("=", 1) for line in (ran / "environment").read_text().splitlines())
+    # the program reads the file before it looks at the rest
+    done = subprocess.run([BINARY, "serve", "--data-parity", "none"], env={**os.environ, **environment},
                           capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "data_parity" in done.stderr and "toml" not in done.stderr, done.stderr
+    toml = (ran / "scatterhoard.toml")
+    toml.write_text(toml.read_text() + "no_such_setting = 1\n")
+    done = subprocess.run([BINARY, "serve"], env={**os.environ, **environment}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "no_such_setting" in done.stderr, done.stderr
+
+
+def pool(proxy, *order):
+    done = subprocess.run([BINARY, "pool", *order, "--admin", f"127.0.0.1:{proxy.admin_port}"],
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def active(proxy):
+    return sum(node["state"] == "active" for node in json.loads(proxy.admin("/pool"))["nodes"])
 
 
 def test_applied_used_scaled_and_destroyed(cloud, deployed):
@@ -308,23 +390,45 @@ def test_applied_used_scaled_and_destroyed(cloud, deployed):
             client.set(key, value)
         for key, value in values.items():
             assert client.get(key) == value
-        # more nodes beside those that serve
+        # more nodes beside those that serve; what a machine is told stays
+        told = latest_template(cloud)["LaunchTemplateData"]["UserData"]
+        assert "\nnodes = 7\n" in settings(cloud)
         deployed.outputs = deployed.apply(9)
+        assert latest_template(cloud)["LaunchTemplateData"]["UserData"] == told
+        assert "\nnodes = 9\n" in settings(cloud)
         assert listed(cloud, "builds-node-") == [f"builds-node-{i:03}" for i in range(9)]
         assert allowed(cloud, deployed.outputs["proxy_role_arn"], "lambda:InvokeFunction",
                        f"arn:aws:lambda:{REGION}:{deployed.outputs['proxy_role_arn'].split(':')[4]}:function:builds-node-008")
+        pool(proxy, "add", "2")
+        assert active(proxy) == 9
+        client.set("wide", b"y" * 2_500_000)
         for key, value in values.items():
             assert client.get(key) == value
-    # the proxy's machine is replaced: a new program with the old one's disk, and the new number
+    # another start: a new program with the old one's disk, and the new number
     proxy.stop()
     proxy = Proxy(cloud, Pool(deployed.outputs), data_dir=disk)
     with proxy.client() as client:
         for key, value in values.items():
             assert client.get(key) == value
         client.set("more", b"x" * 2_500_000)
-        assert client.get("more") == b"x" * 2_500_000
+        values |= {"more": b"x" * 2_500_000, "wide": b"y" * 2_500_000}
+        # fewer: not before they are empty, and that is said
+        refused = run("plan", deployed.folder, deployed.environment, "-var=nodes=7", check=False)
+        words = " ".join(re.sub("[│╵╷]", " ", refused.stderr).split())
+        assert refused.returncode != 0 and "builds-node-007, builds-node-008. Empty them first" in words, refused.stderr
+        assert "scatterhoard pool drain 2 --wait" in words and "drained_to = 7" in words
+        pool(proxy, "drain", "2", "--wait")
+        deployed.outputs = deployed.apply(7, "-var=drained_to=7")
+        assert listed(cloud, "builds-node-") == [f"builds-node-{i:03}" for i in range(7)]
+        for key, value in values.items():
+            assert client.get(key) == value
     proxy.stop()
-    deployed.destroy(9)
+    proxy = Proxy(cloud, Pool(deployed.outputs), data_dir=disk)
+    with proxy.client() as client:
+        for key, value in values.items():
+            assert client.get(key) == value
+    proxy.stop()
+    deployed.destroy(7)
     assert listed(cloud, "builds-node-") == []
 
 

@@ -24,6 +24,7 @@ variables {
   node_subnet_cidr    = "10.87.1.0/26"
   internet_gateway_id = null
   lambda_api          = "public"
+  private_dns_for_vpc = false
   session_manager     = true
   client_cidrs        = ["10.0.0.0/16", "10.1.0.0/16"]
   client_port         = 6379
@@ -93,6 +94,10 @@ run "by_endpoints" {
     condition     = length(aws_internet_gateway.own) == 0 && length(aws_route.internet) == 0 && length(aws_vpc_security_group_egress_rule.aws) == 0
     error_message = "no way to the internet at all"
   }
+  assert {
+    condition     = length(aws_vpc_security_group_ingress_rule.vpc) == 0
+    error_message = "nobody but the proxy"
+  }
 }
 
 run "by_endpoints_without_session_manager" {
@@ -124,5 +129,28 @@ run "in_an_existing_network" {
   assert {
     condition     = aws_route.internet[0].gateway_id == "igw-mine" && length(aws_internet_gateway.own) == 0
     error_message = "its gateway is used"
+  }
+}
+
+run "endpoints_for_all_of_an_existing_network" {
+  module {
+    source = "./modules/network"
+  }
+  variables {
+    vpc_id              = "vpc-mine"
+    lambda_api          = "endpoint"
+    private_dns_for_vpc = true
+  }
+  override_data {
+    target = data.aws_vpc.existing[0]
+    values = { cidr_block_associations = [{ cidr_block = "10.9.0.0/16" }, { cidr_block = "10.10.0.0/16" }] }
+  }
+  assert {
+    condition     = toset([for rule in aws_vpc_security_group_ingress_rule.vpc : rule.cidr_ipv4]) == toset(["10.9.0.0/16", "10.10.0.0/16"])
+    error_message = "who is led to the endpoints is let in"
+  }
+  assert {
+    condition     = alltrue([for rule in aws_vpc_security_group_ingress_rule.vpc : rule.from_port == 443 && rule.to_port == 443 && rule.security_group_id == aws_security_group.endpoints[0].id])
+    error_message = "to the endpoints, and nothing else"
   }
 }

@@ -4,6 +4,9 @@ mock_provider "aws" {
   mock_data "aws_availability_zones" {
     defaults = { names = ["us-east-1a", "us-east-1b"] }
   }
+  mock_data "aws_ec2_instance_type_offerings" {
+    defaults = { locations = ["us-east-1a", "us-east-1b"] }
+  }
   mock_data "aws_region" {
     defaults = { name = "us-east-1" }
   }
@@ -61,6 +64,10 @@ run "a_pool" {
   assert {
     condition     = output.backing_bucket == null
     error_message = "no bucket unless asked for"
+  }
+  assert {
+    condition     = one(one(aws_s3_bucket_lifecycle_configuration.artefacts.rule).abort_incomplete_multipart_upload).days_after_initiation == 1
+    error_message = "uploads that were never finished are not kept"
   }
 }
 
@@ -186,4 +193,81 @@ run "more_reserved_than_there_is" {
     reserved_concurrency = 70
   }
   expect_failures = [terraform_data.settings]
+}
+
+run "a_zone_without_that_machine" {
+  command = plan
+  variables {
+    availability_zone = "us-east-1e"
+  }
+  expect_failures = [terraform_data.settings]
+}
+
+run "a_zone_that_is_away_does_not_move_the_pool" {
+  command = plan
+  assert {
+    condition     = data.aws_availability_zones.here.state == null
+    error_message = "zones count whatever their state"
+  }
+}
+
+run "fewer_nodes_without_a_drain" {
+  command = plan
+  override_data {
+    target = data.aws_lambda_functions.there
+    values = { function_names = ["test-pool-node-013", "test-pool-node-014", "test-pool-node-015", "test-pool-b-node-015", "other"] }
+  }
+  variables {
+    # of another drain
+    drained_to = 15
+  }
+  expect_failures = [terraform_data.settings]
+}
+
+run "fewer_nodes_after_a_drain" {
+  command = plan
+  override_data {
+    target = data.aws_lambda_functions.there
+    values = { function_names = ["test-pool-node-013", "test-pool-node-014", "test-pool-node-015", "test-pool-b-node-015", "other"] }
+  }
+  variables {
+    drained_to = 14
+  }
+  assert {
+    condition     = local.deleted == tolist(["test-pool-node-014", "test-pool-node-015"])
+    error_message = "those beyond, and nobody else's: ${join(" ", local.deleted)}"
+  }
+}
+
+run "names_of_an_existing_network_are_a_decision" {
+  command = plan
+  variables {
+    vpc_id     = "vpc-0123456789abcdef0"
+    lambda_api = "endpoint"
+  }
+  expect_failures = [terraform_data.settings]
+}
+
+run "names_of_an_existing_network_decided" {
+  command = plan
+  variables {
+    vpc_id              = "vpc-0123456789abcdef0"
+    lambda_api          = "endpoint"
+    private_dns_for_vpc = true
+  }
+}
+
+run "with_a_key" {
+  command = plan
+  variables {
+    kms_key_arn   = "arn:aws:kms:us-east-1:123456789012:key/1"
+    backing_store = true
+  }
+  assert {
+    condition = alltrue([
+      for bucket in concat(aws_s3_bucket_server_side_encryption_configuration.artefacts, aws_s3_bucket_server_side_encryption_configuration.backing) :
+      one(one(bucket.rule).apply_server_side_encryption_by_default).kms_master_key_id == var.kms_key_arn
+    ]) && length(aws_s3_bucket_server_side_encryption_configuration.backing) == 1
+    error_message = "both buckets are encrypted with it"
+  }
 }

@@ -14,6 +14,15 @@ mock_provider "aws" {
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{}" }
   }
+  mock_resource "aws_iam_instance_profile" {
+    defaults = { arn = "arn:aws:iam::123456789012:instance-profile/mock" }
+  }
+  mock_resource "aws_launch_template" {
+    defaults = { id = "lt-0123456789abcdef0", latest_version = 1 }
+  }
+  mock_resource "aws_ebs_volume" {
+    defaults = { id = "vol-0123456789abcdef0" }
+  }
 }
 
 variables {
@@ -32,6 +41,7 @@ variables {
   journal_snapshot  = false
   secrets_path      = "/scatterhoard/test-pool"
   secrets_key_arn   = null
+  kms_key_arn       = null
   tls_port          = null
   link_port         = 7000
   session_manager   = true
@@ -112,5 +122,56 @@ run "only_tls_from_outside" {
   assert {
     condition     = strcontains(local.toml, "listen = \"127.0.0.1:6379\"\n")
     error_message = "plain connections are for the machine itself: ${local.toml}"
+  }
+}
+
+run "a_change_of_settings_leaves_the_machine" {
+  module {
+    source = "./modules/proxy"
+  }
+  assert {
+    condition     = aws_ssm_parameter.settings.name == "/scatterhoard/test-pool/scatterhoard.toml" && aws_ssm_parameter.settings.value == local.toml
+    error_message = "settings are a parameter"
+  }
+  assert {
+    condition     = strcontains(local.user_data, "CONFIG=/scatterhoard/test-pool/scatterhoard.toml\n")
+    error_message = "which the machine is told: ${local.user_data}"
+  }
+  assert {
+    condition     = length([for line in split("\n", local.toml) : line if line != "" && strcontains(local.user_data, line)]) == 0
+    error_message = "no setting is in the user data: ${local.user_data}"
+  }
+}
+
+run "more_settings_than_a_parameter_holds" {
+  command = plan
+  module {
+    source = "./modules/proxy"
+  }
+  variables {
+    settings = { cluster = [for i in range(200) : "10.87.0.13:6379 ${i}-${i}"] }
+  }
+  expect_failures = [aws_ssm_parameter.settings]
+}
+
+run "volumes_and_settings_with_a_key" {
+  command = plan
+  module {
+    source = "./modules/proxy"
+  }
+  variables {
+    kms_key_arn = "arn:aws:kms:us-east-1:123456789012:key/1"
+  }
+  assert {
+    condition     = aws_ssm_parameter.settings.type == "SecureString" && aws_ssm_parameter.settings.key_id == var.kms_key_arn
+    error_message = "settings are encrypted with it"
+  }
+  assert {
+    condition     = aws_ebs_volume.journal.kms_key_id == var.kms_key_arn && one(one(aws_launch_template.proxy.block_device_mappings).ebs).kms_key_id == var.kms_key_arn
+    error_message = "so are both volumes"
+  }
+  assert {
+    condition     = length([for statement in data.aws_iam_policy_document.proxy.statement : statement if statement.resources == toset([var.kms_key_arn])]) == 2
+    error_message = "the machine may use it"
   }
 }

@@ -4,6 +4,9 @@ mock_provider "aws" {
   mock_data "aws_availability_zones" {
     defaults = { names = ["us-east-1a"] }
   }
+  mock_data "aws_ec2_instance_type_offerings" {
+    defaults = { locations = ["us-east-1a", "us-east-1b"] }
+  }
   mock_data "aws_iam_policy_document" {
     defaults = { json = "{}" }
   }
@@ -258,3 +261,11 @@ run "no_budget" {
   expect_failures = [var.monthly_budget_usd]
 }
 
+
+run "key_by_its_alias" {
+  command = plan
+  variables {
+    kms_key_arn = "alias/mine"
+  }
+  expect_failures = [var.kms_key_arn]
+}

@@ -11,6 +11,7 @@ locals {
 resource "aws_cloudwatch_log_group" "nodes" {
   name              = "/scatterhoard/${var.name}/nodes"
   retention_in_days = var.log_retention_days
+  kms_key_id        = var.kms_key_arn
   tags              = var.tags
 }
 

@@ -43,6 +43,11 @@ variable "network" {
   type        = object({ subnet_id = string, security_group_id = string })
 }
 
+variable "kms_key_arn" {
+  description = "The KMS key of the log, or null."
+  type        = string
+}
+
 variable "log_retention_days" {
   description = "How long the log is kept."
   type        = number

@@ -4,6 +4,8 @@
 locals {
   public = var.lambda_api == "public"
   own    = var.vpc_id == null
+  # endpoints that all of an existing VPC is led to
+  shared = !local.public && !local.own && var.private_dns_for_vpc
   vpc_id = local.own ? aws_vpc.own[0].id : var.vpc_id
   # The last but two: where no machine gets its own address from (it is reserved below).
   proxy_address = cidrhost(var.proxy_subnet_cidr, -3)
@@ -110,4 +112,7 @@ resource "aws_vpc_endpoint" "service" {
   subnet_ids          = [aws_subnet.proxy.id]
   security_group_ids  = [aws_security_group.endpoints[0].id]
   tags                = merge(var.tags, { Name = "${var.name}-${each.key}" })
+
+  # their own addresses are others than the proxy's
+  depends_on = [aws_ec2_subnet_cidr_reservation.proxy_address]
 }

@@ -121,3 +121,22 @@ resource "aws_vpc_security_group_ingress_rule" "endpoints" {
   to_port                      = 443
   tags                         = var.tags
 }
+
+# In an existing VPC names lead everybody here.
+data "aws_vpc" "existing" {
+  count = local.shared ? 1 : 0
+
+  id = var.vpc_id
+}
+
+resource "aws_vpc_security_group_ingress_rule" "vpc" {
+  for_each = toset(flatten(data.aws_vpc.existing[*].cidr_block_associations[*].cidr_block))
+
+  security_group_id = aws_security_group.endpoints[0].id
+  description       = "others of this VPC"
+  cidr_ipv4         = each.key
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  tags              = var.tags
+}

@@ -43,6 +43,11 @@ variable "lambda_api" {
   type        = string
 }
 
+variable "private_dns_for_vpc" {
+  description = "Whether all of an existing VPC may use the endpoints."
+  type        = bool
+}
+
 variable "session_manager" {
   description = "Whether Session Manager must be reachable."
   type        = bool

@@ -30,19 +30,39 @@ locals {
   # JSON's strings, numbers, booleans and lists of strings are TOML's, too.
   toml = join("", [for key, value in local.settings : "${key} = ${jsonencode(value)}\n"])
 
+  settings_name = "/scatterhoard/${var.name}/scatterhoard.toml"
+
   user_data = templatefile("${path.module}/user-data.sh.tftpl", {
     region    = local.region
     address   = var.address
     volume    = aws_ebs_volume.journal.id
     secrets   = var.secrets_path
+    config    = local.settings_name
     link_port = var.link_port
     tls_port  = var.tls_port == null ? "" : var.tls_port
     pool      = var.name
-    toml      = local.toml
     bucket    = var.package.bucket
     key       = var.package.key
     sha256    = var.package.sha256
   })
+}
+
+# What the proxy reads at each start. Not in the user data: a change there replaces the machine.
+resource "aws_ssm_parameter" "settings" {
+  name        = local.settings_name
+  description = "Scatterhoard ${var.name}: scatterhoard.toml, made by Terraform"
+  # no secrets in it
+  type   = var.kms_key_arn == null ? "String" : "SecureString"
+  key_id = var.kms_key_arn
+  value  = local.toml
+  tags   = var.tags
+
+  lifecycle {
+    precondition {
+      condition     = length(base64encode(local.toml)) / 4 * 3 <= 4096
+      error_message = "settings are too long: scatterhoard.toml has at most 4096 bytes, which is what a parameter holds."
+    }
+  }
 }
 
 resource "aws_ebs_volume" "journal" {
@@ -50,6 +70,7 @@ resource "aws_ebs_volume" "journal" {
   size              = var.journal_gb
   type              = "gp3"
   encrypted         = true
+  kms_key_id        = var.kms_key_arn
   final_snapshot    = var.journal_snapshot
   tags              = merge(var.tags, { Name = "${var.name}-journal" })
 
@@ -91,6 +112,7 @@ resource "aws_launch_template" "proxy" {
       volume_size           = 8
       volume_type           = "gp3"
       encrypted             = true
+      kms_key_id            = var.kms_key_arn
       delete_on_termination = true
     }
   }
@@ -128,7 +150,7 @@ resource "aws_autoscaling_group" "proxy" {
     max_healthy_percentage = 100
   }
 
-  # A new template (settings, a newer program) replaces the machine.
+  # A new template (a newer program, another type) replaces the machine.
   instance_refresh {
     strategy = "Rolling"
 
@@ -147,6 +169,6 @@ resource "aws_autoscaling_group" "proxy" {
     }
   }
 
-  # Without its rights a machine would not get far.
-  depends_on = [aws_iam_role_policy.proxy]
+  # Without its rights and settings a machine would not get far.
+  depends_on = [aws_iam_role_policy.proxy, aws_ssm_parameter.settings]
 }

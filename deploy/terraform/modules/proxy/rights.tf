@@ -74,9 +74,40 @@ data "aws_iam_policy_document" "proxy" {
   }
 
   statement {
-    sid       = "Secrets"
-    actions   = ["ssm:GetParameter"]
-    resources = ["${local.arn_prefix}:ssm:${local.region}:${local.account}:parameter${var.secrets_path}/*"]
+    sid     = "SettingsAndSecrets"
+    actions = ["ssm:GetParameter"]
+    resources = [
+      "${local.arn_prefix}:ssm:${local.region}:${local.account}:parameter${local.settings_name}",
+      "${local.arn_prefix}:ssm:${local.region}:${local.account}:parameter${var.secrets_path}/*",
+    ]
+  }
+
+  # The journal's volume, settings, the program, the backing store.
+  dynamic "statement" {
+    for_each = var.kms_key_arn == null ? [] : [var.kms_key_arn]
+
+    content {
+      sid       = "Key"
+      actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey", "kms:GenerateDataKeyWithoutPlaintext", "kms:ReEncrypt*"]
+      resources = [statement.value]
+    }
+  }
+
+  # EC2 asks for it when a volume is attached.
+  dynamic "statement" {
+    for_each = var.kms_key_arn == null ? [] : [var.kms_key_arn]
+
+    content {
+      sid       = "KeyForVolumes"
+      actions   = ["kms:CreateGrant"]
+      resources = [statement.value]
+
+      condition {
+        test     = "Bool"
+        variable = "kms:GrantIsForAWSResource"
+        values   = ["true"]
+      }
+    }
   }
 
   dynamic "statement" {

@@ -73,6 +73,11 @@ variable "secrets_key_arn" {
   type        = string
 }
 
+variable "kms_key_arn" {
+  description = "The KMS key of volumes and settings, or null for AWS's own."
+  type        = string
+}
+
 variable "tls_port" {
   description = "Where clients speak TLS; null: they do not."
   type        = number
