@@ -10,11 +10,12 @@ mod streaming;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use scatterhoard_client::embedded::{Embedded, NodeProgram, Nodes, Settings};
 use scatterhoard_client::{Client, Command, Options};
 use scatterhoard_judge::bodies::Bodies;
+use tokio::time::timeout_at;
 
 use crate::client::Connection;
 use crate::goals::Figure;
@@ -22,6 +23,7 @@ use crate::keys::check_stored;
 use crate::load::{BODY_SEED, Output};
 use crate::measure::median;
 use crate::pool::{Ack, Pool};
+use crate::progress::Progress;
 use crate::reply::Reply;
 use crate::report::Report;
 use crate::server::{self, Server};
@@ -29,6 +31,7 @@ use crate::size::Size;
 use crate::target::Target;
 use crate::workload::Op;
 
+const MAX_SECONDS: f64 = 1e6;
 const LEAST_RATIO: f64 = 0.95;
 const MOST_RSS_MB: f64 = 16.0;
 /// Keys in turn, so that no server answers from the cache of a processor.
@@ -61,6 +64,9 @@ pub(crate) struct Args {
     /// Threads of the client.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Most seconds of everything; what is under way then is cut off, and named.
+    #[arg(long, default_value_t = 300.0)]
+    limit_s: f64,
     /// A few seconds: checks contents, judges nothing.
     #[arg(long)]
     quick: bool,
@@ -82,15 +88,47 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         (args.rounds, args.seconds) = (1, 0.1);
         args.stream_size = "64m".parse()?;
     }
+    for (flag, seconds) in [("--seconds", args.seconds), ("--limit-s", args.limit_s)] {
+        ensure!(
+            seconds > 0.0 && seconds <= MAX_SECONDS,
+            "{flag} must be more than 0, and {MAX_SECONDS} at most"
+        );
+    }
     let runtime = crate::client_runtime(args.threads)?;
     // the proxy within the program has threads of its own, as it would have elsewhere
     let inside = crate::client_runtime(2)?;
-    let done = runtime.block_on(compare(&args, &inside));
+    let mut report = Report::default();
+    let done = runtime.block_on(compare(&args, &inside, &mut report));
     inside.shutdown_timeout(Duration::from_secs(1));
-    done
+    report.close(done, &args.output)
 }
 
-async fn compare(args: &Args, inside: &tokio::runtime::Runtime) -> Result<()> {
+/// Until when all of it must be done.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    seconds: f64,
+}
+
+impl Deadline {
+    /// Lets it be done until then.
+    async fn before<T>(
+        self,
+        what: impl Fn() -> String,
+        done: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match timeout_at(self.at.into(), done).await {
+            Ok(done) => done.with_context(what),
+            Err(_) => bail!("{}: cut off after --limit-s {}", what(), self.seconds),
+        }
+    }
+}
+
+async fn compare(args: &Args, inside: &tokio::runtime::Runtime, report: &mut Report) -> Result<()> {
+    let deadline = Deadline {
+        at: Instant::now() + Duration::from_secs_f64(args.limit_s),
+        seconds: args.limit_s,
+    };
     let mut servers = Vec::new();
     let mut embedded = None;
     if args.targets.is_empty() {
@@ -108,26 +146,25 @@ async fn compare(args: &Args, inside: &tokio::runtime::Runtime) -> Result<()> {
         true => args.targets.clone(),
         false => servers.iter().map(|s| s.target.clone()).collect(),
     };
-    let measured = measure(args, &targets, embedded.as_ref()).await;
-    let mut report = match measured {
-        Err(error) => return Err(explained(error, &servers)),
-        Ok(report) => report,
-    };
+    let measured = measure(args, &targets, embedded.as_ref(), deadline, report).await;
+    measured.map_err(|error| explained(error, &servers))?;
     if let Some(embedded) = embedded {
         embedded.shutdown().await?;
     }
     for target in &targets {
-        allow(target, args.stream_size.bytes).await?;
-        let figures = streaming::measure(target, args).await;
-        report.figures.extend(match figures {
-            Err(error) => return Err(explained(error, &servers)),
-            Ok(figures) => figures,
-        });
+        let what = || format!("{}: streaming {}", target.name, args.stream_size);
+        let streamed = async {
+            allow(target, args.stream_size.bytes).await?;
+            streaming::measure(target, args).await
+        };
+        let figures = deadline.before(what, streamed).await;
+        let figures = figures.map_err(|error| explained(error, &servers))?;
+        report.figures.extend(figures);
     }
     for server in servers {
         server.stop().await?;
     }
-    report.publish(&args.output)
+    Ok(())
 }
 
 fn explained(error: anyhow::Error, servers: &[Server]) -> anyhow::Error {
@@ -180,7 +217,14 @@ struct Subject {
 
 const OPS: [Op; 2] = [Op::Get, Op::Set];
 
-async fn measure(args: &Args, targets: &[Target], embedded: Option<&Embedded>) -> Result<Report> {
+/// Rounds; figures are of those that were done, however it ends.
+async fn measure(
+    args: &Args,
+    targets: &[Target],
+    embedded: Option<&Embedded>,
+    deadline: Deadline,
+    report: &mut Report,
+) -> Result<()> {
     let size = args.size.bytes;
     let bodies = Bodies::new(size, BODY_SEED);
     let values: Vec<Value> = (0..KEYS)
@@ -218,24 +262,50 @@ async fn measure(args: &Args, targets: &[Target], embedded: Option<&Embedded>) -
             Way::Library(client),
         ));
     }
-    for subject in &mut subjects {
-        subject.populate(&values).await?;
+    let ended = rounds(args, &mut subjects, &values, deadline).await;
+    report_on(args, &subjects, report);
+    ended
+}
+
+async fn rounds(
+    args: &Args,
+    subjects: &mut [Subject],
+    values: &[Value],
+    deadline: Deadline,
+) -> Result<()> {
+    let progress = Progress::new(args.rounds as usize * subjects.len(), "rounds");
+    for subject in &mut *subjects {
+        let what = format!("{}, storing", subject.name);
+        progress.at(|| what.clone());
+        let stored = subject.populate(values);
+        deadline.before(|| what.clone(), stored).await?;
     }
-    for round in 0..args.rounds {
-        eprintln!("round {} of {}", round + 1, args.rounds);
-        for subject in &mut subjects {
-            subject.round(&values, args.seconds).await?;
+    for round in 1..=args.rounds {
+        for subject in &mut *subjects {
+            let what = format!("{}, round {round} of {}", subject.name, args.rounds);
+            progress.at(|| what.clone());
+            let done = subject.round(values, args.seconds);
+            deadline.before(|| what.clone(), done).await?;
+            progress.step();
         }
     }
-    let mut report = Report::default();
-    for subject in &subjects {
-        for (op, rates) in OPS.iter().zip(&subject.rates) {
+    progress.end();
+    Ok(())
+}
+
+fn report_on(args: &Args, subjects: &[Subject], report: &mut Report) {
+    for subject in subjects {
+        let measured = OPS.iter().zip(&subject.rates);
+        for (op, rates) in measured.filter(|(_, rates)| !rates.is_empty()) {
             let name = format!("{op} {}, {}", args.size, subject.name);
             let figure = Figure::new(name.clone(), median(rates.clone()), "GB/s", None);
             report.figures.push(figure);
         }
         let beside = subject.beside.and_then(|place| subjects.get(place));
         let Some(beside) = beside else { continue };
+        if subject.rates.iter().any(Vec::is_empty) {
+            continue;
+        }
         // of the library's own cost; the proxy within the program is another matter
         let is_judged = !args.quick && matches!(beside.way, Way::Raw(_));
         let least = is_judged.then_some(LEAST_RATIO);
@@ -248,7 +318,6 @@ async fn measure(args: &Args, targets: &[Target], embedded: Option<&Embedded>) -
                 .push(Figure::at_least(name, ratio, "x", least));
         }
     }
-    Ok(report)
 }
 
 struct Value {

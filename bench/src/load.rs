@@ -223,7 +223,7 @@ impl Args {
         }
         target::assign_pids(&mut self.targets, &self.pids)?;
         let rounds = self.cells().len() * self.targets.len() * self.plan.rounds;
-        self.plan.progress = Progress::new(rounds);
+        self.plan.progress = Progress::new(rounds, "rounds");
         Ok(())
     }
 

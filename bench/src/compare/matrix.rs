@@ -206,7 +206,8 @@ impl Servers {
         report: &mut Report,
     ) -> Result<()> {
         let rounds = args.plan(1).rounds;
-        let progress = Progress::new(cells.len() * rounds * (self.others.len() + 4));
+        let length = cells.len() * rounds * (self.others.len() + 4);
+        let progress = Progress::new(length, "rounds");
         let (mut told, mut failed) = (Vec::new(), 0);
         for (size, cell) in cells {
             let mut plan = args.plan(cell.clients);
