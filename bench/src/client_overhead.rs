@@ -7,6 +7,7 @@
 
 mod streaming;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -103,6 +104,21 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
     report.close(done, &args.output)
 }
 
+/// What was under way when the time was over. No server is to blame.
+#[derive(Debug)]
+struct CutOff {
+    what: String,
+    seconds: f64,
+}
+
+impl fmt::Display for CutOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: cut off after --limit-s {}", self.what, self.seconds)
+    }
+}
+
+impl std::error::Error for CutOff {}
+
 /// Until when all of it must be done.
 #[derive(Clone, Copy)]
 struct Deadline {
@@ -119,7 +135,10 @@ impl Deadline {
     ) -> Result<T> {
         match timeout_at(self.at.into(), done).await {
             Ok(done) => done.with_context(what),
-            Err(_) => bail!("{}: cut off after --limit-s {}", what(), self.seconds),
+            Err(_) => bail!(CutOff {
+                what: what(),
+                seconds: self.seconds,
+            }),
         }
     }
 }
@@ -168,6 +187,9 @@ async fn compare(args: &Args, inside: &tokio::runtime::Runtime, report: &mut Rep
 }
 
 fn explained(error: anyhow::Error, servers: &[Server]) -> anyhow::Error {
+    if error.is::<CutOff>() {
+        return error;
+    }
     let explain = |error, server: &Server| match server.explain::<()>(Err(error)) {
         Err(error) => error,
         Ok(()) => anyhow::anyhow!("no error"),
@@ -401,5 +423,62 @@ impl Way {
                 Ok(found.is_some_and(|body| judge(&body)))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_hangs_is_cut_off_and_named() {
+        let deadline = Deadline {
+            at: Instant::now() + Duration::from_millis(1),
+            seconds: 0.001,
+        };
+        let what = || "round 2 of 9".to_owned();
+        let hangs = std::future::pending::<Result<()>>();
+        let error = deadline.before(what, hangs).await.unwrap_err();
+        assert!(error.is::<CutOff>());
+        let said = error.to_string();
+        assert_eq!(said, "round 2 of 9: cut off after --limit-s 0.001");
+        let failed = deadline.before(what, async { bail!("no server") }).await;
+        let said = format!("{:#}", failed.map(|()| 0).unwrap_err());
+        assert_eq!(said, "round 2 of 9: no server");
+    }
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[tokio::test]
+    async fn rounds_that_were_done_are_told_though_others_were_not() {
+        let args = <Cli as clap::Parser>::parse_from(["x"]).args;
+        let subject = |name: &str, beside, rates| Subject {
+            name: name.into(),
+            beside,
+            way: Way::Library(Client::new(Options::new("127.0.0.1", 1))),
+            rates,
+        };
+        let subjects = [
+            subject("raw", None, [vec![1.0, 3.0, 2.0], vec![4.0, 4.0]]),
+            subject("slow", Some(0), [vec![1.0, 1.5], vec![2.0]]),
+            subject("cut", Some(0), [vec![], vec![]]),
+        ];
+        let mut report = Report::default();
+        report_on(&args, &subjects, &mut report);
+        let said = report.figures.iter().map(|f| (f.name.as_str(), f.value));
+        let said: Vec<(&str, f64)> = said.collect();
+        let expected = [
+            ("GET 10m, raw", 2.0),
+            ("SET 10m, raw", 4.0),
+            ("GET 10m, slow", 1.25),
+            ("SET 10m, slow", 2.0),
+            ("GET 10m, slow / raw", 0.75),
+            ("SET 10m, slow / raw", 0.5),
+        ];
+        assert_eq!(said, expected);
     }
 }
