@@ -32,6 +32,8 @@ use crate::size::Size;
 use crate::target::Target;
 use crate::workload::Op;
 
+/// Each of the values is kept here, too.
+const MAX_BYTES: usize = 512 << 20;
 const MAX_SECONDS: f64 = 1e6;
 const LEAST_RATIO: f64 = 0.95;
 const MOST_RSS_MB: f64 = 16.0;
@@ -150,6 +152,14 @@ async fn compare(args: &Args, inside: &tokio::runtime::Runtime, report: &mut Rep
     };
     let mut servers = Vec::new();
     let mut embedded = None;
+    for (count, size) in [(KEYS, &args.size), (1, &args.stream_size)] {
+        let is_ours = args.targets.is_empty();
+        ensure!(
+            !is_ours || args.pool.has_room_for(count, size.bytes),
+            "{count} x {size} does not fit {}",
+            args.pool
+        );
+    }
     if args.targets.is_empty() {
         let program = server::program(args.scatterhoard.as_deref(), "scatterhoard")?;
         servers.push(server::start_redis("redis-server", &args.redis_server).await?);
@@ -248,6 +258,10 @@ async fn measure(
     report: &mut Report,
 ) -> Result<()> {
     let size = args.size.bytes;
+    ensure!(
+        size <= MAX_BYTES,
+        "--size must be {MAX_BYTES} bytes at most"
+    );
     let bodies = Bodies::new(size, BODY_SEED);
     let values: Vec<Value> = (0..KEYS)
         .map(|n| Value {
@@ -257,8 +271,11 @@ async fn measure(
         .collect();
     let mut subjects = Vec::new();
     for target in targets {
-        let raw = Connection::open(&target.address, 1, size).await?;
-        let client = Client::connect(options(target)?).await?;
+        let what = || format!("target {} ({})", target.name, target.address);
+        let raw = Connection::open(&target.address, 1, size);
+        let raw = deadline.before(what, raw).await?;
+        let client = async { Ok(Client::connect(options(target)?).await?) };
+        let client = deadline.before(what, client).await?;
         let beside = Some(subjects.len());
         subjects.push(Subject::new(
             &target.name,

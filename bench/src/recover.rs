@@ -24,9 +24,9 @@ use crate::reply::Reply;
 use crate::server::{self, Proxy, Server};
 use scatterhoard_judge::bodies::Bodies;
 
-/// Keys have nine digits.
+/// Keys have nine digits; values are small enough to share segments.
 const MAX_OBJECTS: usize = 1_000_000_000;
-const MAX_VALUE_BYTES: usize = 1 << 20;
+const MAX_VALUE_BYTES: usize = 16 << 10;
 const MAX_ROUNDS: usize = 1_000;
 const OBJECTS_QUICK: usize = 20_000;
 const SEED: u64 = 0x4ec0_7e4d;
@@ -207,6 +207,13 @@ impl Args {
             ensure!((1..=most).contains(&value), "{flag} must be 1 to {most}");
         }
         ensure!(self.within_s > 0.0, "--within-s must be more than 0");
+        ensure!(
+            self.pool.has_room_for(self.objects, self.value_bytes),
+            "{} objects of {} bytes do not fit {}",
+            self.objects,
+            self.value_bytes,
+            self.pool
+        );
         Ok(())
     }
 }
@@ -314,6 +321,7 @@ mod tests {
             ("x --value-bytes 0", "--value-bytes must be"),
             ("x --rounds 0", "--rounds must be"),
             ("x --within-s NaN", "--within-s must be"),
+            ("x --value-bytes 16384", "do not fit 14 nodes of 512 MB"),
         ] {
             let error = check(line).unwrap_err().to_string();
             assert!(error.contains(expected), "{line}: {error}");

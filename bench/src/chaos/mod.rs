@@ -152,7 +152,8 @@ async fn drive(
     shared: &Arc<Shared>,
     report: &mut Report,
 ) -> Result<()> {
-    clear(shared).await?;
+    let cleared = timeout(CLIENTS_END_WITHIN, clear(shared)).await;
+    cleared.context("the server does not answer DEL")??;
     let mut clients = JoinSet::new();
     for index in 0..usize::from(args.clients) {
         let (shared, count) = (shared.clone(), usize::from(args.clients));
