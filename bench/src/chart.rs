@@ -10,6 +10,8 @@ const HEIGHT: f64 = 340.0;
 /// Left, top, right, bottom; names stand on the right.
 const MARGIN: [f64; 4] = [62.0, 28.0, 220.0, 44.0];
 const NAME_HEIGHT: f64 = 15.0;
+/// Points of a line with no more than this are marked.
+const MARKED: usize = 12;
 const COLOURS: [&str; 10] = [
     "#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf", "#e377c2",
     "#7f7f7f", "#bcbd22",
@@ -51,6 +53,14 @@ impl Axis {
             ticks,
             is_logarithmic: false,
         }
+    }
+
+    /// From 0 to the next round figure, in quarters.
+    pub(crate) fn from_zero(most: f64, name: impl Fn(f64) -> String) -> Self {
+        let top = round_up(most);
+        let quarter = |i: i32| top * f64::from(i) / 4.0;
+        let tick = |i: i32| (quarter(i), name(quarter(i)));
+        Self::linear((0.0, top), (0..=4).map(tick).collect())
     }
 
     /// From the power of ten below all values to that above.
@@ -140,7 +150,17 @@ impl Drawing<'_> {
                 " stroke-dasharray=\"4 2\""
             };
             let drawn = line.iter().filter_map(|&(along, v)| x(along).zip(y(v)));
-            let points: Vec<String> = drawn.map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+            let drawn: Vec<(f64, f64)> = drawn.collect();
+            let point = |(x, y): &(f64, f64)| format!("{x:.1},{y:.1}");
+            let points: Vec<String> = drawn.iter().map(point).collect();
+            if drawn.len() <= MARKED {
+                for (x, y) in &drawn {
+                    let _ = writeln!(
+                        svg,
+                        "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2\" fill=\"{colour}\"/>"
+                    );
+                }
+            }
             let (at, end) = (top + 8.0 + NAME_HEIGHT * i as f64, WIDTH - right + 10.0);
             let _ = writeln!(
                 svg,
@@ -154,6 +174,25 @@ impl Drawing<'_> {
         svg.push_str("</svg>\n");
         svg
     }
+}
+
+/// The next of 1, 2, 5 times a power of ten.
+fn round_up(value: f64) -> f64 {
+    let power = 10f64.powf(value.max(1e-6).log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0];
+    let fits = steps.iter().find(|s| **s * power >= value);
+    fits.unwrap_or(&10.0) * power
+}
+
+/// Milliseconds by how rare they are.
+pub(crate) fn latencies(title: &str, lines: Vec<Line>) -> String {
+    let chart = Chart {
+        title,
+        along: "one request in so many takes longer (100: p99)",
+        unit: "",
+        lines,
+    };
+    chart.svg()
 }
 
 /// Writes a file, and the folder for it if there is none.
@@ -218,6 +257,26 @@ mod tests {
         let (low, end) = (HEIGHT - bottom, WIDTH - right);
         let line = format!("\"{left:.1},{low:.1} {end:.1},{top:.1}\"");
         assert!(svg.contains(&line), "{svg}");
+    }
+
+    #[test]
+    fn axes_end_at_round_figures() {
+        assert_eq!(
+            [round_up(0.07), round_up(0.11), round_up(3.0)],
+            [0.1, 0.2, 5.0]
+        );
+        let axis = Axis::from_zero(3.0, |s| format!("{s} s"));
+        let names: Vec<&str> = axis.ticks.iter().map(|(_, name)| &name[..]).collect();
+        assert_eq!(names, ["0 s", "1.25 s", "2.5 s", "3.75 s", "5 s"]);
+    }
+
+    #[test]
+    fn a_lonely_point_is_seen() {
+        let marks = |points: usize| {
+            let line = (0..points).map(|i| (1.0 + i as f64, 1.0)).collect();
+            svg(vec![("a".into(), line)]).matches("<circle").count()
+        };
+        assert_eq!((marks(1), marks(MARKED), marks(MARKED + 1)), (1, MARKED, 0));
     }
 
     #[test]

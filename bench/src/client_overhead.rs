@@ -7,14 +7,16 @@
 
 mod streaming;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use scatterhoard_client::embedded::{Embedded, NodeProgram, Nodes, Settings};
 use scatterhoard_client::{Client, Command, Options};
 use scatterhoard_judge::bodies::Bodies;
+use tokio::time::timeout_at;
 
 use crate::client::Connection;
 use crate::goals::Figure;
@@ -22,6 +24,7 @@ use crate::keys::check_stored;
 use crate::load::{BODY_SEED, Output};
 use crate::measure::median;
 use crate::pool::{Ack, Pool};
+use crate::progress::Progress;
 use crate::reply::Reply;
 use crate::report::Report;
 use crate::server::{self, Server};
@@ -29,6 +32,9 @@ use crate::size::Size;
 use crate::target::Target;
 use crate::workload::Op;
 
+/// Each of the values is kept here, too.
+const MAX_BYTES: usize = 512 << 20;
+const MAX_SECONDS: f64 = 1e6;
 const LEAST_RATIO: f64 = 0.95;
 const MOST_RSS_MB: f64 = 16.0;
 /// Keys in turn, so that no server answers from the cache of a processor.
@@ -61,6 +67,9 @@ pub(crate) struct Args {
     /// Threads of the client.
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Most seconds of everything; what is under way then is cut off, and named.
+    #[arg(long, default_value_t = 300.0)]
+    limit_s: f64,
     /// A few seconds: checks contents, judges nothing.
     #[arg(long)]
     quick: bool,
@@ -82,17 +91,75 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         (args.rounds, args.seconds) = (1, 0.1);
         args.stream_size = "64m".parse()?;
     }
+    for (flag, seconds) in [("--seconds", args.seconds), ("--limit-s", args.limit_s)] {
+        ensure!(
+            seconds > 0.0 && seconds <= MAX_SECONDS,
+            "{flag} must be more than 0, and {MAX_SECONDS} at most"
+        );
+    }
     let runtime = crate::client_runtime(args.threads)?;
     // the proxy within the program has threads of its own, as it would have elsewhere
     let inside = crate::client_runtime(2)?;
-    let done = runtime.block_on(compare(&args, &inside));
+    let mut report = Report::default();
+    let done = runtime.block_on(compare(&args, &inside, &mut report));
     inside.shutdown_timeout(Duration::from_secs(1));
-    done
+    report.close(done, &args.output)
 }
 
-async fn compare(args: &Args, inside: &tokio::runtime::Runtime) -> Result<()> {
+/// What was under way when the time was over. No server is to blame.
+#[derive(Debug)]
+struct CutOff {
+    what: String,
+    seconds: f64,
+}
+
+impl fmt::Display for CutOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: cut off after --limit-s {}", self.what, self.seconds)
+    }
+}
+
+impl std::error::Error for CutOff {}
+
+/// Until when all of it must be done.
+#[derive(Clone, Copy)]
+struct Deadline {
+    at: Instant,
+    seconds: f64,
+}
+
+impl Deadline {
+    /// Lets it be done until then.
+    async fn before<T>(
+        self,
+        what: impl Fn() -> String,
+        done: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match timeout_at(self.at.into(), done).await {
+            Ok(done) => done.with_context(what),
+            Err(_) => bail!(CutOff {
+                what: what(),
+                seconds: self.seconds,
+            }),
+        }
+    }
+}
+
+async fn compare(args: &Args, inside: &tokio::runtime::Runtime, report: &mut Report) -> Result<()> {
+    let deadline = Deadline {
+        at: Instant::now() + Duration::from_secs_f64(args.limit_s),
+        seconds: args.limit_s,
+    };
     let mut servers = Vec::new();
     let mut embedded = None;
+    for (count, size) in [(KEYS, &args.size), (1, &args.stream_size)] {
+        let is_ours = args.targets.is_empty();
+        ensure!(
+            !is_ours || args.pool.has_room_for(count, size.bytes),
+            "{count} x {size} does not fit {}",
+            args.pool
+        );
+    }
     if args.targets.is_empty() {
         let program = server::program(args.scatterhoard.as_deref(), "scatterhoard")?;
         servers.push(server::start_redis("redis-server", &args.redis_server).await?);
@@ -108,29 +175,31 @@ async fn compare(args: &Args, inside: &tokio::runtime::Runtime) -> Result<()> {
         true => args.targets.clone(),
         false => servers.iter().map(|s| s.target.clone()).collect(),
     };
-    let measured = measure(args, &targets, embedded.as_ref()).await;
-    let mut report = match measured {
-        Err(error) => return Err(explained(error, &servers)),
-        Ok(report) => report,
-    };
+    let measured = measure(args, &targets, embedded.as_ref(), deadline, report).await;
+    measured.map_err(|error| explained(error, &servers))?;
     if let Some(embedded) = embedded {
         embedded.shutdown().await?;
     }
     for target in &targets {
-        allow(target, args.stream_size.bytes).await?;
-        let figures = streaming::measure(target, args).await;
-        report.figures.extend(match figures {
-            Err(error) => return Err(explained(error, &servers)),
-            Ok(figures) => figures,
-        });
+        let what = || format!("{}: streaming {}", target.name, args.stream_size);
+        let streamed = async {
+            allow(target, args.stream_size.bytes).await?;
+            streaming::measure(target, args).await
+        };
+        let figures = deadline.before(what, streamed).await;
+        let figures = figures.map_err(|error| explained(error, &servers))?;
+        report.figures.extend(figures);
     }
     for server in servers {
         server.stop().await?;
     }
-    report.publish(&args.output)
+    Ok(())
 }
 
 fn explained(error: anyhow::Error, servers: &[Server]) -> anyhow::Error {
+    if error.is::<CutOff>() {
+        return error;
+    }
     let explain = |error, server: &Server| match server.explain::<()>(Err(error)) {
         Err(error) => error,
         Ok(()) => anyhow::anyhow!("no error"),
@@ -180,8 +249,19 @@ struct Subject {
 
 const OPS: [Op; 2] = [Op::Get, Op::Set];
 
-async fn measure(args: &Args, targets: &[Target], embedded: Option<&Embedded>) -> Result<Report> {
+/// Rounds; figures are of those that were done, however it ends.
+async fn measure(
+    args: &Args,
+    targets: &[Target],
+    embedded: Option<&Embedded>,
+    deadline: Deadline,
+    report: &mut Report,
+) -> Result<()> {
     let size = args.size.bytes;
+    ensure!(
+        size <= MAX_BYTES,
+        "--size must be {MAX_BYTES} bytes at most"
+    );
     let bodies = Bodies::new(size, BODY_SEED);
     let values: Vec<Value> = (0..KEYS)
         .map(|n| Value {
@@ -191,8 +271,11 @@ async fn measure(args: &Args, targets: &[Target], embedded: Option<&Embedded>) -
         .collect();
     let mut subjects = Vec::new();
     for target in targets {
-        let raw = Connection::open(&target.address, 1, size).await?;
-        let client = Client::connect(options(target)?).await?;
+        let what = || format!("target {} ({})", target.name, target.address);
+        let raw = Connection::open(&target.address, 1, size);
+        let raw = deadline.before(what, raw).await?;
+        let client = async { Ok(Client::connect(options(target)?).await?) };
+        let client = deadline.before(what, client).await?;
         let beside = Some(subjects.len());
         subjects.push(Subject::new(
             &target.name,
@@ -218,24 +301,50 @@ async fn measure(args: &Args, targets: &[Target], embedded: Option<&Embedded>) -
             Way::Library(client),
         ));
     }
-    for subject in &mut subjects {
-        subject.populate(&values).await?;
+    let ended = rounds(args, &mut subjects, &values, deadline).await;
+    report_on(args, &subjects, report);
+    ended
+}
+
+async fn rounds(
+    args: &Args,
+    subjects: &mut [Subject],
+    values: &[Value],
+    deadline: Deadline,
+) -> Result<()> {
+    let progress = Progress::new(args.rounds as usize * subjects.len(), "rounds");
+    for subject in &mut *subjects {
+        let what = format!("{}, storing", subject.name);
+        progress.at(|| what.clone());
+        let stored = subject.populate(values);
+        deadline.before(|| what.clone(), stored).await?;
     }
-    for round in 0..args.rounds {
-        eprintln!("round {} of {}", round + 1, args.rounds);
-        for subject in &mut subjects {
-            subject.round(&values, args.seconds).await?;
+    for round in 1..=args.rounds {
+        for subject in &mut *subjects {
+            let what = format!("{}, round {round} of {}", subject.name, args.rounds);
+            progress.at(|| what.clone());
+            let done = subject.round(values, args.seconds);
+            deadline.before(|| what.clone(), done).await?;
+            progress.step();
         }
     }
-    let mut report = Report::default();
-    for subject in &subjects {
-        for (op, rates) in OPS.iter().zip(&subject.rates) {
+    progress.end();
+    Ok(())
+}
+
+fn report_on(args: &Args, subjects: &[Subject], report: &mut Report) {
+    for subject in subjects {
+        let measured = OPS.iter().zip(&subject.rates);
+        for (op, rates) in measured.filter(|(_, rates)| !rates.is_empty()) {
             let name = format!("{op} {}, {}", args.size, subject.name);
             let figure = Figure::new(name.clone(), median(rates.clone()), "GB/s", None);
             report.figures.push(figure);
         }
         let beside = subject.beside.and_then(|place| subjects.get(place));
         let Some(beside) = beside else { continue };
+        if subject.rates.iter().any(Vec::is_empty) {
+            continue;
+        }
         // of the library's own cost; the proxy within the program is another matter
         let is_judged = !args.quick && matches!(beside.way, Way::Raw(_));
         let least = is_judged.then_some(LEAST_RATIO);
@@ -248,7 +357,6 @@ async fn measure(args: &Args, targets: &[Target], embedded: Option<&Embedded>) -
                 .push(Figure::at_least(name, ratio, "x", least));
         }
     }
-    Ok(report)
 }
 
 struct Value {
@@ -332,5 +440,62 @@ impl Way {
                 Ok(found.is_some_and(|body| judge(&body)))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_hangs_is_cut_off_and_named() {
+        let deadline = Deadline {
+            at: Instant::now() + Duration::from_millis(1),
+            seconds: 0.001,
+        };
+        let what = || "round 2 of 9".to_owned();
+        let hangs = std::future::pending::<Result<()>>();
+        let error = deadline.before(what, hangs).await.unwrap_err();
+        assert!(error.is::<CutOff>());
+        let said = error.to_string();
+        assert_eq!(said, "round 2 of 9: cut off after --limit-s 0.001");
+        let failed = deadline.before(what, async { bail!("no server") }).await;
+        let said = format!("{:#}", failed.map(|()| 0).unwrap_err());
+        assert_eq!(said, "round 2 of 9: no server");
+    }
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[tokio::test]
+    async fn rounds_that_were_done_are_told_though_others_were_not() {
+        let args = <Cli as clap::Parser>::parse_from(["x"]).args;
+        let subject = |name: &str, beside, rates| Subject {
+            name: name.into(),
+            beside,
+            way: Way::Library(Client::new(Options::new("127.0.0.1", 1))),
+            rates,
+        };
+        let subjects = [
+            subject("raw", None, [vec![1.0, 3.0, 2.0], vec![4.0, 4.0]]),
+            subject("slow", Some(0), [vec![1.0, 1.5], vec![2.0]]),
+            subject("cut", Some(0), [vec![], vec![]]),
+        ];
+        let mut report = Report::default();
+        report_on(&args, &subjects, &mut report);
+        let said = report.figures.iter().map(|f| (f.name.as_str(), f.value));
+        let said: Vec<(&str, f64)> = said.collect();
+        let expected = [
+            ("GET 10m, raw", 2.0),
+            ("SET 10m, raw", 4.0),
+            ("GET 10m, slow", 1.25),
+            ("SET 10m, slow", 2.0),
+            ("GET 10m, slow / raw", 0.75),
+            ("SET 10m, slow / raw", 0.5),
+        ];
+        assert_eq!(said, expected);
     }
 }

@@ -119,6 +119,9 @@ pub(crate) async fn run(mut args: Args) -> Result<()> {
         seed: Some(args.plan.traffic.seed),
         ..Report::default()
     };
+    let skipped = args.plan.traffic.skipped_lines();
+    let words = skipped.map(|lines| format!("{lines} bad lines of the trace skipped"));
+    report.footer.extend(words);
     let ended = until_stopped(&args.plan.stop, measure(&args, &mut report.rows)).await;
     args.plan.progress.end();
     let drawn = match &args.plot {
@@ -223,7 +226,7 @@ impl Args {
         }
         target::assign_pids(&mut self.targets, &self.pids)?;
         let rounds = self.cells().len() * self.targets.len() * self.plan.rounds;
-        self.plan.progress = Progress::new(rounds);
+        self.plan.progress = Progress::new(rounds, "rounds");
         Ok(())
     }
 

@@ -205,6 +205,13 @@ pub(crate) struct Distribution {
 }
 
 impl Distribution {
+    /// For a drawing: one in so many takes longer than so many milliseconds.
+    pub(crate) fn curve(&self) -> Vec<(f64, f64)> {
+        let points = self.shares.iter().filter(|(share, _)| *share < 1.0);
+        let points = points.map(|(share, us)| (1.0 / (1.0 - share), us / 1e3));
+        points.collect()
+    }
+
     /// None of an empty histogram.
     pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
         let share = |step: hdrhistogram::iterators::IterationValue<u64>| {

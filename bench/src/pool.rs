@@ -51,6 +51,25 @@ impl fmt::Display for DataParity {
     }
 }
 
+impl Pool {
+    /// Whether so many values, twice while they are rewritten, fit; a tenth is left for what
+    /// is not evenly spread.
+    pub(crate) fn has_room_for(&self, values: usize, bytes: usize) -> bool {
+        let geometry = self.data_parity;
+        let copies = (geometry.data + geometry.parity) as f64 / geometry.data as f64;
+        let needed = 2.0 * values as f64 * bytes as f64 * copies;
+        let there = self.nodes as f64 * self.node_memory_mb as f64 * 1e6;
+        needed <= 0.9 * there
+    }
+}
+
+impl fmt::Display for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (nodes, mb) = (self.nodes, self.node_memory_mb);
+        write!(f, "{nodes} nodes of {mb} MB ({})", self.data_parity)
+    }
+}
+
 /// Who acknowledges a small write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Ack {
@@ -72,6 +91,23 @@ impl Ack {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_pool_of_the_tables_has_room_and_a_small_one_has_not() -> Result<()> {
+        let mut pool = Pool {
+            nodes: 14,
+            node_memory_mb: 512,
+            data_parity: "10+2".parse()?,
+            extra: Vec::new(),
+        };
+        assert!(pool.has_room_for(10, 100_000_000));
+        assert!(!pool.has_room_for(50, 100_000_000));
+        pool.node_memory_mb = 32;
+        assert!(!pool.has_room_for(4, 100_000_000));
+        assert!(pool.has_room_for(8, 10_000_000));
+        assert_eq!(pool.to_string(), "14 nodes of 32 MB (10+2)");
+        Ok(())
+    }
 
     #[test]
     fn data_and_parity_are_written_as_they_are_read() -> Result<()> {

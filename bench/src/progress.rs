@@ -13,13 +13,14 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// Of so many rounds, on standard error if that is a terminal.
-    pub(crate) fn new(rounds: usize) -> Self {
-        let bar = ProgressBar::new(rounds as u64);
-        let template = "{bar:30} {pos}/{len} rounds, {eta} left: {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
+    /// Of so many of something (`rounds`), on standard error if that is a terminal.
+    pub(crate) fn new(length: usize, of: &'static str) -> Self {
+        let bar = ProgressBar::new(length as u64);
+        let template = format!("{{bar:30}} {{pos}}/{{len}} {of}, {{eta}} left: {{msg}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style);
         }
+        bar.tick();
         Self(bar)
     }
 
@@ -30,18 +31,61 @@ impl Progress {
         }
     }
 
-    /// A round is over.
+    /// One more is done.
     pub(crate) fn step(&self) {
-        self.0.inc(1);
+        self.steps(1);
     }
 
-    /// Rounds that will not be.
-    pub(crate) fn skip(&self, rounds: usize) {
-        self.0.dec_length(rounds as u64);
+    /// So many more are done.
+    pub(crate) fn steps(&self, count: usize) {
+        self.0.inc(count as u64);
+    }
+
+    /// So many are done.
+    pub(crate) fn to(&self, count: usize) {
+        self.0.set_position(count as u64);
+    }
+
+    /// Those that will not be.
+    pub(crate) fn skip(&self, count: usize) {
+        self.0.dec_length(count as u64);
+    }
+
+    /// Prints while the bar is out of the way; without a bar just so.
+    pub(crate) fn beside(&self, print: impl FnOnce()) {
+        self.0.suspend(print);
     }
 
     /// Takes the bar away.
     pub(crate) fn end(&self) {
         self.0.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_are_one_bar() {
+        let bar = Progress::new(10, "rounds");
+        let clone = bar.clone();
+        clone.step();
+        bar.steps(2);
+        bar.skip(4);
+        assert_eq!((clone.0.position(), clone.0.length()), (3, Some(6)));
+        bar.to(6);
+        assert_eq!(clone.0.position(), 6);
+        bar.end();
+        assert!(clone.0.is_finished());
+    }
+
+    #[test]
+    fn lines_are_printed_with_and_without_a_bar() {
+        for bar in [Progress::default(), Progress::new(1, "runs")] {
+            let mut is_printed = false;
+            bar.beside(|| is_printed = true);
+            assert!(is_printed);
+        }
     }
 }

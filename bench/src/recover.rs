@@ -14,14 +14,21 @@ use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos::platform::Platform;
+use crate::chart::{self, Axis, Drawing};
 use crate::client::Connection;
 use crate::keys::check_stored;
 use crate::pool::{Ack, Pool};
 use crate::procfs;
+use crate::progress::Progress;
 use crate::reply::Reply;
 use crate::server::{self, Proxy, Server};
 use scatterhoard_judge::bodies::Bodies;
 
+/// Keys have nine digits; values are small enough to share segments.
+const MAX_OBJECTS: usize = 1_000_000_000;
+const MAX_VALUE_BYTES: usize = 16 << 10;
+const MAX_ROUNDS: usize = 1_000;
+const OBJECTS_QUICK: usize = 20_000;
 const SEED: u64 = 0x4ec0_7e4d;
 /// Commands sent before their replies are read.
 const PIPELINE: usize = 1000;
@@ -51,6 +58,12 @@ pub(crate) struct Args {
     within_s: f64,
     #[command(flatten)]
     pool: Pool,
+    /// A few seconds: 20,000 objects, killed once; judges contents, no time.
+    #[arg(long)]
+    quick: bool,
+    /// Draw the seconds until it was ready into this folder (SVG).
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
     /// Also write all figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -70,7 +83,12 @@ struct Figures {
     ready_peak_rss_mb: f64,
 }
 
-pub(crate) async fn run(args: Args) -> Result<()> {
+pub(crate) async fn run(mut args: Args) -> Result<()> {
+    if args.quick {
+        (args.objects, args.rounds) = (args.objects.min(OBJECTS_QUICK), 1);
+        args.within_s = f64::INFINITY;
+    }
+    args.check()?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         done = recover(&args) => done,
@@ -97,13 +115,17 @@ async fn recover(args: &Args) -> Result<()> {
         value_bytes: args.value_bytes,
         ..Figures::default()
     };
+    let read = args.objects.div_ceil(READ_ONE_OF);
+    let progress = Progress::new(args.objects + args.rounds * read, "objects");
     let mut server = proxy.start(&program).await?;
-    let filled = fill(args, &server, &bodies).await;
+    progress.at(|| "storing".into());
+    let filled = fill(args, &server, &bodies, &progress).await;
     figures.fill_s = server.explain(filled)?.as_secs_f64();
     tokio::time::sleep(SYNCED_AFTER).await;
     figures.filled_rss_mb = rss_mb(procfs::rss_kib(server.pid()));
     figures.journal_mb = folder_bytes(data.path())? as f64 / 1e6;
-    for _ in 0..args.rounds {
+    for round in 1..=args.rounds {
+        progress.at(|| format!("killed, start {round} of {}", args.rounds));
         // Dropped, it is killed.
         drop(server);
         let began = Instant::now();
@@ -111,9 +133,11 @@ async fn recover(args: &Args) -> Result<()> {
         figures.ready_s.push(began.elapsed().as_secs_f64());
         figures.ready_rss_mb = rss_mb(procfs::rss_kib(server.pid()));
         figures.ready_peak_rss_mb = rss_mb(procfs::peak_rss_kib(server.pid()));
-        let checked = check(args, &server, &bodies).await;
+        progress.at(|| format!("reading after start {round} of {}", args.rounds));
+        let checked = check(args, &server, &bodies, &progress).await;
         server.explain(checked)?;
     }
+    progress.end();
     server.stop().await?;
     figures.publish(args)
 }
@@ -122,7 +146,12 @@ fn key(number: usize) -> Vec<u8> {
     format!("recover:{number:09}").into_bytes()
 }
 
-async fn fill(args: &Args, server: &Server, bodies: &Bodies) -> Result<Duration> {
+async fn fill(
+    args: &Args,
+    server: &Server,
+    bodies: &Bodies,
+    progress: &Progress,
+) -> Result<Duration> {
     let began = Instant::now();
     let mut connection = Connection::open(&server.target.address, PIPELINE, 0).await?;
     let all: Vec<usize> = (0..args.objects).collect();
@@ -133,12 +162,13 @@ async fn fill(args: &Args, server: &Server, bodies: &Bodies) -> Result<Duration>
         }
         connection.exchange(batch.len()).await?;
         (0..batch.len()).try_for_each(|i| check_stored(connection.reply(i)))?;
+        progress.steps(batch.len());
     }
     Ok(began.elapsed())
 }
 
 /// All keys are there, and some values as they were.
-async fn check(args: &Args, server: &Server, bodies: &Bodies) -> Result<()> {
+async fn check(args: &Args, server: &Server, bodies: &Bodies, progress: &Progress) -> Result<()> {
     let mut connection = Connection::open(&server.target.address, PIPELINE, 0).await?;
     connection.push(&[b"DBSIZE"])?;
     connection.exchange(1).await?;
@@ -162,8 +192,30 @@ async fn check(args: &Args, server: &Server, bodies: &Bodies) -> Result<()> {
                 "GET of object {number}: WRONG BYTES or none: {read:?}"
             );
         }
+        progress.steps(batch.len());
     }
     Ok(())
+}
+
+impl Args {
+    fn check(&self) -> Result<()> {
+        for (flag, value, most) in [
+            ("--objects", self.objects, MAX_OBJECTS),
+            ("--value-bytes", self.value_bytes, MAX_VALUE_BYTES),
+            ("--rounds", self.rounds, MAX_ROUNDS),
+        ] {
+            ensure!((1..=most).contains(&value), "{flag} must be 1 to {most}");
+        }
+        ensure!(self.within_s > 0.0, "--within-s must be more than 0");
+        ensure!(
+            self.pool.has_room_for(self.objects, self.value_bytes),
+            "{} objects of {} bytes do not fit {}",
+            self.objects,
+            self.value_bytes,
+            self.pool
+        );
+        Ok(())
+    }
 }
 
 fn rss_mb(kib: Option<u64>) -> f64 {
@@ -187,6 +239,23 @@ fn folder_bytes(folder: &Path) -> Result<u64> {
 }
 
 impl Figures {
+    fn svg(&self) -> String {
+        let starts = self.ready_s.len();
+        let points = self.ready_s.iter().enumerate();
+        let points = points.map(|(i, s)| (i as f64 + 1.0, *s)).collect();
+        let ticks = (1..=starts).step_by(starts.div_ceil(10).max(1));
+        let ticks = ticks.map(|i| (i as f64, i.to_string())).collect();
+        let longest = self.ready_s.iter().copied().fold(0.0, f64::max);
+        let drawing = Drawing {
+            title: "seconds from the start of the process until PING is answered",
+            along: "start after a kill",
+            x: Axis::linear((0.0, starts as f64 + 1.0), ticks),
+            y: Axis::from_zero(longest, |s| format!("{s:.2} s")),
+            lines: vec![(format!("{} objects", self.objects), points)],
+        };
+        drawing.svg()
+    }
+
     fn publish(&self, args: &Args) -> Result<()> {
         let longest = self.ready_s.iter().copied().fold(0.0, f64::max);
         let all: Vec<String> = self.ready_s.iter().map(|s| format!("{s:.2}")).collect();
@@ -207,11 +276,55 @@ impl Figures {
             fs::write(path, serde_json::to_vec_pretty(self)?)
                 .with_context(|| format!("cannot write {}", path.display()))?;
         }
+        if let Some(folder) = &args.plot {
+            chart::write(&folder.join("recover.svg"), &self.svg())?;
+        }
         ensure!(
             longest <= args.within_s,
             "{longest:.1} s until it was ready; {} s are allowed",
             args.within_s
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn each_start_is_drawn() {
+        let figures = Figures {
+            objects: 1_000,
+            ready_s: vec![0.5, 2.0, 1.0],
+            ..Figures::default()
+        };
+        let svg = figures.svg();
+        assert_eq!(svg.matches("<circle").count(), 3, "{svg}");
+        assert!(svg.contains("1000 objects") && svg.contains(">2.00 s<"));
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_told() {
+        let check = |line: &str| Cli::parse_from(line.split_whitespace()).args.check();
+        assert!(check("x").is_ok());
+        for (line, expected) in [
+            ("x --objects 0", "--objects must be 1 to"),
+            ("x --value-bytes 0", "--value-bytes must be"),
+            ("x --rounds 0", "--rounds must be"),
+            ("x --within-s NaN", "--within-s must be"),
+            ("x --value-bytes 16384", "do not fit 14 nodes of 512 MB"),
+        ] {
+            let error = check(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
     }
 }

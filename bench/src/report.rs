@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::chart::{Chart, Line};
+use crate::chart::{self, Line};
 use crate::goals::{Figure, Verdict};
 use crate::grid::Grid;
 use crate::load::Output;
@@ -246,14 +246,8 @@ impl Row {
     /// One request in how many takes longer, and how long that is, in milliseconds.
     fn curves(&self) -> Vec<Line> {
         let curve = |op: Op, part: &Option<Distribution>| -> Option<Line> {
-            let points = part
-                .as_ref()?
-                .shares
-                .iter()
-                .filter(|(share, _)| *share < 1.0);
-            let points = points.map(|(share, us)| (1.0 / (1.0 - share), us / 1e3));
             let name = format!("{op} {}, {}", self.size, self.target);
-            Some((name, points.collect()))
+            Some((name, part.as_ref()?.curve()))
         };
         let curves = [curve(Op::Get, &self.get), curve(Op::Set, &self.set)];
         curves.into_iter().flatten().collect()
@@ -313,13 +307,8 @@ impl Report {
 
     /// Latencies of all rows, the rare ones on the right.
     pub(crate) fn latency_chart(&self) -> String {
-        let chart = Chart {
-            title: "latency in milliseconds",
-            along: "one request in so many takes longer (100: p99)",
-            unit: "",
-            lines: self.rows.iter().flat_map(Row::curves).collect(),
-        };
-        chart.svg()
+        let lines = self.rows.iter().flat_map(Row::curves).collect();
+        chart::latencies("latency in milliseconds", lines)
     }
 }
 

@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// GETs to play, as `seconds,op,key,bytes` (CSV); otherwise generated ones.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// Leaves out lines of the trace that do not parse, and counts them.
+    #[arg(long)]
+    skip_bad_lines: bool,
     #[arg(long, default_value = "400")]
     nodes: u16,
     #[arg(long, default_value = "1536")]
@@ -187,7 +190,13 @@ impl Args {
     fn gets(&self) -> Result<(Vec<Get>, f64)> {
         const BEFORE_H: f64 = 24.0;
         let gets = match &self.trace {
-            Some(path) => population::read_trace(path)?,
+            Some(path) => {
+                let (gets, skipped) = population::read_trace(path, self.skip_bad_lines)?;
+                if self.skip_bad_lines {
+                    eprintln!("{skipped} bad lines of the trace skipped");
+                }
+                gets
+            }
             None => population::generate(BEFORE_H + self.hours() as f64, 1),
         };
         let end_h = gets.last().map_or(0.0, |g| g.at_s / 3600.0);

@@ -39,16 +39,11 @@ pub(crate) fn draw(outcomes: &[Outcome], prices: &Prices, folder: &Path, name: &
         .flat_map(|(_, points)| points.iter())
         .map(|(_, usd)| *usd)
         .fold(0.0, f64::max);
-    let top = round_up(most);
-    let quarter = |i: i32| {
-        let usd = top * f64::from(i) / 4.0;
-        (usd, format!("${usd:.3}"))
-    };
     let cost = Drawing {
         title: "warm-up, backup and repair, dollars by hour",
         along: ALONG,
         x: hours(outcomes),
-        y: Axis::linear((0.0, top), (0..=4).map(quarter).collect()),
+        y: Axis::from_zero(most, |usd| format!("${usd:.3}")),
         lines: costs,
     };
     for (kind, chart) in [("unavailable", unavailable), ("cost", cost)] {
@@ -97,26 +92,5 @@ fn label(outcome: &Outcome, all: &[Outcome]) -> String {
         outcome.name()
     } else {
         words.join(", ")
-    }
-}
-
-/// The next of 1, 2, 5 times a power of ten.
-fn round_up(value: f64) -> f64 {
-    let power = 10f64.powf(value.max(1e-6).log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0];
-    let fits = steps.iter().find(|s| **s * power >= value);
-    fits.unwrap_or(&10.0) * power
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn axes_end_at_round_figures() {
-        assert_eq!(
-            [round_up(0.07), round_up(0.11), round_up(3.0)],
-            [0.1, 0.2, 5.0]
-        );
     }
 }

@@ -40,8 +40,8 @@ const GAP_MEDIAN_S: f64 = 73.0;
 const GAP_SIGMA: f64 = 2.91;
 
 /// The GETs of a trace; a key that shows another size is another object from then on.
-pub(crate) fn read_trace(path: &Path) -> Result<Vec<Get>> {
-    let trace = Trace::read(path, false)?;
+pub(crate) fn read_trace(path: &Path, skip_bad_lines: bool) -> Result<(Vec<Get>, u64)> {
+    let trace = Trace::read(path, skip_bad_lines)?;
     let mut known: HashMap<(u32, u64), u32> = HashMap::new();
     let gets = trace.requests.iter().filter(|r| r.op == Op::Get);
     let get = |r: &Request| {
@@ -52,7 +52,7 @@ pub(crate) fn read_trace(path: &Path) -> Result<Vec<Get>> {
             bytes: r.bytes,
         }
     };
-    Ok(gets.map(get).collect())
+    Ok((gets.map(get).collect(), trace.skipped))
 }
 
 /// GETs of so many hours that look like the registry's.

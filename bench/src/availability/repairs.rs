@@ -8,7 +8,7 @@ use scatterhoard_wire::{Epoch, InstanceId, WriteId};
 
 use super::bill::Purpose;
 use super::node::Us;
-use super::settings::{WARM, micros};
+use super::settings::micros;
 use super::sim::{Due, Sim};
 
 /// One of the repairs under way.
@@ -124,7 +124,7 @@ impl Sim<'_> {
         self.passes(read, written, now);
         // read and written at the same time, stripe by stripe
         self.workers[worker] = Some(work);
-        self.schedule(now + WARM + busy, Due::Repaired(worker));
+        self.schedule(now + self.settings.warm_hello + busy, Due::Repaired(worker));
     }
 
     pub(super) fn repaired(&mut self, worker: usize, now: Us) {

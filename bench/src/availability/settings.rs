@@ -13,9 +13,9 @@ use scatterhoard_proxy::store::{REPAIRS_AT_ONCE, ROUNDS_AT_ONCE};
 use super::node::Us;
 
 /// From an invoke to the hello of a warm instance: FAST 2020.
-pub(crate) const WARM: Us = 13_000;
+const WARM: Us = 13_000;
 /// The same when the platform starts one: "some tens of ms" for a small program.
-pub(crate) const COLD: Us = 60_000;
+const COLD: Us = 60_000;
 /// What is billed of a warm invocation before its hello: it dials.
 pub(crate) const DIAL: Us = 2_000;
 /// What a ping takes in the function.
@@ -46,6 +46,11 @@ pub(crate) struct Settings {
     pub(crate) backup_bytes_per_s: u64,
     pub(crate) repair_bytes_per_s: u64,
     pub(crate) repairs_at_once: usize,
+    /// From an invoke to the hello: of a warm instance, and where one has to be started.
+    pub(crate) warm_hello: Us,
+    pub(crate) cold_hello: Us,
+    /// What sparing a request the wait for an invoke is worth.
+    pub(crate) usd_per_wait: f64,
     /// Bytes a second from or to one instance.
     pub(crate) function_bytes_per_s: u64,
     /// Bytes a second that the proxy's machine moves for one object; none: as fast as
@@ -93,6 +98,9 @@ impl Settings {
             backup_bytes_per_s: rate(upkeep.backup_mb_s),
             repair_bytes_per_s: rate(upkeep.repair_mb_s),
             repairs_at_once: REPAIRS_AT_ONCE,
+            warm_hello: WARM,
+            cold_hello: COLD,
+            usd_per_wait: linger::USD_PER_WAIT,
             function_bytes_per_s: function_bytes_per_s(memory_mb),
             proxy_bytes_per_s: None,
             client_bytes_per_s: None,
@@ -148,7 +156,7 @@ impl Settings {
                 Architecture::Arm => linger::ARM_USD_PER_GB_S,
             },
             usd_per_request: linger::USD_PER_REQUEST,
-            usd_per_wait: linger::USD_PER_WAIT,
+            usd_per_wait: self.usd_per_wait,
         };
         let break_even = costs.break_even();
         linger::Settings {

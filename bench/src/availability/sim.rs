@@ -20,7 +20,7 @@ use super::objects::Object;
 use super::patterns::Pattern;
 use super::population::{Script, Step};
 use super::repairs::Worker;
-use super::settings::{COLD, DIAL, PING, Settings, WARM, micros};
+use super::settings::{DIAL, PING, Settings, micros};
 
 pub(super) const MINUTE: Us = 60_000_000;
 pub(super) const HOUR: Us = 60 * MINUTE;
@@ -279,12 +279,24 @@ impl<'a> Sim<'a> {
             let end = now + self.lifetime();
             self.schedule(end, Due::Die(n as u16, answer.id.0));
         }
-        (answer, now + if answer.is_cold { COLD } else { WARM })
+        let takes = match answer.is_cold {
+            true => self.settings.cold_hello,
+            false => self.settings.warm_hello,
+        };
+        (answer, now + takes)
+    }
+
+    /// What is billed of an invocation before its hello.
+    fn billed_start(&self, who: Answer) -> Us {
+        match who.is_cold {
+            true => self.settings.cold_hello,
+            false => DIAL,
+        }
     }
 
     /// Bills an invocation that answered at `hello`.
     pub(super) fn bill(&mut self, purpose: Purpose, who: Answer, hello: Us, end: Us) {
-        let start = if who.is_cold { COLD } else { DIAL };
+        let start = self.billed_start(who);
         let (us, memory_gb) = (start + end - hello, self.settings.memory_gb);
         self.hour(hello).bill(purpose).add(us, memory_gb);
     }
@@ -403,7 +415,10 @@ impl<'a> Sim<'a> {
                 continue;
             };
             let (who, answered) = self.route(n, None, now);
-            let took = if who.is_cold { COLD + PING } else { PING };
+            let took = match who.is_cold {
+                true => self.settings.cold_hello + PING,
+                false => PING,
+            };
             let memory_gb = self.settings.memory_gb;
             self.hour(now).bill(Purpose::Warm).add(took, memory_gb);
             let over = self.clock.at(answered);

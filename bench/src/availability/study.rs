@@ -13,6 +13,7 @@ use super::patterns::{Pattern, Reading};
 use super::population::Script;
 use super::settings::Settings;
 use super::sim::{Run, play};
+use crate::progress::Progress;
 
 /// A setting under a pattern.
 pub(crate) struct Case {
@@ -81,6 +82,7 @@ pub(crate) fn run(
     prices: &Prices,
 ) -> Vec<Outcome> {
     let jobs = cases.len() * seeds;
+    let progress = Progress::new(jobs, "runs");
     let (next, runs) = (
         AtomicUsize::new(0),
         Mutex::new(vec![Vec::new(); cases.len()]),
@@ -101,6 +103,7 @@ pub(crate) fn run(
                         return;
                     };
                     let run = play(settings, pattern, &scripts[*script], seed as u64 + 1);
+                    progress.step();
                     if let Ok(mut runs) = runs.lock() {
                         runs[case].push((seed, run));
                     }
@@ -108,6 +111,7 @@ pub(crate) fn run(
             });
         }
     });
+    progress.end();
     let runs = runs.into_inner().unwrap_or_default();
     let summed = cases.iter().zip(runs).map(|(case, mut runs)| {
         // sums of fractions depend on their order

@@ -19,6 +19,7 @@ use super::world::World;
 use crate::client::Connection;
 use crate::keys::check_stored;
 use crate::measure::latency_histogram;
+use crate::progress::Progress;
 use crate::reply::Reply;
 use scatterhoard_judge::bodies::Bodies;
 
@@ -72,6 +73,7 @@ pub(super) async fn run(
     };
     let (mut quiet, mut struck) = (latency_histogram()?, latency_histogram()?);
     let nodes_killed = (args.pool.nodes as f64 * BURST).round() as usize;
+    let progress = Progress::new(bursts, "bursts");
     for _ in 0..bursts {
         gets.populate().await?;
         let missed = gets.misses;
@@ -80,7 +82,9 @@ pub(super) async fn run(
         gets.populate().await?;
         world.kill_now(nodes_killed, shared).await?;
         gets.read_for(WINDOW, &mut struck).await?;
+        progress.step();
     }
+    progress.end();
     gets.delete().await?;
     let ms = |histogram: &Histogram<u64>, q| histogram.value_at_quantile(q) as f64 / 1e6;
     report.burst = Some(Burst {

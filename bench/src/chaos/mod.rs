@@ -13,7 +13,7 @@ mod schedule;
 mod tally;
 mod world;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -25,16 +25,21 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::chart;
 use crate::pool::{Ack, Pool};
+use crate::progress::Progress;
 use crate::server;
 use client::{Client, Shared, lock};
 use platform::Platform;
 use report::Report;
 use schedule::{Fault, Faults, Pace, Schedule, Strike};
+use tally::{Op, Tally};
 use world::World;
 
 const CLIENTS_END_WITHIN: Duration = Duration::from_secs(90);
 const QUIET: &str = "quiet";
+/// The bar goes on after so long at most.
+const SHOWN_EVERY: Duration = Duration::from_secs(1);
 /// Reading everything once more, when all faults are over.
 const AFTER: &str = "afterwards";
 
@@ -80,6 +85,9 @@ pub(crate) struct Args {
     hot_tier_mb: u32,
     #[command(flatten)]
     pool: Pool,
+    /// Draw latencies by what was going on into this folder (SVG).
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
     /// Also write all figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -122,7 +130,19 @@ async fn chaos(args: &Args) -> Result<()> {
     world.stop_server().await?;
     report.take(&lock(&shared.tally))?;
     report.publish(args.json.as_deref())?;
+    if let Some(folder) = &args.plot {
+        draw(&lock(&shared.tally), folder)?;
+    }
     report.judge()
+}
+
+fn draw(tally: &Tally, folder: &Path) -> Result<()> {
+    for (op, name) in [(Op::Get, "get"), (Op::Set, "set")] {
+        let title = format!("{op:?}, 1 KB to 10 MB: milliseconds under each fault");
+        let svg = chart::latencies(&title, tally.curves(op));
+        chart::write(&folder.join(format!("chaos-{name}.svg")), &svg)?;
+    }
+    Ok(())
 }
 
 /// Clients at work while the faults strike; then everything is read once more.
@@ -132,7 +152,8 @@ async fn drive(
     shared: &Arc<Shared>,
     report: &mut Report,
 ) -> Result<()> {
-    clear(shared).await?;
+    let cleared = timeout(CLIENTS_END_WITHIN, clear(shared)).await;
+    cleared.context("the server does not answer DEL")??;
     let mut clients = JoinSet::new();
     for index in 0..usize::from(args.clients) {
         let (shared, count) = (shared.clone(), usize::from(args.clients));
@@ -148,7 +169,9 @@ async fn drive(
         anyhow::Ok(())
     });
     struck?;
+    report.progress.at(|| "clients end".into());
     ended.await.context("a client hangs")??;
+    report.progress.at(|| "everything is read once more".into());
     shared.stopped.store(false, Ordering::Relaxed);
     *lock(&shared.phase) = AFTER.to_owned();
     let began = Instant::now();
@@ -157,6 +180,7 @@ async fn drive(
         reader.get(key).await?;
     }
     lock(&shared.tally).phase(AFTER)?.lasted = began.elapsed();
+    report.progress.end();
     Ok(())
 }
 
@@ -179,29 +203,46 @@ async fn strikes(
     let rng = SmallRng::seed_from_u64(args.seed);
     let mut schedule = Schedule::new(&args.faults, args.pace(), rng);
     let (began, limit) = (Instant::now(), args.limit());
+    report.progress = Progress::new(limit.as_secs() as usize, "s");
+    let progress = report.progress.clone();
+    let quiet = |lasts| quiet(shared, lasts, began, &progress);
     let mut left = if args.quick {
         args.faults.0.len()
     } else {
         usize::MAX
     };
     // The first values, before anything can be done to them.
-    quiet(shared, args.pace().quiet).await?;
+    quiet(args.pace().quiet).await?;
     while left > 0 && began.elapsed() < limit {
         let Some(strike) = schedule.next() else {
-            return quiet(shared, limit.saturating_sub(began.elapsed())).await;
+            return quiet(limit.saturating_sub(began.elapsed())).await;
         };
         left -= 1;
-        quiet(shared, strike.quiet_before).await?;
+        quiet(strike.quiet_before).await?;
+        progress.at(|| strike.fault.name());
         let what = one_strike(world, &strike, args.pace(), shared)
             .await
             .with_context(|| format!("at {strike:?}"))?;
         report.struck(shared.now(), strike.fault, &what);
     }
-    quiet(shared, args.pace().quiet).await
+    quiet(args.pace().quiet).await
 }
 
-async fn quiet(shared: &Shared, lasts: Duration) -> Result<()> {
-    sleep(lasts).await;
+/// Nothing is done for so long.
+async fn quiet(
+    shared: &Shared,
+    lasts: Duration,
+    began: Instant,
+    progress: &Progress,
+) -> Result<()> {
+    progress.at(|| QUIET.into());
+    let mut left = lasts;
+    while !left.is_zero() {
+        progress.to(began.elapsed().as_secs() as usize);
+        let nap = left.min(SHOWN_EVERY);
+        sleep(nap).await;
+        left -= nap;
+    }
     lock(&shared.tally).phase(QUIET)?.lasted += lasts;
     Ok(())
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::burst::Burst;
 use super::schedule::Fault;
 use super::tally::{Counts, Op, Tally};
+use crate::progress::Progress;
 
 #[derive(Debug, Serialize)]
 struct Done {
@@ -31,6 +32,8 @@ pub(super) struct Report {
     pub(super) burst: Option<Burst>,
     /// What must not be, in words.
     examples: Vec<String>,
+    #[serde(skip)]
+    pub(super) progress: Progress,
 }
 
 impl Report {
@@ -43,7 +46,8 @@ impl Report {
     }
 
     pub(super) fn struck(&mut self, ended: Duration, fault: Fault, what: &str) {
-        eprintln!("{:>6.1} s  {fault:<12} {what}", ended.as_secs_f64());
+        let said = || eprintln!("{:>6.1} s  {fault:<12} {what}", ended.as_secs_f64());
+        self.progress.beside(said);
         self.done.push(Done {
             at_s: ended.as_secs_f64(),
             fault,

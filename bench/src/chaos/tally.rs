@@ -7,7 +7,8 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::measure::latency_histogram;
+use crate::chart::Line;
+use crate::measure::{Distribution, latency_histogram};
 
 /// Examples of what must not be are kept, up to so many.
 const EXAMPLES: usize = 20;
@@ -148,6 +149,15 @@ impl Tally {
             .ok_or_else(|| anyhow::anyhow!("no phase {name}"))
     }
 
+    /// For a drawing: latencies of an operation in each phase.
+    pub(super) fn curves(&self, op: Op) -> Vec<Line> {
+        let curve = |(name, phase): (&String, &Phase)| {
+            let distribution = Distribution::of(phase.latency_ns.get(&op)?)?;
+            Some((name.clone(), distribution.curve()))
+        };
+        self.phases.iter().filter_map(curve).collect()
+    }
+
     pub(super) fn answered(&mut self, phase: &str, op: Op, took: Duration) -> Result<()> {
         let took = took.as_nanos().try_into().unwrap_or(u64::MAX);
         if let Some(histogram) = self.phase(phase)?.latency_ns.get_mut(&op) {
@@ -192,5 +202,29 @@ impl Tally {
             total.add(phase)?;
         }
         Ok(total)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_with_answers_has_a_curve() {
+        let mut tally = Tally::default();
+        for ms in 1..=100 {
+            let took = Duration::from_millis(ms);
+            tally.answered("quiet", Op::Get, took).unwrap();
+        }
+        let took = Duration::from_secs(1);
+        tally.answered("kill", Op::Set, took).unwrap();
+        let curves = tally.curves(Op::Get);
+        assert_eq!(curves.len(), 1);
+        let (name, points) = &curves[0];
+        assert_eq!(name, "quiet");
+        // one in two takes longer than 50 ms
+        let (_, ms) = points.iter().find(|(one_in, _)| *one_in == 2.0).unwrap();
+        assert!((49.0..51.0).contains(ms), "{ms}");
+        assert_eq!(tally.curves(Op::Set)[0].0, "kill");
     }
 }

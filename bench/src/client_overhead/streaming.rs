@@ -1,13 +1,15 @@
 //! A large value in and out, by a process that does nothing else.
 
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use scatterhoard_client::{Client, Options, SetOptions};
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use super::{Args, LIMIT, MOST_RSS_MB};
 use crate::goals::Figure;
@@ -15,8 +17,19 @@ use crate::procfs;
 use crate::target::Target;
 
 const KEY: &str = "client-overhead:stream";
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Of a prime length, so that no piece of another length looks like its neighbours.
 const PATTERN_BYTES: usize = 65_521;
+
+/// It does not outlive whoever waits for it.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// What that process tells.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -34,11 +47,20 @@ pub(super) async fn measure(target: &Target, args: &Args) -> Result<Vec<Figure>>
         .args(["client", "--only-stream", &target.address])
         .args(["--stream-size", &args.stream_size.bytes.to_string()])
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
-    let what = || format!("{}: streaming {}", target.name, args.stream_size);
-    ensure!(output.status.success(), "{}: {}", what(), output.status);
-    let streamed: Streamed = serde_json::from_slice(&output.stdout).with_context(what)?;
+    let mut process = Killed(command.spawn()?);
+    let status = loop {
+        match process.0.try_wait()? {
+            Some(status) => break status,
+            None => sleep(LOOK_EVERY).await,
+        }
+    };
+    ensure!(status.success(), "{status}");
+    let mut said = String::new();
+    let mut out = process.0.stdout.take().context("no output")?;
+    out.read_to_string(&mut said)?;
+    let streamed: Streamed = serde_json::from_str(&said)?;
     let name = |what| format!("{} through {}, {what}", args.stream_size, target.name);
     let most = (!args.quick).then_some(MOST_RSS_MB);
     let peak = name("peak RSS of the streaming process");

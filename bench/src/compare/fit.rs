@@ -1,7 +1,5 @@
 //! What of the matrix fits into memory; pure.
 
-use crate::pool::Pool;
-
 /// How a cell is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
@@ -21,16 +19,6 @@ pub(super) fn fit(bytes: usize, clients: usize, cell_before: usize, most_bytes: 
     }
 }
 
-/// Whether so many values, twice while they are rewritten, fit a pool of which a tenth is
-/// left for what is not evenly spread.
-pub(super) fn fits_pool(pool: &Pool, bytes: usize, keys: usize) -> bool {
-    let geometry = pool.data_parity;
-    let copies = (geometry.data + geometry.parity) as f64 / geometry.data as f64;
-    let needed = 2.0 * keys as f64 * bytes as f64 * copies;
-    let there = pool.nodes as f64 * pool.node_memory_mb as f64 * 1e6;
-    needed <= 0.9 * there
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -46,22 +34,6 @@ mod tests {
         assert_eq!(fit(100_000_000, 50, 10, GB), Fit::Not);
         assert_eq!(fit(2_000_000_000, 1, 0, GB), Fit::Not);
         assert_eq!(fit(10_000_000, 50, 8, GB), Fit::AsAsked);
-    }
-
-    #[test]
-    fn the_pool_of_the_tables_has_room_and_a_small_one_has_not() -> anyhow::Result<()> {
-        let mut pool = Pool {
-            nodes: 14,
-            node_memory_mb: 512,
-            data_parity: "10+2".parse()?,
-            extra: Vec::new(),
-        };
-        assert!(fits_pool(&pool, 100_000_000, 10));
-        assert!(!fits_pool(&pool, 100_000_000, 50));
-        pool.node_memory_mb = 32;
-        assert!(!fits_pool(&pool, 100_000_000, 4));
-        assert!(fits_pool(&pool, 10_000_000, 8));
-        Ok(())
     }
 
     proptest! {

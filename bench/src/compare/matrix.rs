@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::Args;
 use super::degraded::{Bursts, KILL_SEED};
-use super::fit::{Fit, fit, fits_pool};
+use super::fit::{Fit, fit};
 use super::side_by_side;
 use crate::keys;
 use crate::load::{Plan, greet, measure_cell};
@@ -137,7 +137,7 @@ fn cells(args: &Args, words: &mut Vec<String>) -> Result<Vec<(Size, Cell)>> {
                 }
             };
             let keys = usual_keys(size.bytes, count);
-            if !fits_pool(&args.pool, size.bytes, keys) {
+            if !args.pool.has_room_for(keys, size.bytes) {
                 words.push(format!(
                     "{what}: {keys} keys, each with its old value while it is rewritten, do not \
                      fit {} nodes of {} MB ({}): LEFT OUT",
@@ -206,7 +206,8 @@ impl Servers {
         report: &mut Report,
     ) -> Result<()> {
         let rounds = args.plan(1).rounds;
-        let progress = Progress::new(cells.len() * rounds * (self.others.len() + 4));
+        let length = cells.len() * rounds * (self.others.len() + 4);
+        let progress = Progress::new(length, "rounds");
         let (mut told, mut failed) = (Vec::new(), 0);
         for (size, cell) in cells {
             let mut plan = args.plan(cell.clients);

@@ -115,7 +115,7 @@ impl Market<'_> {
     /// Dollars of an hour of a pool that fits, with all that runs beside it.
     fn ours(&self, workload: &Workload) -> Result<f64> {
         let mut args = self.args.clone();
-        args.nodes = nodes_for(&args, workload);
+        args.nodes = nodes_for(&args, workload, self.arch)?;
         let settings = args.settings(1, self.arch)?;
         let hour = Model {
             settings: &settings,

@@ -5,7 +5,7 @@ use scatterhoard_wire::geometry::GeometryPolicy;
 use scatterhoard_wire::{Geometry, Layout};
 
 use super::formula::Workload;
-use crate::availability::settings::{DIAL, WARM};
+use crate::availability::settings::{DIAL, Settings};
 
 /// The proxy's defaults: what shares a segment, how long one is, its cells, and how many
 /// are written at the same time (`store/pack`).
@@ -13,8 +13,6 @@ const PACK_UP_TO_BYTES: u64 = 16 << 10;
 const SEGMENT_BYTES: u64 = 1 << 20;
 const SEGMENT_CELL_BYTES: u32 = 32 << 10;
 const SEGMENTS_AT_ONCE: f64 = 2.0;
-/// A segment takes what comes while those before it are written: a node is woken.
-const SEGMENT_WRITE_S: f64 = (WARM + DIAL) as f64 / 1e6;
 
 /// What one object is on nodes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,12 +29,15 @@ pub(super) struct Cut {
     pub(super) held_bytes: f64,
 }
 
-/// With these data and parity chunks for large objects.
-pub(super) fn of(data: usize, parity: usize, workload: &Workload) -> Cut {
+/// With the pool's data and parity chunks for large objects.
+pub(super) fn of(settings: &Settings, workload: &Workload) -> Cut {
+    let (data, parity) = (settings.data, settings.parity);
     let full = Geometry::new(data as u8, parity as u8);
     let policy = full.map(GeometryPolicy::with_full);
     let bytes = workload.bytes();
-    let shared = values_in_segment(bytes, workload.sets_per_hour);
+    // a segment takes what comes while those before it are written: a node is woken
+    let write_s = (settings.warm_hello + DIAL) as f64 / 1e6;
+    let shared = values_in_segment(bytes, workload.sets_per_hour, write_s);
     let segment = bytes.saturating_mul(shared);
     let layout = policy.and_then(|p| p.layout(segment));
     let layout = match shared {
@@ -82,11 +83,11 @@ fn without_limit(data: f64, total: f64, bytes: f64) -> Cut {
 
 /// How many values share a segment: those of one size that come while it waits. One that
 /// comes alone goes to nodes alone.
-fn values_in_segment(bytes: u64, sets_per_hour: f64) -> u64 {
+fn values_in_segment(bytes: u64, sets_per_hour: f64, write_s: f64) -> u64 {
     if bytes == 0 || bytes > PACK_UP_TO_BYTES {
         return 1;
     }
-    let come = sets_per_hour / 3600.0 * SEGMENT_WRITE_S / SEGMENTS_AT_ONCE;
+    let come = sets_per_hour / 3600.0 * write_s / SEGMENTS_AT_ONCE;
     (come as u64).clamp(1, SEGMENT_BYTES / bytes)
 }
 
@@ -103,7 +104,7 @@ mod tests {
             peak: 1.0,
             client_peak: 1.0,
         };
-        of(10, 2, &workload)
+        of(&Settings::proxy_defaults(20, 320), &workload)
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use local_lambda::{Architecture, Prices};
 use serde::Serialize;
 
@@ -11,7 +12,7 @@ use super::cut::{self, Cut};
 use super::machine::{Burden, Processor};
 use super::peers::Demand;
 use crate::availability::bill::Bill;
-use crate::availability::settings::{COLD, DIAL, LIST, Settings, WARM};
+use crate::availability::settings::{DIAL, LIST, Settings};
 use crate::replay::{Bills, PoolArgs};
 
 /// What is asked of the cache, by the hour.
@@ -78,12 +79,12 @@ pub(crate) struct HourOf {
 }
 
 /// Nodes of this memory that hold so many gigabytes, one placement at the least.
-pub(crate) fn nodes_for(args: &PoolArgs, workload: &Workload) -> u16 {
-    let (data, parity) = args.geometry;
-    let held = cut::of(data, parity, workload).held_bytes;
+pub(crate) fn nodes_for(args: &PoolArgs, workload: &Workload, arch: Architecture) -> Result<u16> {
+    let settings = args.settings(1, arch)?;
+    let held = cut::of(&settings, workload).held_bytes;
     let wanted = (workload.objects() * held / args.node_budget_bytes() as f64).ceil();
-    let wanted = wanted.max((data + parity + 2) as f64);
-    wanted.min(f64::from(u16::MAX)) as u16
+    let wanted = wanted.max((settings.chunks() + 2) as f64);
+    Ok(wanted.min(f64::from(u16::MAX)) as u16)
 }
 
 impl Model<'_> {
@@ -94,7 +95,7 @@ impl Model<'_> {
 
     pub(crate) fn hour(&self) -> HourOf {
         let (s, w) = (self.settings, self.workload);
-        let cut = cut::of(s.data, s.parity, w);
+        let cut = cut::of(s, w);
         let node_bytes = w.objects() * cut.held_bytes / s.nodes as f64;
         let touches = w.sets_per_hour * cut.set_nodes;
         let serve = self.serve(&cut);
@@ -182,10 +183,10 @@ impl Model<'_> {
         };
         let rounds = each * 3600.0 * nodes;
         let held = s.linger().least.as_secs_f64();
-        let main = (DIAL + WARM + LIST) as f64 / 1e6 + held;
+        let main = (DIAL + s.warm_hello + LIST) as f64 / 1e6 + held;
         let second = (DIAL + LIST) as f64 / 1e6;
         let losses = 2.0 * nodes * self.loss_rate;
-        let cold = losses * (COLD - DIAL) as f64 / 1e6 * 2.0;
+        let cold = losses * s.cold_hello.saturating_sub(DIAL) as f64 / 1e6 * 2.0;
         let copied = self.copy_s(self.copied(chunks * chunk, node_bytes)) * 2.0;
         let backup = Bill {
             invocations: 2.0 * rounds,

@@ -20,13 +20,13 @@ use anyhow::{Context, Result, bail};
 use local_lambda::Architecture;
 use serde::Serialize;
 
-use crate::chart::Chart;
-use crate::replay::{self, Outcome, PoolArgs};
+use crate::chart::{self, Chart};
+use crate::replay::{self, Outcome, PoolArgs, Probed};
 use crate::trace::{Op, Trace};
 pub(crate) use args::Args;
 use breakeven::{Along, Curves, Market};
 use formula::{Model, Workload};
-use machine::{Burden, Processor, ProxyMachine};
+use machine::{Burden, Known, Processor, ProxyMachine};
 use measure::Measured;
 use ours::{ByPurpose, Ours};
 use peers::{Demand, Peer};
@@ -64,9 +64,11 @@ pub(crate) struct Report {
     /// Prices, and what else was recalled and not checked.
     pub(crate) unchecked_prices: Vec<String>,
     /// What the proxy's machine is chosen by.
-    pub(crate) processor: Processor,
+    pub(crate) processor: Known,
     /// On the spot, if that was asked for.
     pub(crate) measured: Option<Measured>,
+    /// What was measured of the platform, if a file of that was named.
+    pub(crate) profile: Option<Probed>,
     pub(crate) replay: Option<Outcome>,
 }
 
@@ -101,11 +103,9 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         }
     }
     if let Some(folder) = &args.plot {
-        std::fs::create_dir_all(folder).with_context(|| format!("no {}", folder.display()))?;
         for curves in &report.break_even {
             let path = folder.join(format!("cost-{}.svg", curves.along.file()));
-            std::fs::write(&path, draw(curves))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            chart::write(&path, &draw(curves))?;
         }
     }
     Ok(())
@@ -131,9 +131,10 @@ impl Args {
         let pattern = self.pool.pattern()?;
         let measure = || measure::measure(self.scatterhoard.as_deref());
         let measured = self.measure.then(measure).transpose()?;
-        let processor = measured
+        let known = measured
             .as_ref()
-            .map_or(Processor::SHIPPED, |m| m.processor);
+            .map_or_else(Known::documented, Measured::known);
+        let processor = known.figures;
         let loss_rate = pattern.losses_per_instance_hour();
         let mut pool = self.pool.clone();
         let used = match self.described() {
@@ -209,8 +210,9 @@ impl Args {
                 .into_iter()
                 .chain(prices.unchecked())
                 .collect(),
-            processor,
+            processor: known,
             measured,
+            profile: self.pool.profile.clone(),
             replay: outcome,
         })
     }
@@ -224,7 +226,7 @@ impl Args {
         arch: Architecture,
         processor: Processor,
     ) -> Result<Use> {
-        pool.nodes = formula::nodes_for(pool, &workload);
+        pool.nodes = formula::nodes_for(pool, &workload, arch)?;
         if pool.nodes == u16::MAX {
             bail!("{} GB do not fit a pool", workload.stored_gb);
         }

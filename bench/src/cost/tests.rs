@@ -54,7 +54,10 @@ fn a_quick_calculation_says_everything() {
             .any(|s| s["section"] == "vpc" && s["date"] == "2026-05")
     );
     assert!(said["measured"].is_null());
-    assert_eq!(number("/processor/cpu_s_per_gb"), 1.43);
+    assert_eq!(number("/processor/cpu_s_per_gb"), 0.91);
+    assert_eq!(said["processor"]["measured"], false);
+    let source = said["processor"]["source"].as_str().unwrap();
+    assert!(source.contains("cost --measure"), "{source}");
     let (arm, x86) = (&said["architectures"][0], &said["architectures"][1]);
     assert_eq!(
         (&arm["arch"], &x86["arch"]),
@@ -106,6 +109,47 @@ fn logs_and_the_way_to_the_api_are_paid_by_invocation() {
     assert!(usd(&busy, "api_path") > 0.05 && usd(&plain, "api_path") < 0.006);
     assert_eq!(usd(&busy, "backup"), usd(&plain, "backup"));
     assert!(busy["total_usd"].as_f64() > plain["total_usd"].as_f64());
+}
+
+#[test]
+fn a_profile_takes_the_place_of_what_is_assumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("profile.json");
+    crate::replay::slow_profile().write(&path).unwrap();
+    let workload = "--stored-gb 100 --object-mb 50 --gets-per-hour 700 --sets-per-hour 250";
+    let with = format!("x {workload} --profile {}", path.display());
+    let (assumed, probed) = (json(&format!("x {workload}")), json(&with));
+    assert!(assumed["profile"].is_null());
+    assert_eq!(probed["profile"]["function_mb_s"], 40.0);
+    let backup = |said: &Value| said["usd_by_purpose"]["backup"].as_f64().unwrap();
+    let as_taken = json(&format!("{with} --day probed"));
+    // slower copies, and two hours of life in the one, half an hour in the other
+    assert!(backup(&probed) > backup(&assumed));
+    assert!(backup(&as_taken) > 2.0 * backup(&probed));
+    // and in the simulation
+    let quick = "x --quick --seeds 1 --nodes 20";
+    let probed = json(&format!("{quick} --profile {}", path.display()));
+    assert_eq!(probed["replay"]["pool"]["profile"]["warm_hello_ms"], 26.0);
+    assert!(backup(&probed) > backup(&json(quick)));
+}
+
+#[test]
+fn a_profile_that_is_none_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("profile.json");
+    std::fs::write(&path, "{}").unwrap();
+    let line = format!("x --quick --profile {}", path.display());
+    let error = Cli::try_parse_from(line.split_whitespace()).err().unwrap();
+    assert!(error.to_string().contains("make it anew"), "{error}");
+    let mut other = crate::replay::slow_profile();
+    other.memory_mb = 1536;
+    other.gaps.clear();
+    other.write(&path).unwrap();
+    let error = |line: &str| run(parse(line)).unwrap_err().to_string();
+    assert!(error(&line).contains("--memory-mb 1536"));
+    let line = format!("{line} --function-mb-s 60 --day probed");
+    assert!(error(&line).contains("no loss of an instance"));
+    assert!(error("x --quick --day probed").contains("--profile FILE is needed"));
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub(crate) struct Traffic {
     /// Which key is next: turn, uniform, zipf:EXPONENT or trace:FILE (seconds,op,key,bytes).
     #[arg(long, default_value = "turn")]
     pub(crate) popularity: Popularity,
+    /// Leaves out lines of a trace that do not parse, and counts them.
+    #[arg(long)]
+    skip_bad_lines: bool,
     /// Requests a second of all clients together, whatever the server does (open loop):
     /// latencies then count from when a request was due. Without it, each client sends its
     /// next request when the one before is answered (closed loop).
@@ -55,6 +58,7 @@ impl Default for Traffic {
     fn default() -> Self {
         Self {
             popularity: Popularity::Turn,
+            skip_bad_lines: false,
             rate: None,
             arrivals: Arrivals::Poisson,
             on_miss: OnMiss::Fail,
@@ -66,6 +70,12 @@ impl Default for Traffic {
 }
 
 impl Traffic {
+    /// Lines of the trace that were left out; none unless that was asked for.
+    pub(crate) fn skipped_lines(&self) -> Option<u64> {
+        let trace = self.trace.as_ref().filter(|_| self.skip_bad_lines);
+        trace.map(|trace| trace.skipped)
+    }
+
     pub(crate) fn open_loop(&self) -> Option<OpenLoop> {
         let arrivals = self.arrivals;
         self.rate.map(|rate| OpenLoop { rate, arrivals })
@@ -84,7 +94,7 @@ impl Traffic {
             "--no-prefill: every GET would fail; say --on-miss count or --on-miss fill"
         );
         if let Popularity::Trace(path) = &self.popularity {
-            self.trace = Some(Arc::new(Trace::read(path, false)?));
+            self.trace = Some(Arc::new(Trace::read(path, self.skip_bad_lines)?));
         }
         Ok(())
     }

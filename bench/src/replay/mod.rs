@@ -3,6 +3,7 @@
 //! what is lost, what is invoked for it.
 
 mod pool;
+mod profile;
 mod real;
 mod runs;
 mod story;
@@ -15,6 +16,7 @@ use local_lambda::Architecture;
 use serde::Serialize;
 
 pub(crate) use pool::PoolArgs;
+pub(crate) use profile::Probed;
 use real::{RealArgs, RealOutcome};
 pub(crate) use runs::{Bills, Outcome, arch_name, play};
 
@@ -129,6 +131,9 @@ pub(crate) fn text(o: &Outcome) -> String {
             pool.nodes, pool.memory_mb, pool.geometry, pool.capacity_gb, pool.function_mb_s
         ),
     );
+    if let Some(profile) = &pool.profile {
+        line("platform", profile.to_string());
+    }
     line("reclaims", format!("{}: {:.0}", o.day, o.reclaims));
     line("", format!("both instances of a node {:.1} times", o.pairs));
     line("seeds", format!("{:?}", o.seeds));
@@ -193,6 +198,9 @@ pub(crate) fn text(o: &Outcome) -> String {
     }
     text
 }
+
+#[cfg(test)]
+pub(crate) use profile::tests::profile as slow_profile;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail, ensure};
 use local_lambda::Architecture;
 
+use super::profile::Probed;
 use super::story::{self, Story};
 use crate::availability::patterns::{Days, ONE_NODE, Pattern, Reading, TWO_HOURS};
 use crate::availability::population;
@@ -24,7 +25,8 @@ pub(crate) struct PoolArgs {
     /// Reclaims of observed days, per minute (JSON).
     #[arg(long, value_name = "FILE")]
     pub(crate) reclaims: Option<PathBuf>,
-    /// A day of that file, which repeats, `two-hours` or `one-node`.
+    /// A day of that file, which repeats, `two-hours` or `one-node`; `probed`: as long as
+    /// instances live by --profile.
     #[arg(long, default_value = TWO_HOURS)]
     pub(crate) day: String,
     /// How the day is read.
@@ -61,6 +63,10 @@ pub(crate) struct PoolArgs {
     /// Otherwise as fast as it comes.
     #[arg(long)]
     pub(crate) client_mb_s: Option<f64>,
+    /// Of a platform, as `scatterhoard probe` writes it: what it measured takes the place of
+    /// what is assumed.
+    #[arg(long, value_name = "FILE", value_parser = Probed::read)]
+    pub(crate) profile: Option<Probed>,
     #[arg(long)]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Nodes take so many times as much as functions of that memory do: a small pool that
@@ -69,6 +75,8 @@ pub(crate) struct PoolArgs {
     pub(crate) budget_times: Option<f64>,
 }
 
+/// Reclaims by the lifetime in a profile.
+const PROBED: &str = "probed";
 /// The pool unless told otherwise: 100 GB of objects, about as much as the registry trace
 /// can use (docs/cost.md).
 pub(crate) const NODES: u16 = 400;
@@ -109,13 +117,19 @@ impl PoolArgs {
     }
 
     pub(crate) fn pattern(&self) -> Result<Pattern> {
+        if self.day == PROBED {
+            let Some(profile) = &self.profile else {
+                bail!("--profile FILE is needed for --day {PROBED}")
+            };
+            return profile.pattern();
+        }
         let days = self.reclaims.as_deref().map(Days::read).transpose()?;
         Pattern::of(&self.day, self.reading, days.as_ref())
     }
 
     /// The day and how it is read, in words.
     pub(crate) fn day_name(&self) -> String {
-        let is_own = [TWO_HOURS, ONE_NODE].contains(&self.day.as_str());
+        let is_own = [TWO_HOURS, ONE_NODE, PROBED].contains(&self.day.as_str());
         match (is_own, self.reading) {
             (true, _) => self.day.clone(),
             (_, Reading::Minutes) => format!("{} minutes", self.day),
@@ -194,6 +208,10 @@ impl PoolArgs {
         (settings.data, settings.parity) = (data, parity);
         (settings.hours, settings.arch) = (hours, arch);
         settings.correlation = self.correlation;
+        if let Some(profile) = &self.profile {
+            let is_rate_wanted = self.function_mb_s.is_none();
+            profile.apply(&mut settings, self.memory_mb, is_rate_wanted)?;
+        }
         if let Some(seconds) = self.backup_interval_s {
             settings.set_interval(seconds);
         }

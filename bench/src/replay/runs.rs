@@ -1,6 +1,5 @@
 //! Many runs of one trace, and their mean.
 
-use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -9,12 +8,14 @@ use local_lambda::Architecture;
 use serde::Serialize;
 
 use super::pool::PoolArgs;
+use super::profile::Probed;
 use super::story::Story;
 use crate::availability::bill::{Bill, Hour, Tally};
 use crate::availability::index::Keys;
 use crate::availability::patterns::Pattern;
 use crate::availability::settings::Settings;
 use crate::availability::sim::{Run, replay};
+use crate::progress::Progress;
 
 /// Invocations and GB-seconds of the whole trace, by what they were for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -47,6 +48,9 @@ pub(crate) struct Pool {
     pub(crate) function_mb_s: f64,
     pub(crate) max_object_mb: u64,
     pub(crate) correlation: f64,
+    /// What was measured of the platform.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) profile: Option<Probed>,
 }
 
 /// What came of a trace: means over the seeds.
@@ -95,6 +99,7 @@ pub(crate) fn play(
         max_object_bytes: args.max_object_mb.saturating_mul(1 << 20),
     };
     let (next, runs) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let progress = Progress::new(seeds.len(), "runs");
     thread::scope(|scope| {
         for _ in 0..args.threads().clamp(1, seeds.len()) {
             scope.spawn(|| {
@@ -102,12 +107,13 @@ pub(crate) fn play(
                     let run = replay(settings, pattern, &story.script, keys, *seed);
                     if let Ok(mut runs) = runs.lock() {
                         runs.push((*seed, run));
-                        progress(runs.len(), seeds.len());
+                        progress.step();
                     }
                 }
             });
         }
     });
+    progress.end();
     let mut runs = runs.into_inner().unwrap_or_default();
     // sums of fractions depend on their order
     runs.sort_by_key(|(seed, _)| *seed);
@@ -116,14 +122,6 @@ pub(crate) fn play(
     outcome.requests = story.script.steps.len();
     outcome.skipped_lines = skipped_lines;
     outcome
-}
-
-/// How far it is, for whoever waits.
-fn progress(done: usize, all: usize) {
-    if std::io::stderr().is_terminal() {
-        let end = if done == all { '\n' } else { '\r' };
-        eprint!("{done} of {all} runs{end}");
-    }
 }
 
 fn mean(args: &PoolArgs, settings: &Settings, runs: &[Run]) -> Outcome {
@@ -197,6 +195,7 @@ impl Pool {
             function_mb_s: settings.function_bytes_per_s as f64 / 1e6,
             max_object_mb: args.max_object_mb,
             correlation: args.correlation,
+            profile: args.profile.clone(),
         }
     }
 }

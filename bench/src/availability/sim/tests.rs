@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use scatterhoard_proxy::pool::{backup, lifecycle, retire, warmth};
+use scatterhoard_proxy::pool::{backup, lifecycle, linger, retire, warmth};
 
 use super::*;
 use crate::availability::population::generate;
@@ -30,6 +30,9 @@ fn settings(standby: bool) -> Settings {
         backup_bytes_per_s: 100_000_000,
         repair_bytes_per_s: 200_000_000,
         repairs_at_once: 4,
+        warm_hello: 13_000,
+        cold_hello: 60_000,
+        usd_per_wait: linger::USD_PER_WAIT,
         function_bytes_per_s: 75_000_000,
         proxy_bytes_per_s: None,
         client_bytes_per_s: None,

@@ -9,12 +9,11 @@ mod plan;
 mod reclaims;
 mod report;
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use local_lambda::Architecture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -26,6 +25,7 @@ use crate::availability::population;
 use crate::chaos::platform::Platform;
 use crate::pool::Ack;
 use crate::procfs;
+use crate::progress::Progress;
 use crate::server::{self, Proxy, Server};
 use crate::trace::Trace;
 use clients::Shared;
@@ -41,7 +41,6 @@ const RUN_UP: Duration = Duration::from_millis(200);
 /// Invocations whose proxy is gone end within this.
 const LAST_RETURNS_WITHIN: Duration = Duration::from_millis(500);
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-const BAR_WIDTH: usize = 30;
 
 impl RealArgs {
     /// Seconds instead of minutes, on few nodes.
@@ -173,40 +172,35 @@ impl World<'_> {
             self.plan.speed_up,
             &shared.reclaimed,
         );
-        tokio::select! {
+        let progress = Progress::new(shared.trace.requests.len(), "requests");
+        let ended = tokio::select! {
             biased;
             done = all => done,
             heard = listener.listen(&shared.heard) => heard,
             reaped = reap => reaped.context("local-lambda"),
-            () = show(shared) => Ok(()),
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-            _ = terminate.recv() => bail!("terminated"),
-        }
+            () = show(shared, &progress) => Ok(()),
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
+        };
+        progress.end();
+        ended
     }
 }
 
 /// How far it is, for whoever waits; never ends.
-async fn show(shared: &Shared) {
-    let is_seen = std::io::stderr().is_terminal();
-    let all = shared.trace.requests.len();
+async fn show(shared: &Shared, progress: &Progress) {
     loop {
         sleep(PROGRESS_EVERY).await;
-        if is_seen {
-            let done = shared.done.load(Ordering::Relaxed);
-            let filled = done * BAR_WIDTH / all.max(1);
+        progress.to(shared.done.load(Ordering::Relaxed));
+        progress.at(|| {
             let hours = shared.begin.elapsed().as_secs_f64() * shared.plan.speed_up / 3600.0;
             let counts = outcome::sum(&shared.tally().hours);
-            eprint!(
-                "\r[{}{}] {done} of {all}, {hours:.1} h, hits {:.1} %, RESETs {} \x1b[K",
-                "#".repeat(filled),
-                " ".repeat(BAR_WIDTH - filled),
+            format!(
+                "{hours:.1} h, hits {:.1} %, RESETs {}",
                 counts.hit_ratio() * 100.0,
-                counts.lost,
-            );
-            if done == all {
-                eprintln!();
-            }
-        }
+                counts.lost
+            )
+        });
     }
 }
 

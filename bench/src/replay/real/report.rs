@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::RealOutcome;
 use super::outcome::Percentiles;
-use crate::chart::Chart;
+use crate::chart::{self, Chart};
 
 pub(crate) fn text(o: &RealOutcome, markdown: bool) -> String {
     let pool = &o.pool;
@@ -197,7 +197,5 @@ pub(crate) fn draw(o: &RealOutcome, folder: &Path) -> Result<()> {
             line("SET after a miss", &l.set),
         ],
     };
-    std::fs::create_dir_all(folder).with_context(|| format!("no {}", folder.display()))?;
-    let path = folder.join("replay-latency.svg");
-    std::fs::write(&path, chart.svg()).with_context(|| format!("cannot write {}", path.display()))
+    chart::write(&folder.join("replay-latency.svg"), &chart.svg())
 }
