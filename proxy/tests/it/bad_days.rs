@@ -27,7 +27,7 @@ const SMALL: [&str; 10] = [
     "128",
 ];
 
-fn arguments<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn arguments<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["--lambda-endpoint", url], &SMALL[..], more].concat()
 }
 
