@@ -25,7 +25,7 @@ fn until_outage(server: &Server) {
 }
 
 /// What `/healthz` says, with its status.
-fn health(server: &Server) -> String {
+fn health_of(server: &Server) -> String {
     server.admin_answers("GET", "/healthz", "host: localhost")
 }
 
@@ -45,7 +45,7 @@ fn a_zone_that_is_out_is_one_message_and_over_by_itself() {
     until("all of them", SOON, || {
         server.metric("scatterhoard_nodes_failing") == 5.0
     });
-    let health = health(&server);
+    let health = health_of(&server);
     for words in [
         "HTTP/1.1 503",
         "degraded: 1 of 6 nodes reachable",
@@ -63,7 +63,7 @@ fn a_zone_that_is_out_is_one_message_and_over_by_itself() {
     aws.refuse_invokes(None);
     until("over", SOON, || server.metric("scatterhoard_outage") == 0.0);
     assert!(server.log().contains("the outage is over"));
-    let health = health(&server);
+    let health = health_of(&server);
     assert!(!health.contains("outage"), "{health}");
     let read: Option<Vec<u8>> = redis.get("before").unwrap();
     assert_same("before", read.as_deref(), &value);
@@ -77,7 +77,7 @@ fn a_link_port_that_was_closed_is_named() {
     // pings go well all the time: they do not dial
     let server = Server::start(&arguments(&aws.url(), &["--link-advertise", &closed]));
     until_outage(&server);
-    let health = health(&server);
+    let health = health_of(&server);
     for words in [
         "cannot connect to the proxy's link port",
         "in from the functions' security group",
@@ -96,7 +96,7 @@ fn credentials_that_expire_are_named_by_the_health_page_too() {
     let server = Server::start(&arguments(&aws.url(), &[]));
     aws.refuse_all(Some(Refused::expired()));
     until_outage(&server);
-    let health = health(&server);
+    let health = health_of(&server);
     let words = "nodes fail: the AWS credentials have expired; to do: renew them";
     assert!(health.contains(words), "{health}");
     // nobody's zone is blamed for it
