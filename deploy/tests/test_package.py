@@ -118,10 +118,14 @@ def test_wrong_arguments_are_named(tmp_path, arguments, words):
 
 
 def test_another_architecture_needs_its_tools(tmp_path):
-    if shutil.which({"arm64": "aarch64", "x86_64": "x86_64"}[OTHER] + "-linux-gnu-gcc"):
-        pytest.skip(f"this machine has a compiler for {OTHER}")
-    done = package("node", "--arch", OTHER, "--out", tmp_path)
-    assert done.returncode == 1 and f"Build on an {OTHER} machine" in done.stderr, done.stderr
+    # a compiler that has no library for any other machine
+    rustc = tmp_path / "rustc"
+    rustc.write_text(f"#!/bin/sh\necho {tmp_path}/none\n")
+    rustc.chmod(0o755)
+    done = package("node", "--arch", OTHER, "--out", tmp_path / "out", RUSTC=str(rustc))
+    assert done.returncode == 1 and f"build on an {OTHER} machine" in done.stderr, done.stderr
+    assert f"{rustc} has no standard library" in done.stderr
+    assert f"libstd-rust-web-dev:{ {'arm64': 'arm64', 'x86_64': 'amd64'}[OTHER] }" in done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +151,24 @@ def test_what_is_packed_with_the_proxy(tarball):
         "./scatterhoard-metrics.timer": "0o644",
         "./scatterhoard.service": "0o644",
     }
+
+
+def test_the_same_proxy_is_the_same_tarball(tarball, tmp_path):
+    program = shutil.copy(shutil.which("true"), tmp_path / "program")
+    os.utime(program, (1_000_000_000, 1_000_000_000))
+    done = package("proxy", "--binary", program, "--out", tmp_path / "again", LC_ALL="C", TZ="Asia/Tokyo")
+    assert done.returncode == 0, done.stderr
+    made = (tmp_path / "again" / tarball.name).read_bytes()
+    assert made == tarball.read_bytes()
+    assert f"{len(made)} bytes  sha256 {hashlib.sha256(made).hexdigest()}" in done.stdout
+
+
+def test_the_containerfile_copies_what_is_packed(tarball):
+    with tarfile.open(tarball) as packed:
+        names = packed.getnames()
+        lines = packed.extractfile("./Containerfile").read().decode().splitlines()
+    copied = [line.split()[1] for line in lines if line.startswith("COPY ")]
+    assert "scatterhoard" in copied and {f"./{name}" for name in copied} <= set(names)
 
 
 def test_systemd_understands_the_units(tarball, tmp_path):

@@ -78,10 +78,19 @@ async fn index() -> &'static str {
 /// Healthy as long as enough nodes can be reached to read and write.
 async fn healthz(State(admin): State<Admin>) -> impl IntoResponse {
     let pool = admin.context.store.pool();
-    let reachable = pool.candidates().iter().filter(|c| c.reachable).count();
+    let outage = pool.outage();
+    let reachable = match outage {
+        None => pool.candidates().iter().filter(|c| c.reachable).count(),
+        // between two tries a node looks reachable that is not
+        Some(_) => pool.active().filter(|n| n.trouble().is_none()).count(),
+    };
     let geometry = admin.context.store.settings().geometry.full;
     let nodes = pool.active().count();
-    let text = format!("{reachable} of {nodes} nodes reachable\n");
+    let mut text = format!("{reachable} of {nodes} nodes reachable\n");
+    if let Some((extent, lasts)) = outage {
+        let (seconds, fix) = (lasts.as_secs(), extent.fix());
+        text += &format!("outage for {seconds} s: {extent}; to do: {fix}\n");
+    }
     if reachable > geometry.data() || reachable == nodes {
         (StatusCode::OK, format!("ok: {text}"))
     } else {

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::profile::{self, Gap, Profile, Spread};
 
 fn from_toml(text: &str) -> Result<Config, ConfigError> {
     Options::from_toml(Path::new("s.toml"), text).and_then(Config::from_options)
@@ -132,6 +133,40 @@ fn an_invocation_is_held_for_what_an_invoke_costs() {
     assert!(
         error("invoke_wait_usd_per_million = -1").starts_with("invoke_wait_usd_per_million: must")
     );
+}
+
+#[test]
+fn what_was_measured_of_the_platform_sets_what_is_not_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("profile.json");
+    let figure = |ms: f64| Spread::of(vec![ms]);
+    let gap = |gap_s, kept, lost| Gap { gap_s, kept, lost };
+    let profile = Profile {
+        version: profile::VERSION,
+        // twice and six times as slow as by default
+        wake_ms: figure(26.0),
+        get_ms: figure(60.0),
+        gaps: vec![gap(10, 6, 0), gap(20, 0, 2)],
+        ..Profile::default()
+    };
+    profile.write(&path).unwrap();
+    let times = |more: &str| {
+        let base = format!("lambda_endpoint = \"aws\"\nplatform_profile = {path:?}\n");
+        let config = from_toml(&format!("{base}{more}")).unwrap();
+        let (linger, warmth) = (config.linger, config.warmth);
+        (
+            linger.break_even.as_millis(),
+            warmth.least.as_secs(),
+            warmth.most.as_secs(),
+            config.hedge_after.as_millis(),
+        )
+    };
+    // 204 ms, 45 s and 50 ms without a profile
+    assert_eq!(times(""), (384, 10, 10, 120));
+    assert_eq!(times("invoke_wait_usd_per_million = 1.5").0, 204);
+    assert_eq!(times("linger_ms = 500").0, 500);
+    let set = "warm_interval_s = 30\nwarm_interval_max_s = 300\nhedge_after_ms = 70";
+    assert_eq!(times(set), (384, 30, 300, 70));
 }
 
 #[test]

@@ -220,6 +220,11 @@ impl Lifecycle {
         self.silence
     }
 
+    /// When something of it was heard, or it failed, last.
+    pub fn last_contact(&self) -> Instant {
+        self.last_contact
+    }
+
     /// How long it had been left alone when it was invoked last.
     pub fn woken_after(&self) -> Duration {
         self.woken_after

@@ -21,6 +21,8 @@ pub(crate) mod listener;
 mod members;
 pub mod membership;
 pub mod node;
+pub mod outage;
+mod oversight;
 pub mod placement;
 pub mod platform;
 pub mod requests;
@@ -63,6 +65,7 @@ use members::Seats;
 pub use members::{Newcomer, function_name};
 use membership::State;
 use node::{About, Access, Contact, Node};
+use outage::Outage;
 use placement::Candidate;
 use platform::{InvokeFailure, Platform};
 use retire::Retirements;
@@ -150,6 +153,8 @@ pub struct Pool {
     /// Whose turn it is when several are due.
     next_round: AtomicUsize,
     superseded: watch::Sender<Option<Epoch>>,
+    /// Whether most nodes fail.
+    outage: Mutex<Outage>,
     strangers: Strangers,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -181,6 +186,7 @@ impl Pool {
             rounds: Notify::new(),
             next_round: AtomicUsize::new(0),
             superseded: watch::Sender::new(None),
+            outage: Mutex::default(),
             strangers: Strangers::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -222,6 +228,7 @@ impl Pool {
 
     /// Starts to accept links and to ping. `links` come from where nodes dial.
     pub fn start(self: &Arc<Self>, links: Links) {
+        oversight::register_metrics();
         let pool = self.clone();
         self.tasks
             .spawn(async move { listener::accept(pool, links).await });
@@ -394,6 +401,7 @@ impl Pool {
                 node.give_up_mute(self.settings.patience);
                 self.drive(node, Event::Tick);
             }
+            self.oversee();
         }
     }
 
@@ -518,7 +526,7 @@ impl Pool {
             return Outcome::Ok;
         };
         tracing::info!(node = %node.id, invocation = %id, why, "invocation ended early");
-        node.failed(InvokeFailure::Function(why.into()));
+        node.failed(InvokeFailure::Link(why));
         Outcome::Failed
     }
 

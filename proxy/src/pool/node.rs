@@ -4,6 +4,7 @@
 mod beside;
 mod handover;
 mod membership;
+mod trouble;
 
 use std::{
     collections::VecDeque,
@@ -34,6 +35,7 @@ use super::{
     linger::Linger,
     link::Link,
     membership::State,
+    outage::Trouble,
     placement::Candidate,
     platform::InvokeFailure,
 };
@@ -89,6 +91,8 @@ struct Inner {
     account: Account,
     garbage: Garbage,
     last_failure: Option<InvokeFailure>,
+    /// Why it fails, if it does.
+    trouble: Option<Trouble>,
 }
 
 /// Write ids whose chunks the node may free. Bounded by the chunks it holds.
@@ -191,6 +195,7 @@ impl Node {
             account: Account::default(),
             garbage: Garbage::default(),
             last_failure: None,
+            trouble: None,
         };
         Self {
             id,
@@ -256,7 +261,9 @@ impl Node {
 
     pub(super) fn step(&self, event: Event, now: Instant) -> Option<Action> {
         let mut inner = self.inner.lock();
+        let before = inner.life.phase();
         let action = inner.life.step(event, now);
+        inner.note_trouble(event, before);
         if let Some(Action::Invoke(..)) = action {
             // one that cannot wait counts all the same
             let _ = inner.bucket.take(now);

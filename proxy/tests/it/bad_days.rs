@@ -12,7 +12,8 @@ use crate::{
     server::{Server, program, run_to_its_end, until},
 };
 
-const SOON: Duration = Duration::from_secs(40);
+/// Only to tell a hang: machines may be busy.
+const SOON: Duration = Duration::from_secs(120);
 
 const SMALL: [&str; 10] = [
     "--nodes",
@@ -27,7 +28,7 @@ const SMALL: [&str; 10] = [
     "128",
 ];
 
-fn arguments<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn arguments<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["--lambda-endpoint", url], &SMALL[..], more].concat()
 }
 

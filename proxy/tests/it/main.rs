@@ -47,6 +47,7 @@ mod memory;
 mod monitor;
 mod nodes;
 mod objects;
+mod outages;
 mod packing;
 mod probe;
 mod pubsub;

@@ -54,7 +54,7 @@ impl Node {
         inner.account = Account::default();
         inner.garbage = Garbage::default();
         (inner.birth_unix_ms, inner.other_birth_unix_ms) = (0, 0);
-        (inner.retiring, inner.last_failure) = (None, None);
+        (inner.retiring, inner.last_failure, inner.trouble) = (None, None, None);
     }
 
     /// It was met just now.

@@ -59,6 +59,12 @@ pub enum InvokeFailure {
     /// The function answered something else than a node's report.
     #[error("not a node's report: {0}")]
     Report(String),
+    /// The function ran, without a link to the proxy.
+    #[error("{0}")]
+    Link(&'static str),
+    /// Nothing was heard of it in time.
+    #[error("no answer")]
+    Silent,
 }
 
 impl InvokeFailure {
@@ -77,6 +83,8 @@ impl InvokeFailure {
             Self::Held(_) => "held",
             Self::Function(_) => "function",
             Self::Report(_) => "report",
+            Self::Link(_) => "link",
+            Self::Silent => "silent",
         }
     }
 
@@ -84,7 +92,7 @@ impl InvokeFailure {
     pub fn cause(&self) -> Option<Cause> {
         match self {
             Self::Refused { cause, .. } | Self::Held(cause) => Some(*cause),
-            Self::Function(_) | Self::Report(_) => None,
+            Self::Function(_) | Self::Report(_) | Self::Link(_) | Self::Silent => None,
         }
     }
 
@@ -103,7 +111,9 @@ impl InvokeFailure {
                 Retry::Soon => Outcome::Failed,
                 Retry::After { first, most } => Outcome::Refused { first, most },
             },
-            Self::Held(_) | Self::Function(_) | Self::Report(_) => Outcome::Failed,
+            Self::Held(_) | Self::Function(_) | Self::Report(_) | Self::Link(_) | Self::Silent => {
+                Outcome::Failed
+            }
         }
     }
 }
