@@ -344,7 +344,7 @@ impl Config {
             hot_value_bytes: kib(options.hot_value_kb, 64 << 10),
             pack_up_to_bytes: kib(options.pack_up_to_kb, 16 << 10),
             ack: options.ack.unwrap_or_default(),
-            dirty_bytes: u64::from(options.dirty_mb.unwrap_or(16)) << 20,
+            dirty_bytes: u64::from(options.dirty_mb.unwrap_or(32)) << 20,
             data_dir: options.data_dir,
             appendfsync: options.appendfsync.unwrap_or_default(),
             recover: options.recover.unwrap_or_default(),

@@ -150,7 +150,7 @@ options! {
     /// proxy's memory, which may lose the last ones if it dies [default: quorum]
     #[arg(long, env = "SCATTERHOARD_ACK", value_name = "WHO", value_enum)]
     ack: Ack,
-    /// Values acknowledged from memory that may wait for nodes, in MB [default: 16]
+    /// Values acknowledged from memory that may wait for nodes, in MB [default: 32]
     #[arg(long, env = "SCATTERHOARD_DIRTY_MB", value_name = "M")]
     dirty_mb: u32,
     /// Folder for the journal, the epoch and the ownership lock [default: none]
