@@ -183,8 +183,16 @@ impl Pool {
 
     /// Changes the state of a node, if that can be.
     pub fn change(&self, id: NodeId, change: Change) -> bool {
+        let before = self.node(id).map(|node| node.state());
         let changed = self.node(id).is_some_and(|node| node.change(change));
         if changed {
+            if let (Some(State::Unreached), Change::Drain { .. }, Some(node)) =
+                (before, change, self.node(id))
+            {
+                // whatever instances it has are to be found
+                node.begin_anew(self.settings.lost_after);
+                node.assume_unknown_instances(Instant::now());
+            }
             tracing::info!(node = %id, ?change, "node changes its state");
             self.membership.notify_one();
         }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use scatterhoard_wire::{
-    Cell, ChunkDescriptor, WriteId,
+    Cell, ChunkDescriptor, InstanceId, WriteId,
     limits::DELETE_BATCH,
     message::{Message, Refusal},
 };
@@ -259,6 +259,20 @@ impl Pool {
         for batch in garbage.chunks(DELETE_BATCH) {
             link.send(&Message::Delete(batch.to_vec()));
         }
+    }
+
+    /// Has the instances of a round drop all that they hold; which they are. `None`: a
+    /// link has ended.
+    pub fn drop_all(&self, round: &Round) -> Option<Vec<InstanceId>> {
+        let second = round.second.as_ref();
+        let second = second.map(|second| (&*second.link, second.instance));
+        round.node.drop_all(&round.main, second)
+    }
+
+    /// A round of this node is due now.
+    pub fn have_round(&self, node: &Node) {
+        node.urge_round();
+        self.rounds.notify_one();
     }
 
     /// Copies a chunk from one instance to another, a few cells at a time, each

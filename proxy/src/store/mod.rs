@@ -20,6 +20,7 @@ mod cut;
 mod dirty;
 pub mod drain;
 mod edit;
+mod farewell;
 mod gate;
 mod gather;
 mod handover;
