@@ -102,7 +102,8 @@ fn a_full_pool_says_how_much_room_lacks_and_may_be_forced() {
         );
         // what it held before is freed first
         sleep(10 * S).await;
-        let moved = proxy
+        let moved = world
+            .proxy
             .elastic
             .drain(Which::Nodes(vec![NodeId(0)]), false)
             .await;
@@ -277,4 +278,26 @@ fn what_is_kept_after_all_loses_nothing_whenever_that_is() {
             world.end().await;
         });
     }
+}
+
+#[test]
+fn nodes_that_are_not_configured_any_more_are_used_until_they_are_drained() {
+    calm::with_journal(9, NODES, often, async |mut world| {
+        fill(&world, 20).await;
+        world.config.nodes = 3;
+        world.restart().await;
+        let all = world.proxy.store().pool().states();
+        assert_eq!(all, [State::Active; NODES]);
+        assert_eq!(count(&world, 20).await, 20);
+        let going = [NodeId(3), NodeId(4)];
+        drain(&world, &going).await;
+        for node in going {
+            until_gone(&world, node).await;
+        }
+        world.restart().await;
+        let all = world.proxy.store().pool().states();
+        assert_eq!(all, [State::Active; 3]);
+        assert_eq!(count(&world, 20).await, 20);
+        world.end().await;
+    });
 }

@@ -24,24 +24,24 @@ use scatterhoard_sim::{
 use scatterhoard_wire::{Epoch, NodeId, WriteId};
 use tokio::{task::LocalSet, time::sleep};
 
-pub const S: Duration = Duration::from_secs(1);
+pub(crate) const S: Duration = Duration::from_secs(1);
 const BEGINS: Duration = Duration::from_secs(1_600_000_000);
 /// Leaves 1 MiB for chunks.
 const MEMORY_MB: u64 = 33;
 const FIRST_PORT: u16 = 10_000;
 
 /// A proxy and its platform.
-pub struct World {
-    pub config: Config,
-    pub platform: Rc<Platform>,
-    pub disk: Option<MemoryDisk>,
-    pub proxy: Proxy,
+pub(crate) struct World {
+    pub(crate) config: Config,
+    pub(crate) platform: Rc<Platform>,
+    pub(crate) disk: Option<MemoryDisk>,
+    pub(crate) proxy: Proxy,
     epoch: Epoch,
     port: u16,
 }
 
 /// Runs something in virtual time, with small chunks of 2+1 and no hot values.
-pub fn simulated<T>(
+pub(crate) fn simulated<T>(
     seed: u64,
     nodes: usize,
     adjust: impl FnOnce(&mut Config),
@@ -51,7 +51,7 @@ pub fn simulated<T>(
 }
 
 /// The same, with a journal.
-pub fn with_journal<T>(
+pub(crate) fn with_journal<T>(
     seed: u64,
     nodes: usize,
     adjust: impl FnOnce(&mut Config),
@@ -131,7 +131,7 @@ impl World {
     }
 
     /// The proxy dies, and another one takes its place.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let disk = self.disk.clone();
         self.proxy.kill(&self.platform, disk.as_ref(), false);
         self.proxy.bury().await;
@@ -141,12 +141,12 @@ impl World {
         self.proxy = start.await.unwrap().unwrap();
     }
 
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.proxy.kill(&self.platform, None, false);
         self.proxy.bury().await;
     }
 
-    pub async fn ask(&self, words: &[&[u8]]) -> Outcome {
+    pub(crate) async fn ask(&self, words: &[&[u8]]) -> Outcome {
         let context = self.proxy.context.clone();
         let mut client = self.proxy.client();
         let word = |word: &&[u8]| Value::from_segments(vec![Bytes::copy_from_slice(word)]);
@@ -154,20 +154,20 @@ impl World {
         apply::carry_out(&context, &mut client, Named::of(&request), request).await
     }
 
-    pub async fn set(&self, key: &str, value: &[u8]) {
+    pub(crate) async fn set(&self, key: &str, value: &[u8]) {
         let outcome = self.ask(&[b"SET", key.as_bytes(), value]).await;
         if let Outcome::Reply(Reply::Error(why)) = outcome {
             panic!("SET {key}: {why}");
         }
     }
 
-    pub async fn get(&self, key: &str) -> Option<Vec<u8>> {
+    pub(crate) async fn get(&self, key: &str) -> Option<Vec<u8>> {
         let read = self.try_get(key).await;
         read.unwrap_or_else(|why| panic!("GET {key}: {why}"))
     }
 
     /// What a GET answers; how it failed otherwise.
-    pub async fn try_get(&self, key: &str) -> Result<Option<Vec<u8>>, String> {
+    pub(crate) async fn try_get(&self, key: &str) -> Result<Option<Vec<u8>>, String> {
         let outcome = match self.ask(&[b"GET", key.as_bytes()]).await {
             Outcome::Lookup(lookup) => {
                 Outcome::Value(apply::ready(self.proxy.store(), lookup).await)
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    pub fn object(&self, key: &str) -> Object {
+    pub(crate) fn object(&self, key: &str) -> Object {
         let key = key.as_bytes();
         let mut index = self.proxy.store().index();
         let found = index.peek(KeyRef { db: 0, key }, clock::unix_ms());
@@ -206,7 +206,7 @@ impl World {
     }
 
     /// Which instances of a node have something of a write.
-    pub fn holders(&self, node: NodeId, id: WriteId) -> BTreeSet<String> {
+    pub(crate) fn holders(&self, node: NodeId, id: WriteId) -> BTreeSet<String> {
         let holds = |ids: &Vec<scatterhoard_wire::ChunkId>| ids.iter().any(|c| c.write_id == id);
         let all = self.platform.holdings().into_iter();
         let those = all.filter(|(name, ids)| is_of(name, node) && holds(ids));
@@ -214,13 +214,13 @@ impl World {
     }
 
     /// How many chunks each instance of a node holds.
-    pub fn held_by(&self, node: NodeId) -> Vec<usize> {
+    pub(crate) fn held_by(&self, node: NodeId) -> Vec<usize> {
         let all = self.platform.holdings().into_iter();
         let those = all.filter(|(name, _)| is_of(name, node));
         those.map(|(_, ids)| ids.len()).collect()
     }
 
-    pub fn instances(&self) -> BTreeSet<String> {
+    pub(crate) fn instances(&self) -> BTreeSet<String> {
         self.platform.holdings().into_keys().collect()
     }
 }
@@ -229,7 +229,7 @@ fn is_of(instance: &str, node: NodeId) -> bool {
     instance.split('/').next().unwrap().parse() == Ok(node.0)
 }
 
-pub async fn until(what: &str, limit: Duration, is_so: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, limit: Duration, is_so: impl Fn() -> bool) {
     let end = tokio::time::Instant::now() + limit;
     while !is_so() {
         assert!(tokio::time::Instant::now() < end, "not so: {what}");
