@@ -6,7 +6,7 @@
 pub mod command;
 mod reluctant;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -141,6 +141,9 @@ pub struct Elastic {
     /// One order at a time.
     turn: tokio::sync::Mutex<()>,
     reluctant: Mutex<Reluctant>,
+    /// Drained by order, so that only an order adds them: their code may be updated, or
+    /// their functions deleted.
+    put_away: Mutex<BTreeSet<NodeId>>,
 }
 
 impl Elastic {
@@ -151,6 +154,7 @@ impl Elastic {
             make_function,
             turn: tokio::sync::Mutex::default(),
             reluctant: Mutex::default(),
+            put_away: Mutex::default(),
         }
     }
 
@@ -163,7 +167,7 @@ impl Elastic {
         self.add_in_turn(which, false).await
     }
 
-    /// `spares`: does not ask those again that did not answer lately.
+    /// `spares`: leaves out those that did not answer lately, or were drained by order.
     async fn add_in_turn(&self, which: Which, spares: bool) -> Result<Added, ElasticError> {
         let pool = self.store.pool();
         let (states, most) = (pool.states(), pool.most_nodes());
@@ -184,9 +188,12 @@ impl Elastic {
         // before anything is put there
         let noted = self.store.note_members(&active);
         noted.map_err(ElasticError::Journal)?;
+        let mut put_away = self.put_away.lock();
         for newcomer in newcomers {
+            put_away.remove(&newcomer.id());
             pool.admit(newcomer);
         }
+        drop(put_away);
         metrics::counter!("scatterhoard_nodes_added_total").increment(nodes.len() as u64);
         Ok(Added { nodes, skipped })
     }
@@ -203,8 +210,10 @@ impl Elastic {
         let end = Instant::now() + ADD_LIMIT;
         let is_new = |node: u16| usize::from(node) >= states.len();
         let all: Vec<NodeId> = {
-            let (reluctant, now) = (self.reluctant.lock(), Instant::now());
-            let may_come = |id: &NodeId| !spares || reluctant.may_be_asked(*id, now);
+            let (reluctant, put_away) = (self.reluctant.lock(), self.put_away.lock());
+            let now = Instant::now();
+            let may_come =
+                |id: &NodeId| !spares || reluctant.may_be_asked(*id, now) && !put_away.contains(id);
             let (gone, new): (Vec<_>, Vec<_>) = free(states, most).partition(|id| !is_new(id.0));
             let gone = gone.into_iter().filter(may_come);
             gone.chain(new.into_iter().take_while(may_come)).collect()
@@ -262,6 +271,12 @@ impl Elastic {
     /// See [`ElasticError`].
     pub async fn drain(&self, which: Which, force: bool) -> Result<Vec<NodeId>, ElasticError> {
         let _turn = self.turn.lock().await;
+        let drained = self.drain_in_turn(which, force).await?;
+        self.put_away.lock().extend(&drained);
+        Ok(drained)
+    }
+
+    async fn drain_in_turn(&self, which: Which, force: bool) -> Result<Vec<NodeId>, ElasticError> {
         let pool = self.store.pool();
         let chosen = match which {
             Which::Count(0) => return Err(Refusal::Nothing.into()),
@@ -359,6 +374,11 @@ impl Elastic {
         Ok(added.nodes)
     }
 
+    async fn shrink(&self, count: usize) -> Result<Vec<NodeId>, ElasticError> {
+        let _turn = self.turn.lock().await;
+        self.drain_in_turn(Which::Count(count), false).await
+    }
+
     /// Adds nodes when they are full, and drains some when they are not, until stopped.
     pub async fn scale_for_ever(self: Arc<Self>, settings: Settings, stop: CancellationToken) {
         let mut scale = Autoscale::new(settings, Instant::now());
@@ -370,7 +390,7 @@ impl Elastic {
             let work = async {
                 match step {
                     Step::Grow(count) => self.grow(count).await,
-                    Step::Shrink(count) => self.drain(Which::Count(count), false).await,
+                    Step::Shrink(count) => self.shrink(count).await,
                 }
             };
             match stop.run_until_cancelled(work).await {

@@ -8,17 +8,21 @@
 
 mod calm;
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, sync::Arc};
 
 use calm::{S, World, until};
 use scatterhoard_proxy::{
     config::Config,
-    elastic::{ElasticError, Which},
-    pool::membership::{Refusal, State},
+    elastic::{Elastic, ElasticError, Which},
+    pool::{
+        autoscale,
+        membership::{Refusal, State},
+    },
 };
 use scatterhoard_sim::platform::Faults;
 use scatterhoard_wire::NodeId;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 const NODES: usize = 5;
 
@@ -278,6 +282,61 @@ fn what_is_kept_after_all_loses_nothing_whenever_that_is() {
             world.end().await;
         });
     }
+}
+
+#[test]
+fn without_standbys_a_drain_does_not_take_unknown_instances_for_unreached() {
+    let alone = |config: &mut Config| {
+        config.backup.standby = false;
+        config.linger.break_even = 20 * S;
+        config.linger.least = 20 * S;
+    };
+    calm::with_journal(4, NODES, alone, async |mut world| {
+        for i in 0..10 {
+            set(&world, i).await;
+        }
+        sleep(60 * S).await;
+        world.restart().await;
+        assert_eq!(count(&world, 10).await, 10);
+        drain(&world, &[NodeId(2)]).await;
+        until_gone(&world, NodeId(2)).await;
+        assert_eq!(world.held_by(NodeId(2)), [0]);
+        assert_eq!(count(&world, 10).await, 10);
+        world.end().await;
+    });
+}
+
+#[test]
+fn a_pool_that_grows_does_not_take_what_was_drained_by_order() {
+    calm::simulated(2, NODES, often, async |world| {
+        fill(&world, 20).await;
+        let updated = NodeId(1);
+        let store = world.proxy.store().clone();
+        let elastic = Arc::new(Elastic::new(store, Box::new(|_| Ok(()))));
+        let order = elastic.drain(Which::Nodes(vec![updated]), false);
+        assert_eq!(order.await.unwrap(), [updated]);
+        until_gone(&world, updated).await;
+        let settings = autoscale::Settings {
+            min_nodes: 3,
+            max_nodes: NODES,
+            grow_above: 1,
+            shrink_below: 0,
+            every: S,
+        };
+        let stop = CancellationToken::new();
+        let scaling = elastic.clone().scale_for_ever(settings, stop.clone());
+        let scaling = tokio::task::spawn_local(scaling);
+        let pool = world.proxy.store().pool();
+        let has_grown = || pool.states().get(NODES) == Some(&State::Active);
+        until("it grows", 60 * S, has_grown).await;
+        assert_eq!(state(&world, updated), State::Gone);
+        stop.cancel();
+        scaling.await.unwrap();
+        let order = elastic.add(Which::Nodes(vec![updated]));
+        assert_eq!(order.await.unwrap().nodes, [updated]);
+        assert_eq!(count(&world, 20).await, 20);
+        world.end().await;
+    });
 }
 
 #[test]

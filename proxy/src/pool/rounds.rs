@@ -78,6 +78,13 @@ impl Round {
         self.is_merged = is_merged;
     }
 
+    /// The same of a node that nothing names any more: its instances return at once, so
+    /// that the next round may meet others.
+    pub fn done_with_all(self) {
+        self.node.release();
+        self.done(true);
+    }
+
     /// The same, and the second instance goes for good: the one that serves has
     /// all that it has.
     pub fn done_with_second(mut self) {

@@ -92,7 +92,7 @@ impl Store {
         };
         match self.bid_farewell(&round).await {
             Ok(false) => {}
-            Ok(true) => return round.done(true),
+            Ok(true) => return round.done_with_all(),
             Err(error) => {
                 tracing::info!(node = %id, %error, "instances are not known to be empty");
                 return;
