@@ -330,7 +330,11 @@ impl World {
             let there = proxy.store().pool().states().len();
             let order = async {
                 let done = match what {
-                    0 | 1 if there < MOST_NODES => proxy.elastic.add(Which::Count(count)).await,
+                    0 | 1 if there < MOST_NODES => proxy
+                        .elastic
+                        .add(Which::Count(count))
+                        .await
+                        .map(|a| a.nodes),
                     4 => proxy.elastic.cancel(None).await,
                     _ => proxy.elastic.drain(Which::Count(count), what == 3).await,
                 };

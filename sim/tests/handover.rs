@@ -6,11 +6,12 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod calm;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     num::NonZeroU64,
-    rc::Rc,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -18,185 +19,28 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use scatterhoard_node::{clock, random};
-use scatterhoard_proxy::{
-    apply::{self, Outcome, ValueReply},
-    command::Named,
-    config::{Config, Options},
-    keyspace::{KeyRef, Object},
-    pool::retire,
-    resp::reply::Reply,
-    value::Value,
-};
-use scatterhoard_sim::{
-    history::History,
-    network::Weather,
-    platform::{Platform, Routing, Settings},
-    proxy::Proxy,
-};
-use scatterhoard_wire::{Epoch, NodeId, WriteId};
-use tokio::{task::LocalSet, time::sleep};
+use calm::{S, World, until};
+use scatterhoard_proxy::{keyspace::KeyRef, pool::retire};
+use scatterhoard_wire::NodeId;
+use tokio::time::sleep;
 use tracing_subscriber::{filter::LevelFilter, util::SubscriberInitExt};
 
 const NODES: usize = 6;
-const S: Duration = Duration::from_secs(1);
-const BEGINS: Duration = Duration::from_secs(1_600_000_000);
-/// Leaves 1 MiB for chunks.
-const MEMORY_MB: u64 = 33;
 /// Writes after which every node is full, and has a standby.
 const FULL_AFTER: usize = 500;
 
-struct World {
-    platform: Rc<Platform>,
-    proxy: Proxy,
-}
-
-/// Runs something in virtual time, on a platform on which nothing goes wrong.
 fn simulated<T>(
     seed: u64,
     backup_bytes_per_s: u64,
     retire: retire::Settings,
     work: impl AsyncFnOnce(World) -> T,
 ) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    random::simulate(Some(seed));
-    let result = LocalSet::new().block_on(&runtime, async {
-        clock::simulate(Some(BEGINS));
-        work(World::start(backup_bytes_per_s, retire).await).await
-    });
-    drop(runtime);
-    clock::simulate(None);
-    random::simulate(None);
-    result
-}
-
-impl World {
-    async fn start(backup_bytes_per_s: u64, retire: retire::Settings) -> Self {
-        let options = Options {
-            nodes: Some(NODES as u16),
-            data_parity: Some("2+1".into()),
-            ..Options::default()
-        };
-        let mut config = Config::from_options(options).unwrap();
-        config.geometry.cell_bytes = 4096;
-        config.geometry.bytes_per_chunk = 1024;
-        config.geometry.whole_up_to_bytes = 700;
-        config.hot_bytes = 0;
-        config.pack_up_to_bytes = 0;
+    let adjust = |config: &mut scatterhoard_proxy::config::Config| {
         config.backup.interval = 5 * S;
         config.backup_bytes_per_s = NonZeroU64::new(backup_bytes_per_s);
         config.retire = retire;
-        let millis = Duration::from_millis;
-        let settings = Settings {
-            memory_mb: MEMORY_MB,
-            routing: Routing::LatestFirst,
-            restless: 0.0,
-            latency: millis(5),
-            cold_start: millis(100),
-            timeout: 60 * S,
-            idle_timeout: 3_600 * S,
-            concurrency: 4,
-            weather: Weather {
-                latency: millis(1),
-                jitter: millis(1),
-                loss: 0.0,
-            },
-        };
-        let platform = Platform::new(settings, Rc::new(History::new(false)));
-        let proxy = Proxy::start(&config, &platform, None, &mut Epoch(0), 10_000).await;
-        let proxy = proxy.unwrap().unwrap();
-        Self { platform, proxy }
-    }
-
-    async fn end(self) {
-        self.proxy.kill(&self.platform, None, false);
-        self.proxy.bury().await;
-    }
-
-    async fn ask(&self, words: &[&[u8]]) -> Outcome {
-        let context = self.proxy.context.clone();
-        let mut client = self.proxy.client();
-        let word = |word: &&[u8]| Value::from_segments(vec![Bytes::copy_from_slice(word)]);
-        let request: Vec<Value> = words.iter().map(word).collect();
-        apply::carry_out(&context, &mut client, Named::of(&request), request).await
-    }
-
-    async fn set(&self, key: &str, value: &[u8]) {
-        let outcome = self.ask(&[b"SET", key.as_bytes(), value]).await;
-        if let Outcome::Reply(Reply::Error(why)) = outcome {
-            panic!("SET {key}: {why}");
-        }
-    }
-
-    async fn get(&self, key: &str) -> Option<Vec<u8>> {
-        let read = self.try_get(key).await;
-        read.unwrap_or_else(|why| panic!("GET {key}: {why}"))
-    }
-
-    /// What a GET answers; how it failed otherwise.
-    async fn try_get(&self, key: &str) -> Result<Option<Vec<u8>>, String> {
-        let outcome = match self.ask(&[b"GET", key.as_bytes()]).await {
-            Outcome::Lookup(lookup) => {
-                Outcome::Value(apply::ready(self.proxy.store(), lookup).await)
-            }
-            other => other,
-        };
-        match outcome {
-            Outcome::Value(ValueReply::Stream { first, mut rest }) => {
-                let mut value: Vec<u8> = first.concat();
-                loop {
-                    match rest.next_cells().await {
-                        Ok(Some(cells)) => cells.iter().for_each(|c| value.extend_from_slice(c)),
-                        Ok(None) => return Ok(Some(value)),
-                        Err(why) => return Err(format!("broken off: {why}")),
-                    }
-                }
-            }
-            Outcome::Reply(Reply::Bulk(value))
-            | Outcome::Value(ValueReply::Whole(Reply::Bulk(value))) => {
-                Ok(Some(value.segments().concat()))
-            }
-            Outcome::Reply(Reply::Null) | Outcome::Value(ValueReply::Whole(Reply::Null)) => {
-                Ok(None)
-            }
-            Outcome::Reply(Reply::Error(why))
-            | Outcome::Value(ValueReply::Whole(Reply::Error(why))) => Err(format!("{why:?}")),
-            _ => Err("answered by something else".into()),
-        }
-    }
-
-    fn object(&self, key: &str) -> Object {
-        let key = key.as_bytes();
-        let mut index = self.proxy.store().index();
-        let found = index.peek(KeyRef { db: 0, key }, clock::unix_ms());
-        (*found.unwrap().object).clone()
-    }
-
-    /// Which instances of a node have something of a write.
-    fn holders(&self, node: NodeId, id: WriteId) -> BTreeSet<String> {
-        let of_node = |name: &String| name.split('/').next().unwrap().parse() == Ok(node.0);
-        let holds = |ids: &Vec<scatterhoard_wire::ChunkId>| ids.iter().any(|c| c.write_id == id);
-        let all = self.platform.holdings().into_iter();
-        let those = all.filter(|(name, ids)| of_node(name) && holds(ids));
-        those.map(|(name, _)| name).collect()
-    }
-
-    fn instances(&self) -> BTreeSet<String> {
-        self.platform.holdings().into_keys().collect()
-    }
-}
-
-async fn until(what: &str, limit: Duration, is_so: impl Fn() -> bool) {
-    let end = tokio::time::Instant::now() + limit;
-    while !is_so() {
-        assert!(tokio::time::Instant::now() < end, "not so: {what}");
-        sleep(S).await;
-    }
+    };
+    calm::simulated(seed, NODES, adjust, work)
 }
 
 /// As after a repair that found the node away: the index names another one, and only

@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use super::{Admin, NOT_FOR_PAGES, is_from_page};
 use crate::{
-    elastic::{ElasticError, Which},
+    elastic::{Added, ElasticError, Which},
+    pool::membership,
     store::Store,
 };
 
@@ -35,7 +36,7 @@ pub(super) fn routes() -> Router<Admin> {
 #[allow(clippy::cast_precision_loss, reason = "metrics are doubles")]
 pub(super) fn gauges(store: &Store) {
     let states = store.pool().states();
-    for name in ["active", "draining", "gone"] {
+    for name in membership::State::ALL.map(membership::State::name) {
         let count = states.iter().filter(|s| s.name() == name).count();
         metrics::gauge!("scatterhoard_pool_nodes", "state" => name).set(count as f64);
     }
@@ -56,7 +57,13 @@ async fn add(State(admin): State<Admin>, headers: HeaderMap, query: Query<Order>
         Ok(which) => which,
         Err(refusal) => return refusal,
     };
-    answer(admin.elastic.add(which).await)
+    match admin.elastic.add(which).await {
+        Ok(Added { nodes, skipped }) => {
+            let nodes: Vec<u16> = nodes.into_iter().map(|id| id.0).collect();
+            Json(serde_json::json!({ "nodes": nodes, "skipped": skipped })).into_response()
+        }
+        Err(error) => answer(Err(error)),
+    }
 }
 
 async fn drain(State(admin): State<Admin>, headers: HeaderMap, query: Query<Order>) -> Response {
@@ -111,7 +118,7 @@ fn answer(done: Result<Vec<NodeId>, ElasticError>) -> Response {
             return Json(serde_json::json!({ "nodes": nodes })).into_response();
         }
         Err(error @ ElasticError::Refused(_)) => (StatusCode::CONFLICT, error),
-        Err(error @ ElasticError::NotMet { .. }) => (StatusCode::BAD_GATEWAY, error),
+        Err(error @ ElasticError::NotMet(_)) => (StatusCode::BAD_GATEWAY, error),
         Err(error @ ElasticError::Journal(_)) => (StatusCode::SERVICE_UNAVAILABLE, error),
     };
     (status, format!("{error}\n")).into_response()

@@ -12,7 +12,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::Status;
+use super::{Skipped, Status};
 use crate::pool::platform::Platform;
 
 /// The admin port answers at once, but for nodes that are added and must be met.
@@ -117,15 +117,24 @@ impl PoolCommand {
         match self.order {
             Order::Status => Ok(text_of(&admin.status()?)),
             Order::Add(nodes) => {
-                let nodes = admin.order("add", &nodes.query())?;
-                Ok(format!("added: {}", list(&nodes)))
+                let (nodes, skipped) = admin.order("add", &nodes.query())?;
+                let mut text = format!("added: {}", list(&nodes));
+                for skipped in skipped {
+                    let _ = write!(text, "\nskipped node {}: {skipped}", skipped.node);
+                }
+                Ok(text)
             }
             Order::Drain { nodes, force, wait } => {
                 let query = format!("{}&force={force}", nodes.query());
-                let nodes = admin.order("drain", &query)?;
+                let (nodes, _) = admin.order("drain", &query)?;
                 if wait {
-                    admin.until_gone(&nodes, &mut say)?;
-                    return Ok(format!("drained: {}", list(&nodes)));
+                    let unreached = admin.until_gone(&nodes, &mut say)?;
+                    let mut text = format!("drained: {}", list(&nodes));
+                    if !unreached.is_empty() {
+                        let list = list(&unreached);
+                        let _ = write!(text, "\n{UNREACHED}: {list}");
+                    }
+                    return Ok(text);
                 }
                 let text = "draining; `scatterhoard pool status` says how far it is";
                 Ok(format!("{text}: {}", list(&nodes)))
@@ -135,7 +144,7 @@ impl PoolCommand {
                     true => String::new(),
                     false => format!("nodes={}", list(&nodes)),
                 };
-                let nodes = admin.order("cancel", &query)?;
+                let (nodes, _) = admin.order("cancel", &query)?;
                 Ok(format!("kept: {}", list(&nodes)))
             }
             Order::Update(update) => update.run(&admin, &mut say),
@@ -178,6 +187,7 @@ impl Update {
             let force = self.force;
             admin.order("drain", &format!("nodes={list}&force={force}"))?;
             say(&format!("draining {list}"));
+            // what holds something yet goes with its code
             admin.until_gone(&nodes, say)?;
             let stopped = |why: String| {
                 format!(
@@ -248,6 +258,17 @@ impl Updater {
     }
 }
 
+/// What the admin port says to an order.
+#[derive(serde::Deserialize)]
+struct Answer {
+    nodes: Vec<u16>,
+    #[serde(default)]
+    skipped: Vec<Skipped>,
+}
+
+/// What is to be done about drained nodes that may hold something.
+const UNREACHED: &str = "not all instances were reached, and may hold what they held until the platform takes them; drain these once more, or delete their functions";
+
 /// The admin port of a proxy.
 struct Admin(SocketAddr);
 
@@ -257,32 +278,31 @@ impl Admin {
         serde_json::from_str(&body).map_err(|e| format!("not a status: {e}: {body}"))
     }
 
-    /// Gives an order; the nodes that it is about.
-    fn order(&self, what: &str, query: &str) -> Result<Vec<u16>, String> {
+    /// Gives an order; the nodes that it is about, and those that were left out.
+    fn order(&self, what: &str, query: &str) -> Result<(Vec<u16>, Vec<Skipped>), String> {
         let body = self.ask("POST", &format!("/pool/{what}?{query}"))?;
-        let nodes = serde_json::from_str::<serde_json::Value>(&body);
-        let nodes = nodes.map(|mut answer| serde_json::from_value(answer["nodes"].take()));
-        match nodes {
-            Ok(Ok(nodes)) => Ok(nodes),
-            Ok(Err(error)) | Err(error) => Err(format!("not an answer: {error}: {body}")),
-        }
+        let answer = serde_json::from_str::<Answer>(&body);
+        let answer = answer.map_err(|error| format!("not an answer: {error}: {body}"))?;
+        Ok((answer.nodes, answer.skipped))
     }
 
-    /// Returns when these nodes are empty.
-    fn until_gone(&self, nodes: &[u16], say: &mut impl FnMut(&str)) -> Result<(), String> {
+    /// Returns when these nodes are empty, so far as is known; those that may hold
+    /// something yet.
+    fn until_gone(&self, nodes: &[u16], say: &mut impl FnMut(&str)) -> Result<Vec<u16>, String> {
         let mut said = String::new();
         loop {
             let status = self.status()?;
-            let mut left = 0;
+            let (mut left, mut unreached) = (0, Vec::new());
             for node in status.nodes.iter().filter(|n| nodes.contains(&n.node)) {
                 match node.state.as_str() {
                     "gone" => {}
+                    "unreached" => unreached.push(node.node),
                     "draining" => left += 1,
                     state => return Err(format!("node {} is {state} again", node.node)),
                 }
             }
             if left == 0 {
-                return Ok(());
+                return Ok(unreached);
             }
             let text = progress(&status);
             if text != said {
@@ -376,7 +396,7 @@ fn text_of(status: &Status) -> String {
             "{:>5}  {:<9} {}",
             node.node, node.state, node.function
         );
-        if node.state != "gone" {
+        if node.state == "active" || node.state == "draining" {
             let _ = write!(text, "  {}", megabytes(node.held_bytes));
         }
         if let (Some(chunks), Some(bytes)) = (node.chunks_left, node.bytes_left) {

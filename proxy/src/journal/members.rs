@@ -88,7 +88,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_member_comes_back_and_garbage_does_no_harm(
-            node in 0..u16::MAX, code in 0u8..4, key: Vec<u8>, value: Vec<u8>,
+            node in 0..u16::MAX, code in 0u8..5, key: Vec<u8>, value: Vec<u8>,
         ) {
             let member = (NodeId(node), State::of_code(code).unwrap());
             let (encoded, with) = encode(member.0, member.1);

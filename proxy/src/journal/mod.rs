@@ -322,6 +322,11 @@ impl Journal {
         }
     }
 
+    /// Whether it is forced to the disk from time to time.
+    pub fn is_forced(&self) -> bool {
+        self.fsync != Fsync::No
+    }
+
     /// Returns when the disk has what was written before, for certain or, if nobody
     /// forces it to, by all likelihood.
     pub async fn on_disk(&self) {

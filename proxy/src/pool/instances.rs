@@ -72,6 +72,13 @@ impl Instances {
         self.current
     }
 
+    /// All that are not lost, the current one first; one of a predecessor's that was not
+    /// met stands for all of them.
+    pub fn known(&self) -> impl Iterator<Item = InstanceId> + '_ {
+        let others = self.others.iter().map(|other| other.id);
+        self.current.into_iter().chain(others)
+    }
+
     /// Others that are not lost, and may hold what the current one does not.
     pub fn absent(&self) -> usize {
         self.absent_but(None)
@@ -247,8 +254,10 @@ mod tests {
         met.assume_unknown();
         assert_eq!((met.meet(A), met.absent()), (Meeting::First, 1));
         met.meet_beside(B, true);
+        assert_eq!(met.known().collect::<Vec<_>>(), [A, UNKNOWN, B]);
         met.meet_beside(B, true);
         assert_eq!(met.absent_but(Some(B)), 0);
+        assert_eq!(met.known().collect::<Vec<_>>(), [A, B]);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! business, and who decides it that of `elastic`.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeSet,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -176,6 +178,42 @@ impl Pool {
         admitted
     }
 
+    /// Does something that asks which nodes are of the pool. One that nobody knows is not
+    /// configured any more, and was not drained: it is kept.
+    pub fn with_those_left<T>(&self, ask: impl FnOnce(&dyn Fn(NodeId) -> bool) -> T) -> T {
+        let left = RefCell::new(BTreeSet::new());
+        let is_member = |id: NodeId| match self.node(id) {
+            Some(node) => node.state().is_member(),
+            None if usize::from(id.0) < self.most_nodes() => {
+                left.borrow_mut().insert(id);
+                true
+            }
+            None => false,
+        };
+        let done = ask(&is_member);
+        self.keep(&left.into_inner());
+        done
+    }
+
+    fn keep(&self, nodes: &BTreeSet<NodeId>) {
+        let Some(last) = nodes.last() else { return };
+        let new = u16::try_from(self.seats.len()).unwrap_or(u16::MAX);
+        let now = Instant::now();
+        for id in (new..=last.0).map(NodeId) {
+            let state = match nodes.contains(&id) {
+                true => State::Active,
+                false => State::Gone,
+            };
+            let node = self.make_node(id, state, now, now);
+            // nobody has asked it
+            node.overdue(now);
+            self.seats.push(node);
+        }
+        self.retirements.lock().grow(self.seats.len());
+        let names: Vec<u16> = nodes.iter().map(|id| id.0).collect();
+        tracing::warn!(nodes = ?names, "nodes beyond `nodes` hold what is stored: they are used until they are drained, as `nodes` was lowered before; drain them with `scatterhoard pool drain --nodes`, and delete their functions after that");
+    }
+
     /// Tells a node what it may free.
     pub fn tell_garbage(&self, node: &Node, link: &Link) {
         node.tell_garbage(link, self.floor());
@@ -183,8 +221,16 @@ impl Pool {
 
     /// Changes the state of a node, if that can be.
     pub fn change(&self, id: NodeId, change: Change) -> bool {
+        let before = self.node(id).map(|node| node.state());
         let changed = self.node(id).is_some_and(|node| node.change(change));
         if changed {
+            if let (Some(State::Unreached), Change::Drain { .. }, Some(node)) =
+                (before, change, self.node(id))
+            {
+                // whatever instances it has are to be found
+                node.begin_anew(self.settings.lost_after);
+                node.assume_unknown_instances(Instant::now());
+            }
             tracing::info!(node = %id, ?change, "node changes its state");
             self.membership.notify_one();
         }

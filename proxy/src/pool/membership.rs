@@ -3,9 +3,11 @@
 //! ```text
 //!         Drain                 Emptied
 //! Active --------> Draining ------------> Gone
-//!   ^  ^             |                     |
-//!   |  +-- Cancel ---+                     |
-//!   +---------------- Join ----------------+
+//!   ^  ^           | ^ |                   |
+//!   |  +- Cancel ---+ | | GivenUp           |
+//!   |            Drain| v                   |
+//!   +---- Join --- Unreached                |
+//!   +---------------- Join -----------------+
 //! ```
 //! A node's number is its name in the index and in the journal, so it stays what it
 //! is: a node that has gone keeps its number, and may join again under it.
@@ -22,8 +24,12 @@ pub enum State {
         /// Whether objects are evicted where there is no room for them elsewhere.
         force: bool,
     },
-    /// Nothing names it. It is not invoked.
+    /// Nothing names it, and its instances have dropped what they held. It is not
+    /// invoked.
     Gone,
+    /// As one that has gone, but an instance of it could not be reached, and may hold
+    /// what it held until the platform takes it.
+    Unreached,
 }
 
 /// What is to become of a node.
@@ -38,24 +44,38 @@ pub enum Change {
     },
     /// It is to be kept after all.
     Cancel,
-    /// Nothing names it any more.
+    /// Nothing names it any more, and none of its instances holds anything.
     Emptied,
+    /// Nothing names it any more, and what its instances hold cannot be found out.
+    GivenUp,
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Active,
+        Self::Draining { force: false },
+        Self::Draining { force: true },
+        Self::Gone,
+        Self::Unreached,
+    ];
+
     /// The state after a change; none if that cannot follow. Draining what drains can:
     /// it may be forced from then on.
     #[must_use]
     pub fn after(self, change: Change) -> Option<Self> {
         match (self, change) {
-            (Self::Gone, Change::Join) | (Self::Draining { .. }, Change::Cancel) => {
-                Some(Self::Active)
+            (Self::Gone | Self::Unreached, Change::Join)
+            | (Self::Draining { .. }, Change::Cancel) => Some(Self::Active),
+            // to be reached after all
+            (Self::Active | Self::Unreached, Change::Drain { force }) => {
+                Some(Self::Draining { force })
             }
-            (Self::Active, Change::Drain { force }) => Some(Self::Draining { force }),
             (Self::Draining { force: before }, Change::Drain { force }) => Some(Self::Draining {
                 force: before || force,
             }),
             (Self::Draining { .. }, Change::Emptied) => Some(Self::Gone),
+            (Self::Draining { .. }, Change::GivenUp) => Some(Self::Unreached),
             _ => None,
         }
     }
@@ -70,9 +90,9 @@ impl State {
         matches!(self, Self::Draining { .. })
     }
 
-    /// Whether it may hold anything, and is invoked.
+    /// Whether the index may name it, and it is invoked.
     pub fn is_member(self) -> bool {
-        self != Self::Gone
+        !matches!(self, Self::Gone | Self::Unreached)
     }
 
     /// For people and metrics.
@@ -81,6 +101,7 @@ impl State {
             Self::Active => "active",
             Self::Draining { .. } => "draining",
             Self::Gone => "gone",
+            Self::Unreached => "unreached",
         }
     }
 
@@ -91,18 +112,13 @@ impl State {
             Self::Draining { force: false } => 1,
             Self::Draining { force: true } => 2,
             Self::Gone => 3,
+            Self::Unreached => 4,
         }
     }
 
     /// What [`Self::code`] made.
     pub fn of_code(code: u8) -> Option<Self> {
-        let all = [
-            Self::Active,
-            Self::Draining { force: false },
-            Self::Draining { force: true },
-            Self::Gone,
-        ];
-        all.into_iter().find(|state| state.code() == code)
+        Self::ALL.into_iter().find(|state| state.code() == code)
     }
 }
 
@@ -117,7 +133,7 @@ pub fn seats(configured: u16, journal: &[(NodeId, State)]) -> Vec<State> {
         seats[usize::from(node.0)] = *state;
     }
     // no trace is kept of what has gone at the end, beyond those that are configured
-    let last = seats.iter().rposition(|state| state.is_member());
+    let last = seats.iter().rposition(|state| *state != State::Gone);
     seats.truncate(last.map_or(0, |last| last + 1).max(configured.into()));
     seats
 }
@@ -223,20 +239,12 @@ pub fn last_active(states: &[State], count: usize) -> Vec<NodeId> {
     active.take(count).map(|(node, _)| node).collect()
 }
 
-/// Which nodes come when so many are to come: those that have gone, the lowest
-/// numbers first, then new ones. There are `most` numbers.
-pub fn next_free(states: &[State], count: usize, most: usize) -> Result<Vec<NodeId>, Refusal> {
-    if count == 0 {
-        return Err(Refusal::Nothing);
-    }
+/// Which nodes may come, in this order: those that have gone, the lowest numbers first,
+/// then new ones, which must come one after the other. There are `most` numbers.
+pub fn free(states: &[State], most: usize) -> impl Iterator<Item = NodeId> + '_ {
     let gone = numbered(states).filter(|(_, s)| !s.is_member());
     let new = (states.len()..most).map_while(|n| u16::try_from(n).ok().map(NodeId));
-    let free = gone.map(|(node, _)| node).chain(new);
-    let chosen: Vec<NodeId> = free.take(count).collect();
-    match chosen.len() == count {
-        true => Ok(chosen),
-        false => Err(Refusal::TooMany { most }),
-    }
+    gone.map(|(node, _)| node).chain(new)
 }
 
 fn numbered(states: &[State]) -> impl DoubleEndedIterator<Item = (NodeId, State)> + '_ {

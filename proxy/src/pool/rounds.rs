@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use scatterhoard_wire::{
-    Cell, ChunkDescriptor, WriteId,
+    Cell, ChunkDescriptor, InstanceId, WriteId,
     limits::DELETE_BATCH,
     message::{Message, Refusal},
 };
@@ -76,6 +76,13 @@ impl Round {
             _ => Ending::Done,
         };
         self.is_merged = is_merged;
+    }
+
+    /// The same of a node that nothing names any more: its instances return at once, so
+    /// that the next round may meet others.
+    pub fn done_with_all(self) {
+        self.node.release();
+        self.done(true);
     }
 
     /// The same, and the second instance goes for good: the one that serves has
@@ -259,6 +266,20 @@ impl Pool {
         for batch in garbage.chunks(DELETE_BATCH) {
             link.send(&Message::Delete(batch.to_vec()));
         }
+    }
+
+    /// Has the instances of a round drop all that they hold; which they are. `None`: a
+    /// link has ended.
+    pub fn drop_all(&self, round: &Round) -> Option<Vec<InstanceId>> {
+        let second = round.second.as_ref();
+        let second = second.map(|second| (&*second.link, second.instance));
+        round.node.drop_all(&round.main, second)
+    }
+
+    /// A round of this node is due now.
+    pub fn have_round(&self, node: &Node) {
+        node.urge_round();
+        self.rounds.notify_one();
     }
 
     /// Copies a chunk from one instance to another, a few cells at a time, each

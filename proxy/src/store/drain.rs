@@ -4,7 +4,8 @@
 //! Moving goes the way of repairs, behind those: as fast as they may, the lately used
 //! first. A chunk is copied as it is; what cannot be had from its node is made anew from
 //! the others. What a write or a repair has reserved on the node before it was to go may
-//! be named late, so those are waited for.
+//! be named late, so those are waited for. A node that nothing names any more goes when
+//! its instances have dropped what they hold (`farewell`).
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use scatterhoard_wire::{NodeId, WriteId};
+use scatterhoard_wire::{InstanceId, NodeId, WriteId};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -44,10 +45,10 @@ const BATCH: usize = 128;
 const BEHIND: u32 = 1 << 31;
 
 /// How far the emptying of a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Which order to drain it this is of.
-    order: u64,
+    pub(super) order: u64,
     /// Every write that may have been promised room there has this id or a lower one.
     began: WriteId,
     /// Chunks that the index names there, when it was last looked.
@@ -56,13 +57,26 @@ pub struct Progress {
     pub bytes: u64,
     /// Somebody is in the middle of something that may yet be named there.
     pub is_waiting: bool,
+    /// Since when nothing names it, or will by this order.
+    pub(super) bare_since: Option<Instant>,
+    /// Instances that hold nothing since then.
+    pub(super) emptied: Vec<InstanceId>,
+}
+
+/// Why nodes stay what they are, all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unchanged {
+    /// This one is in a state from which that cannot follow.
+    State(NodeId, State),
+    /// The journal cannot be written.
+    Journal(String),
 }
 
 /// Nodes that are being emptied.
 #[derive(Default)]
 pub(super) struct Drains {
     /// Locked, too, while a node's state changes.
-    nodes: Mutex<BTreeMap<NodeId, Progress>>,
+    pub(super) nodes: Mutex<BTreeMap<NodeId, Progress>>,
     orders: AtomicU64,
     /// Moves that found no room since the last look, and before that.
     no_room: Mutex<(u64, u64)>,
@@ -76,14 +90,16 @@ impl Drains {
             chunks: 0,
             bytes: 0,
             is_waiting: true,
+            bare_since: None,
+            emptied: Vec::new(),
         }
     }
 
     /// So far it is, unless it was ordered anew.
-    fn note(&self, node: NodeId, found: Progress) {
+    pub(super) fn note(&self, node: NodeId, order: u64, what: impl FnOnce(&mut Progress)) {
         let mut nodes = self.nodes.lock();
-        if let Some(now) = nodes.get_mut(&node).filter(|p| p.order == found.order) {
-            *now = found;
+        if let Some(progress) = nodes.get_mut(&node).filter(|p| p.order == order) {
+            what(progress);
         }
     }
 
@@ -127,29 +143,42 @@ impl Store {
         loads
     }
 
-    /// Notes the state that a node gets by this change, and changes it; false if that
-    /// cannot follow.
+    /// Notes the states that nodes get by this change, at once, and changes them: all or
+    /// none.
     ///
     /// # Errors
-    /// Why the journal cannot be written; nothing has changed then.
-    pub fn change_node(&self, node: &Node, change: Change) -> Result<bool, String> {
+    /// Why none has changed.
+    pub fn change_nodes(&self, nodes: &[&Arc<Node>], change: Change) -> Result<(), Unchanged> {
         let mut drains = self.drains.nodes.lock();
-        let changed = self.note_change(node, change)?;
-        if changed && node.state().is_draining() {
-            // what is begun from now on finds no room there
-            drains.insert(node.id, self.drains.begin(self.newest_write_id()));
-        } else if changed {
-            drains.remove(&node.id);
+        self.note_changes(nodes, change)?;
+        for node in nodes {
+            if node.state().is_draining() {
+                // what is begun from now on finds no room there
+                drains.insert(node.id, self.drains.begin(self.newest_write_id()));
+            } else {
+                drains.remove(&node.id);
+            }
         }
-        Ok(changed)
+        Ok(())
     }
 
-    fn note_change(&self, node: &Node, change: Change) -> Result<bool, String> {
-        let Some(state) = node.state().after(change) else {
-            return Ok(false);
+    /// The same for who holds the lock on drains.
+    pub(super) fn note_changes(
+        &self,
+        nodes: &[&Arc<Node>],
+        change: Change,
+    ) -> Result<(), Unchanged> {
+        let state = |node: &&Arc<Node>| {
+            let before = node.state();
+            let after = before.after(change).map(|state| (node.id, state));
+            after.ok_or(Unchanged::State(node.id, before))
         };
-        self.note_members(&[(node.id, state)])?;
-        Ok(self.pool.change(node.id, change))
+        let states = nodes.iter().map(state).collect::<Result<Vec<_>, _>>()?;
+        self.note_members(&states).map_err(Unchanged::Journal)?;
+        for node in nodes {
+            self.pool.change(node.id, change);
+        }
+        Ok(())
     }
 
     /// Notes states of nodes in the journal, if there is one.
@@ -203,25 +232,26 @@ impl Store {
         self.drains.looks_again();
         let mut left = 0;
         for node in draining {
-            let Some(progress) = self.drains.nodes.lock().get(&node.id).copied() else {
+            let Some(progress) = self.drains.nodes.lock().get(&node.id).cloned() else {
                 continue;
             };
             // before the walk: what is named by then is found
             let is_waiting = self.may_yet_be_named(&node, &progress);
             let expected = self.expected_on(node.id).await;
-            let found = Progress {
-                chunks: expected.len(),
-                bytes: bytes_of(&expected),
-                is_waiting,
-                ..progress
-            };
-            left += found.chunks;
-            if found.chunks == 0 && !is_waiting {
-                self.emptied(&node, &progress);
-                continue;
-            }
-            self.drains.note(node.id, found);
-            if found.chunks > 0 {
+            left += expected.len();
+            let is_bare = expected.is_empty() && !is_waiting && self.nobody_reads_on(node.id);
+            self.drains.note(node.id, progress.order, |progress| {
+                progress.chunks = expected.len();
+                progress.bytes = bytes_of(&expected);
+                progress.is_waiting = is_waiting;
+                match is_bare {
+                    true => _ = progress.bare_since.get_or_insert_with(Instant::now),
+                    false => (progress.bare_since, progress.emptied) = (None, Vec::new()),
+                }
+            });
+            if is_bare {
+                self.let_go(&node, progress.order);
+            } else if !expected.is_empty() {
                 self.queue_moves(&node, &expected).await;
             }
         }
@@ -234,32 +264,11 @@ impl Store {
         node.has_reservations() || self.under_way.lock().iter().any(earlier)
     }
 
-    /// Nothing names the node, or will by this order: it goes, unless somebody reads
-    /// there still.
-    fn emptied(&self, node: &Node, found: &Progress) {
-        {
-            let index = self.index();
-            if index.has_changed() || index.is_read_on(node.id) {
-                return;
-            }
-        }
-        let mut nodes = self.drains.nodes.lock();
-        // it may have been kept, and be to go again
-        if nodes.get(&node.id).is_none_or(|p| p.order != found.order) {
-            return;
-        }
-        match self.note_change(node, Change::Emptied) {
-            // it was kept after all
-            Ok(false) => {}
-            Ok(true) => {
-                nodes.remove(&node.id);
-                metrics::counter!("scatterhoard_nodes_drained_total").increment(1);
-                tracing::info!(node = %node.id, function = node.function, "node is empty, and not used any more");
-            }
-            Err(error) => {
-                tracing::info!(node = %node.id, %error, "node is empty, but that cannot be noted");
-            }
-        }
+    /// Whether nobody reads there what no key names any more, by an index that is in the
+    /// journal.
+    fn nobody_reads_on(&self, node: NodeId) -> bool {
+        let index = self.index();
+        !index.has_changed() && !index.is_read_on(node)
     }
 
     /// Has chunks moved, a few at a time, so long as the node is to go.

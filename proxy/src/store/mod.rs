@@ -19,6 +19,7 @@ mod copies;
 mod cut;
 pub mod drain;
 mod edit;
+mod farewell;
 mod gate;
 mod gather;
 mod handover;
@@ -320,8 +321,8 @@ impl Store {
         let unplaced = match &journal {
             Some(journal) => {
                 index.keep_changes();
-                let is_member = |id| pool.node(id).is_some_and(|n| n.state().is_member());
-                journal.recover(&mut index, &is_member, clock::unix_ms())?
+                let now = clock::unix_ms();
+                pool.with_those_left(|is_member| journal.recover(&mut index, is_member, now))?
             }
             None => Vec::new(),
         };

@@ -90,6 +90,14 @@ impl Store {
                 return;
             }
         };
+        match self.bid_farewell(&round).await {
+            Ok(false) => {}
+            Ok(true) => return round.done_with_all(),
+            Err(error) => {
+                tracing::info!(node = %id, %error, "instances are not known to be empty");
+                return;
+            }
+        }
         let mut brought = self.bring_together(&round).await;
         if self.gives_labels() && brought.is_ok() {
             brought = self.bring_labels(&round).await.and(brought);

@@ -321,6 +321,87 @@ fn a_pool_grows_when_it_is_full_and_shrinks_when_it_is_not() {
     server.stop();
 }
 
+#[test]
+fn what_drained_nodes_held_never_comes_back() {
+    const GOING: [u16; 4] = [1, 2, 5, 8];
+    let platform = Platform::start(9);
+    let options = ["--nodes", "9", "--recover", "inventory"];
+    let soon = ["--backup-interval-s", "1"];
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = proxy(&platform, folder.path(), &[&options[..], &soon].concat());
+    let (mut redis, mut random) = (server.client(), Random::new(11));
+    let mut stored = Values::new();
+    for i in 0..30 {
+        let value = random.bytes(100_000);
+        store(&mut redis, &mut stored, format!("alone:{i}"), value);
+    }
+    // most values have as many chunks there as it takes to read them
+    order(&server, "drain?nodes=1,2,5,8");
+    until_gone(&server, &GOING);
+    let deleted: Vec<String> = stored.keys().step_by(2).cloned().collect();
+    for key in &deleted {
+        let () = redis.del(key).unwrap();
+        stored.remove(key);
+    }
+    // those that stay free it as they are told, in their rounds
+    for i in 0..8 {
+        let value = random.bytes(300_000);
+        store(&mut redis, &mut stored, format!("later:{i}"), value);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    server.signal(Signal::SIGKILL);
+    server.ended(Duration::from_secs(5)).unwrap();
+    drop(folder);
+    let folder = tempfile::tempdir().unwrap();
+    let server = proxy(&platform, folder.path(), &options);
+    assert!(server.log().contains("index made anew"), "{}", server.log());
+    let mut redis = server.client();
+    verify(&mut redis, &stored, "with an empty disk");
+    for key in &deleted {
+        let read: Option<Vec<u8>> = redis.get(key).unwrap();
+        assert!(read.is_none(), "{key} is back");
+    }
+    server.stop();
+}
+
+#[test]
+fn nodes_whose_functions_are_deleted_hold_up_neither_drains_nor_adding() {
+    let platform = Platform::start(8);
+    let folder = tempfile::tempdir().unwrap();
+    let server = proxy(&platform, folder.path(), &["--nodes", "7"]);
+    let (mut redis, mut random) = (server.client(), Random::new(12));
+    let stored = fill(&mut redis, &mut random, "", &[100_000, 700_000], 20);
+    order(&server, "drain?nodes=2");
+    until_gone(&server, &[2]);
+    let handle = platform.handle();
+    for function in ["scatterhoard-node-002", "scatterhoard-node-004"] {
+        handle.remove_function(function).unwrap();
+    }
+    order(&server, "drain?nodes=4");
+    until_gone(&server, &[2, 4]);
+    verify(&mut redis, &stored, "of which a chunk was lost");
+    let said = pool(&server, &["add", "1"]);
+    let mut lines = said.lines();
+    assert_eq!(lines.next(), Some("added: 7"));
+    for (node, line) in ["2", "4"].into_iter().zip(lines.by_ref()) {
+        let skipped = format!("skipped node {node}: function scatterhoard-node-00{node} does not");
+        assert!(line.starts_with(&skipped), "{said}");
+    }
+    assert_eq!(lines.next(), None, "{said}");
+    // all or none, and a number cannot be left out
+    let refused = refusal(&server, "add?count=1");
+    for function in ["node-002", "node-004", "node-008", "must be there before"] {
+        assert!(refused.contains(function), "{refused}");
+    }
+    let refused = refusal(&server, "add?nodes=2");
+    assert!(
+        refused.contains("function scatterhoard-node-002"),
+        "{refused}"
+    );
+    assert_eq!(status(&server).active, 6);
+    server.stop();
+}
+
 /// Acts as an operator's command does: new code for a function, at once.
 fn renew(platform: &Platform, function: &str) {
     let handle = platform.handle();
