@@ -324,9 +324,8 @@ impl Session {
     async fn deliver(&mut self, protocol: Protocol) -> Result<(), SessionError> {
         while self.mailbox.has_any() {
             if let Some(message) = self.mailbox.take() {
-                if matches!(message, Message::Monitored(_))
-                    && self.client.silence == Silence::Always
-                {
+                let is_silent = matches!(self.client.silence, Silence::Always | Silence::This);
+                if is_silent && matches!(message, Message::Monitored(_)) {
                     continue;
                 }
                 let subscribed = self.client.subscriptions.any();
@@ -395,6 +394,15 @@ impl Session {
         let tracks = tracks || self.client.monitoring.is_some();
         if !outcome.begins_subscriptions() && !tracks && !self.client.has_remembered {
             self.deliver(protocol).await?;
+        }
+        if self.client.silence != Silence::None && self.client.monitoring.is_some() {
+            // as its reply, what it is shown as is held back
+            let silence = self.client.silence;
+            if before == Silence::This {
+                self.client.silence = before;
+            }
+            self.deliver(protocol).await?;
+            self.client.silence = silence;
         }
         if self.is_silent(before) {
             return Ok(outcome.ends());
