@@ -78,8 +78,10 @@ impl Client {
     }
 
     /// Takes no more requests and waits for those under way, streams included,
-    /// but no longer than `limit`. Returns whether all were done.
+    /// but no longer than `limit`. Returns whether all were done. A request that is
+    /// sent to a server which was not met before ends with [`Error::Closed`].
     pub async fn close(&self, limit: Duration) -> bool {
+        // before the pools are looked for: who comes later finds it
         self.inner.stop.cancel();
         self.inner.tasks.close();
         let pools = self.inner.cluster.pools();

@@ -68,7 +68,7 @@ pub struct Engine {
 
 impl Engine {
     /// Starts it: nodes dial `links`, and the local pool runs `program`. On the current
-    /// tokio runtime.
+    /// tokio runtime, where nothing goes on if it fails, or is given up.
     ///
     /// # Errors
     /// See [`ServeError`].
@@ -347,6 +347,20 @@ fn make_function(
     })
 }
 
+/// A pool that ends with the start, unless that has succeeded.
+struct Beginning {
+    pool: Arc<Pool>,
+    has_started: bool,
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if !self.has_started {
+            self.pool.stop();
+        }
+    }
+}
+
 async fn start(
     config: &Config,
     links: TcpListener,
@@ -354,7 +368,6 @@ async fn start(
     data_dir: Option<&DataDir>,
     kept: Kept,
 ) -> Result<Started, ServeError> {
-    let Kept { recovers, journal } = kept;
     let endpoint = match (&config.functions, local) {
         (_, Some(local)) => Some(local.endpoint_url()),
         (Functions::Endpoint(url), None) => Some(url.clone()),
@@ -378,13 +391,37 @@ async fn start(
         platform.clone(),
         link_address,
         link_tls,
-        journal.as_deref(),
+        kept.journal.as_deref(),
     )?;
+    let mut beginning = Beginning {
+        pool: pool.clone(),
+        has_started: false,
+    };
+    let endpoint = endpoint.unwrap_or_else(|| "AWS Lambda".into());
+    let started = fill(config, &pool, platform, &endpoint, links, data_dir, kept).await;
+    match &started {
+        Ok(_) => beginning.has_started = true,
+        Err(_) => pool.shutdown(POOL_SHUTDOWN).await,
+    }
+    started
+}
+
+/// Meets the nodes, and makes the index of what there is.
+async fn fill(
+    config: &Config,
+    pool: &Arc<Pool>,
+    platform: Platform,
+    endpoint: &str,
+    links: TcpListener,
+    data_dir: Option<&DataDir>,
+    kept: Kept,
+) -> Result<Started, ServeError> {
+    let Kept { recovers, journal } = kept;
     let survey = pool.survey(SURVEY_LIMIT).await;
     if survey.answered == 0 {
         let names = config.function_names();
         return Err(ServeError::NoNodes {
-            endpoint: endpoint.unwrap_or_else(|| "AWS Lambda".into()),
+            endpoint: endpoint.to_owned(),
             why: survey.failure.unwrap_or_else(|| "no answer in time".into()),
             first: names.first().cloned().unwrap_or_default(),
             last: names.last().cloned().unwrap_or_default(),
@@ -399,7 +436,7 @@ async fn start(
         (Some(settings), Some(dir)) => Some(Backing::open(settings, &dir.backing()).await?),
         _ => None,
     };
-    let (store, chores) = assembly::store(config, &pool, epoch, journal, backing)?;
+    let (store, chores) = assembly::store(config, pool, epoch, journal, backing)?;
     // what is damaged is known now
     keep_if_doubtful(store.journal().map(Arc::as_ref), data_dir)?;
     let mut links = Some(links);
@@ -415,7 +452,7 @@ async fn start(
         pool.raise_floor(store.floor());
     }
     Ok(Started {
-        pool,
+        pool: pool.clone(),
         store,
         chores,
         links,

@@ -132,9 +132,18 @@ pub async fn serve(mut config: Config) -> Result<(), ServeError> {
         None => None,
     };
     let metrics = metrics_recorder()?;
-    let engine = Engine::start(config, links, &Program::this()?).await?;
-    // whoever reads that it is ready may ask it to stop at once
-    let stops = Stops::listen()?;
+    // a start may take long, and whoever reads that it is over may end it at once
+    let mut stops = Stops::listen()?;
+    let program = Program::this()?;
+    let engine = tokio::select! {
+        biased;
+        () = stops.told() => {
+            tracing::info!("told to end before it was ready");
+            return Ok(());
+        }
+        // large: it is all of a start
+        engine = Box::pin(Engine::start(config, links, &program)) => engine?,
+    };
     announce(&engine.context().config, &doors, admin.as_ref())?;
     run(engine, stops, doors, admin, metrics).await
 }
@@ -199,12 +208,21 @@ impl Stops {
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
+
+    /// Returns when one of them has come.
+    async fn told(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 /// Serves clients until told to end, then drains.
 async fn run(
     engine: Engine,
-    stops: Stops,
+    mut stops: Stops,
     doors: Vec<Door>,
     admin: Option<TcpListener>,
     metrics: PrometheusHandle,
@@ -222,14 +240,9 @@ async fn run(
         );
         tasks.spawn(admin.serve(listener, stop.clone()));
     }
-    let Stops {
-        mut terminate,
-        mut interrupt,
-    } = stops;
     let end = tokio::select! {
         () = accept::accept(engine.context(), doors, engine.sessions(), stop) => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = stops.told() => Ok(()),
         epoch = engine.superseded() => Err(ServeError::Superseded(epoch)),
     };
     engine.end().await;

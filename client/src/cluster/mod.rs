@@ -2,8 +2,8 @@
 //! has them all: then there is no map, and everything goes to it.
 //!
 //! That there is a cluster is told by the servers: in the handshake, or by MOVED
-//! and CROSSSLOT. Then CLUSTER SLOTS is asked for: by one at a time, and at most
-//! once in [`REFRESH_INTERVAL`]; in between, a MOVED changes the one slot.
+//! and CROSSSLOT. Then CLUSTER SLOTS is asked for: by one for all who wait, and again
+//! [`REFRESH_INTERVAL`] later at the earliest; in between, a MOVED changes the one slot.
 
 mod route;
 mod slots;
@@ -15,10 +15,10 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::select_ok};
+use futures_util::{StreamExt, stream};
 use parking_lot::{Mutex, RwLock};
-use rand::seq::IteratorRandom;
-use tokio::time::Instant;
+use rand::seq::{IteratorRandom, SliceRandom};
+use tokio::time::{Instant, timeout};
 
 use self::slots::{MEMBERS, SlotMap};
 pub(crate) use self::{
@@ -36,10 +36,12 @@ use crate::{
     protocol::Request,
 };
 
-/// How often, at most, who has which slot is asked for.
+/// Between the end of one question for who has which slot and the next one.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// Members that are asked for the map, besides the one that the client was made for.
-const ASKED: usize = 2;
+/// Members that are asked for the map, one after another.
+const ASKED: usize = 12;
+/// So many of them at a time.
+const ASKED_AT_ONCE: usize = 3;
 
 /// The servers of a client.
 pub(crate) struct Cluster {
@@ -49,7 +51,22 @@ pub(crate) struct Cluster {
     state: RwLock<State>,
     /// Held by who brings the map.
     gate: tokio::sync::Mutex<()>,
-    asked: Mutex<Option<Instant>>,
+    asked: Mutex<Asked>,
+}
+
+/// When the map was asked for.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    last: Option<Instant>,
+    /// So often there was an end to it, be it with a map or without one.
+    times: u64,
+}
+
+impl Asked {
+    fn is_due(&self, now: Instant) -> bool {
+        let since = |at| now.saturating_duration_since(at);
+        self.last.is_none_or(|at| since(at) >= REFRESH_INTERVAL)
+    }
 }
 
 #[derive(Default)]
@@ -153,17 +170,7 @@ impl Cluster {
         state.map = Some(map);
     }
 
-    /// Whether the map may be asked for now; then it counts as asked for.
-    fn may_ask(&self, now: Instant) -> bool {
-        let mut asked = self.asked.lock();
-        let is_due = asked.is_none_or(|at| now.duration_since(at) >= REFRESH_INTERVAL);
-        if is_due {
-            *asked = Some(now);
-        }
-        is_due
-    }
-
-    /// Who can tell the map: some of those that are known, and the first of all.
+    /// Who can tell the map: the first of all, and some of those that are known.
     fn who_knows(&self) -> Vec<Arc<Member>> {
         let first = &self.seed.place.address;
         let known: Vec<Address> = {
@@ -171,10 +178,12 @@ impl Cluster {
             let all = state.map.as_ref().map(SlotMap::addresses);
             let others = all.unwrap_or_default().iter();
             let others = others.filter(|address| *address != first).cloned();
-            others.choose_multiple(&mut rand::rng(), ASKED)
+            let mut some = others.choose_multiple(&mut rand::rng(), ASKED - 1);
+            some.shuffle(&mut rand::rng());
+            some
         };
         let known = known.into_iter().filter_map(|address| self.member(address));
-        known.chain([Arc::clone(&self.seed)]).collect()
+        [Arc::clone(&self.seed)].into_iter().chain(known).collect()
     }
 
     /// All connections for large values, those of former members included.
@@ -188,29 +197,33 @@ impl Cluster {
 }
 
 impl Client {
-    /// Brings the map, unless somebody has just tried.
+    /// Brings the map, unless somebody has just tried. Who comes while it is asked for
+    /// waits for that, and no longer.
     pub(crate) async fn refresh(&self) {
         let cluster = &self.inner.cluster;
-        // who waited finds that it was asked for, and goes on
+        let times = cluster.asked.lock().times;
         let _one = cluster.gate.lock().await;
-        if !cluster.may_ask(Instant::now()) {
+        let asked = *cluster.asked.lock();
+        if asked.times != times || !asked.is_due(Instant::now()) {
             return;
         }
-        // all at once: one that is gone keeps nobody waiting
-        let asked = cluster.who_knows().into_iter();
-        let asked = asked.map(|member| async move { map_of(&member).await }.boxed());
-        match select_ok(asked).await {
-            Ok((map, _)) => cluster.install(map),
-            Err(error) => tracing::debug!(%error, "no map of the cluster"),
+        // who gives up has asked, too
+        cluster.asked.lock().last = Some(Instant::now());
+        let limit = self.inner.options.request_timeout;
+        match timeout(limit, first_map(cluster.who_knows())).await {
+            Ok(Some(map)) => cluster.install(map),
+            Ok(None) | Err(_) => tracing::debug!("no map of the cluster"),
         }
+        let mut asked = cluster.asked.lock();
+        asked.last = Some(Instant::now());
+        asked.times += 1;
     }
 
     /// The same in the background.
     pub(crate) fn refresh_behind(&self) {
         let cluster = &self.inner.cluster;
         let is_idle = cluster.gate.try_lock().is_ok();
-        let asked = *cluster.asked.lock();
-        let is_due = asked.is_none_or(|at| at.elapsed() >= REFRESH_INTERVAL);
+        let is_due = cluster.asked.lock().is_due(Instant::now());
         if is_idle && is_due && !self.inner.tasks.is_closed() {
             let client = self.clone();
             self.inner
@@ -218,6 +231,20 @@ impl Client {
                 .spawn(async move { client.refresh().await });
         }
     }
+}
+
+/// The first one that any of them tells. A few are asked at the same time: who is gone
+/// or hangs keeps nobody else from answering.
+async fn first_map(members: Vec<Arc<Member>>) -> Option<SlotMap> {
+    let asked = stream::iter(members).map(async |member: Arc<Member>| map_of(&member).await);
+    let mut maps = asked.buffer_unordered(ASKED_AT_ONCE);
+    while let Some(map) = maps.next().await {
+        match map {
+            Ok(map) => return Some(map),
+            Err(error) => tracing::debug!(%error, "a member does not tell the map"),
+        }
+    }
+    None
 }
 
 async fn map_of(member: &Member) -> Result<SlotMap, Error> {

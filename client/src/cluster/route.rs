@@ -55,9 +55,9 @@ impl<'c> Route<'c> {
 
     /// A connection of its own to who is asked.
     pub(crate) async fn lease(&mut self) -> Result<Lease, Error> {
-        self.find().await;
+        let has_asked = self.find().await;
         let mut lease = self.member.pool.take().await?;
-        if self.lacks_map() {
+        if !has_asked && self.lacks_map() {
             // this connection has just told that there is a cluster
             lease.give_back();
             self.find().await;
@@ -72,12 +72,14 @@ impl<'c> Route<'c> {
         self.slot.is_some() && self.redirects == 0 && self.client.inner.cluster.lacks_map()
     }
 
-    /// Has the map brought if it is known to be needed.
-    async fn find(&mut self) {
-        if self.lacks_map() {
+    /// Has the map brought if it is known to be needed; whether it was.
+    async fn find(&mut self) -> bool {
+        let is_needed = self.lacks_map();
+        if is_needed {
             self.client.refresh().await;
             self.member = self.client.inner.cluster.owner(self.slot);
         }
+        is_needed
     }
 
     /// Prepares the next attempt, after the pause that is due; or the error, if

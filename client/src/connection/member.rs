@@ -79,8 +79,13 @@ impl Member {
         let stop = common.stop.clone();
         let run = shared::run(Arc::clone(&place), calls, stop.clone());
         common.tasks.spawn(run);
+        let pool = Pool::new(Arc::clone(&place));
+        if stop.is_cancelled() {
+            // nobody would close it any more
+            pool.refuse();
+        }
         Self {
-            pool: Arc::new(Pool::new(Arc::clone(&place))),
+            pool: Arc::new(pool),
             place,
             shared,
             stop,

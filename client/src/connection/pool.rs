@@ -84,6 +84,11 @@ impl Pool {
         })
     }
 
+    /// Gives no connection from now on.
+    pub(crate) fn refuse(&self) {
+        self.free.close();
+    }
+
     fn idle(&self, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.lock();
         let limit = self.place.options.idle_timeout;

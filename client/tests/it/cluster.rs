@@ -17,6 +17,8 @@ use scatterhoard_client::{
     Client, Command, Error, ErrorCode, Keep, Options, Reply, Resume, SetOptions, Ttl,
 };
 
+use tokio::sync::Notify;
+
 use crate::servers::{Fake, Peer, Server, free_address};
 
 /// Three proxies; slots 0 to 5460, 5461 to 10922, and the others.
@@ -330,6 +332,116 @@ async fn the_map_is_brought_by_one_for_all_and_not_too_often() {
     let most = begun.elapsed().as_secs() + 2;
     let maps = maps.load(SeqCst) as u64;
     assert!((1..=most).contains(&maps), "{maps} maps, at most {most}");
+}
+
+#[tokio::test]
+async fn members_that_hang_are_waited_for_once_by_all() {
+    const LIMIT: Duration = Duration::from_secs(4);
+    let maps = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&maps);
+    let seed = Fake::start(move |_, mut peer: Peer| {
+        let maps = Arc::clone(&counter);
+        async move {
+            while let Some(words) = peer.request().await {
+                match words[0].as_str() {
+                    "HELLO" => {
+                        let hello = "%2\r\n+proto\r\n:3\r\n+mode\r\n+cluster\r\n";
+                        peer.say(hello).await;
+                    }
+                    "CLIENT" => peer.say("-ERR unknown subcommand\r\n").await,
+                    "PING" => peer.say("+PONG\r\n").await,
+                    "CLUSTER" => {
+                        maps.fetch_add(1, SeqCst);
+                        std::future::pending().await
+                    }
+                    _ => peer.say("$1\r\nv\r\n").await,
+                }
+            }
+        }
+    })
+    .await;
+    let options = seed.options().request_timeout(LIMIT).retries(0);
+    let client = Client::connect(options).await.unwrap();
+    // all of them find that there is no map, before any of them waits
+    let all = (0..8).map(|n| client.get(format!("k{n}")));
+    let all = tokio::time::timeout(Duration::from_secs(60), join_all(all));
+    for value in all.await.unwrap() {
+        // who is known is asked for the value, although he does not tell the map
+        assert_eq!(value.unwrap().unwrap(), "v");
+    }
+    assert_eq!(maps.load(SeqCst), 1);
+}
+
+#[tokio::test]
+async fn the_one_of_ten_members_that_is_left_tells_the_map() {
+    let me = Arc::new(AtomicUsize::new(0));
+    let mine = Arc::clone(&me);
+    let home = member(Arc::new(move |words: &[String]| match words[0].as_str() {
+        "CLUSTER" => all_at(mine.load(SeqCst).try_into().unwrap()),
+        _ => "$1\r\nv\r\n".into(),
+    }))
+    .await;
+    let port = home.address.port();
+    me.store(port.into(), SeqCst);
+    let gone = (0..9).map(|_| free_address().port());
+    let ports: Vec<u16> = gone.chain([port]).collect();
+    let seed = member(Arc::new(move |words: &[String]| {
+        let range = |(place, port): (usize, &u16)| {
+            let (first, last) = (place * 1638, place * 1638 + 1637);
+            format!("*3\r\n:{first}\r\n:{last}\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}\r\n")
+        };
+        match words[0].as_str() {
+            "CLUSTER" => format!(
+                "*10\r\n{}",
+                ports.iter().enumerate().map(range).collect::<String>()
+            ),
+            _ => "+PONG\r\n".into(),
+        }
+    }))
+    .await;
+    let client = Client::connect(seed.options().retries(1)).await.unwrap();
+    let error = client.get("foo").await.unwrap_err();
+    assert!(matches!(error, Error::Connect { .. }), "{error}");
+    drop(seed);
+    // the map may be asked for again
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(client.get("foo").await.unwrap().unwrap(), "v");
+}
+
+#[tokio::test]
+async fn who_is_met_behind_the_end_gets_no_connection() {
+    let met = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&met);
+    let home = Fake::start(move |_, peer: Peer| {
+        counter.fetch_add(1, SeqCst);
+        async move { peer.answer_as_member(|_| "$1\r\nv\r\n".into()).await }
+    })
+    .await;
+    let port = home.address.port();
+    let (asked, is_asked) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (go, waits) = (Arc::clone(&asked), Arc::clone(&is_asked));
+    let seed = Fake::start(move |_, mut peer: Peer| {
+        let (go, waits) = (Arc::clone(&go), Arc::clone(&waits));
+        async move {
+            peer.welcome().await.unwrap();
+            waits.notify_one();
+            go.notified().await;
+            peer.say(format!("-MOVED 1 127.0.0.1:{port}\r\n")).await;
+            let _ = peer.request().await;
+        }
+    })
+    .await;
+    let client = Client::new(seed.options().retries(0));
+    let asking = client.clone();
+    let get = tokio::spawn(async move { asking.get("k").await });
+    is_asked.notified().await;
+    // it is under way, and learns where to go when the end has begun
+    let end = client.close(Duration::from_secs(60));
+    let (is_done, ()) = tokio::join!(biased; end, async { asked.notify_one() });
+    let error = get.await.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Closed), "{error}");
+    assert!(is_done);
+    assert_eq!(met.load(SeqCst), 0);
 }
 
 /// A member that has nothing, and what it tells: by MOVED to EXISTS, or to the SET only.

@@ -161,6 +161,74 @@ async fn what_is_wrong_at_the_start_has_a_type() {
     again.unwrap().shutdown().await.unwrap();
 }
 
+/// Waits until no more tasks are left than there were.
+async fn until_none_goes_on(before: usize) {
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let end = Instant::now() + LIMIT;
+    while metrics.num_alive_tasks() > before {
+        assert!(
+            Instant::now() < end,
+            "{} tasks go on",
+            metrics.num_alive_tasks() - before
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_late_leaves_nothing_behind() {
+    let before = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
+    let folder = tempfile::tempdir().unwrap();
+    // what says that the folder is being filled goes meanwhile: that is found at the end
+    let mark = folder.path().join("inventory");
+    let removed = std::thread::spawn(move || {
+        let end = Instant::now() + LIMIT;
+        while fs::remove_file(&mark).is_err() {
+            assert!(Instant::now() < end, "nothing is filled");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let file = folder.path().join("scatterhoard.toml");
+    let text = "nodes = 3\ndata_parity = \"2+1\"\nnode_memory_mb = 128\n\
+                function_prefix = \"late\"\nrecover = \"inventory\"\n";
+    fs::write(&file, text).unwrap();
+    let settings = Settings::from_file(&file).unwrap().data_dir(folder.path());
+    let settings = settings.at(Nodes::Processes(NodeProgram::at(scatterhoard())));
+    let Err(error) = Embedded::start(settings).await else {
+        panic!("it started");
+    };
+    removed.join().unwrap();
+    assert!(matches!(error, StartError::Data(_)), "{error}");
+    assert_eq!(nodes("late"), 0);
+    until_none_goes_on(before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_is_given_up_leaves_nothing_behind() {
+    let before = tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks();
+    // as soon as there are nodes that have been asked how they are
+    let started = async {
+        while nodes("given-up") == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = started => {}
+        _ = Embedded::start(settings().function_prefix("given-up")) => panic!("it started"),
+    }
+    let end = Instant::now() + LIMIT;
+    while nodes("given-up") > 0 {
+        assert!(Instant::now() < end, "nodes go on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    until_none_goes_on(before).await;
+}
+
 /// Functions that outlive the proxies which use them.
 async fn platform() -> LocalLambda {
     let lambda = LocalLambda::start(local_lambda::Settings::default());

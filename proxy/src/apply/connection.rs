@@ -189,10 +189,10 @@ fn client_command(context: &Context, client: &mut Client, command: ClientCommand
         // every read counts as a use: accepted, as clients send it at once
         ClientCommand::NoTouch(_) => Reply::OK,
         ClientCommand::Reply(mode) => {
-            client.silence = match mode {
-                ReplyMode::On => Silence::None,
-                ReplyMode::Off => Silence::Always,
-                ReplyMode::Skip => Silence::ThisAndNext,
+            client.silence = match (mode, client.silence) {
+                (ReplyMode::On, _) => Silence::None,
+                (ReplyMode::Off, _) | (ReplyMode::Skip, Silence::Always) => Silence::Always,
+                (ReplyMode::Skip, _) => Silence::ThisAndNext,
             };
             Reply::OK
         }

@@ -371,18 +371,23 @@ impl Pool {
     /// Asks every open link to return, waits for the invocations, at most
     /// `limit`. Waiters for links get [`NodeError::Stopping`].
     pub async fn shutdown(&self, limit: Duration) {
-        self.stop.cancel();
-        for node in self.nodes() {
-            node.release();
-            node.changed.notify_waiters();
-        }
-        self.tasks.close();
+        self.stop();
         if tokio::time::timeout(limit, self.tasks.wait())
             .await
             .is_err()
         {
             tracing::warn!(tasks = self.tasks.len(), "nodes did not return in time");
         }
+    }
+
+    /// Lets all nodes go and invokes none any more; does not wait for it.
+    pub fn stop(&self) {
+        self.stop.cancel();
+        for node in self.nodes() {
+            node.release();
+            node.changed.notify_waiters();
+        }
+        self.tasks.close();
     }
 
     /// Whether it is to end, or has ended.

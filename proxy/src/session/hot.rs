@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Requests that are carried out under one hold of the index's lock.
-const TOGETHER: usize = 64;
+pub(super) const TOGETHER: usize = 64;
 
 /// They take less, all together; who logs such commands gets each by itself.
 const QUICK: Duration = Duration::from_millis(1);

@@ -10,6 +10,8 @@ mod hot;
 mod pace;
 mod pipeline;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,
@@ -44,6 +46,8 @@ pub use stream::ClientStream;
 
 /// Read buffer of a connection: more than one ordinary request.
 const READ_BYTES: usize = 16 * 1024;
+/// No request that is carried out in the read buffer is shorter.
+const SHORTEST_BYTES: usize = b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n".len();
 /// Replies are written when so much waits, even in the middle of a pipeline.
 const FLUSH_BYTES: usize = 256 * 1024;
 /// Values of one MGET that are made ready ahead of the one that is sent.
@@ -194,8 +198,13 @@ impl Session {
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<(), SessionError> {
         loop {
+            let waiting = self.input.len();
             if self.carry_out_in_memory().await {
-                consume_budget().await;
+                let taken = waiting - self.input.len();
+                let most = (taken / SHORTEST_BYTES).clamp(1, hot::TOGETHER);
+                for _ in 0..most {
+                    consume_budget().await;
+                }
                 self.flush_if_much().await?;
                 continue;
             }
@@ -324,9 +333,8 @@ impl Session {
     async fn deliver(&mut self, protocol: Protocol) -> Result<(), SessionError> {
         while self.mailbox.has_any() {
             if let Some(message) = self.mailbox.take() {
-                if matches!(message, Message::Monitored(_))
-                    && self.client.silence == Silence::Always
-                {
+                let is_silent = matches!(self.client.silence, Silence::Always | Silence::This);
+                if is_silent && matches!(message, Message::Monitored(_)) {
                     continue;
                 }
                 let subscribed = self.client.subscriptions.any();
@@ -395,6 +403,15 @@ impl Session {
         let tracks = tracks || self.client.monitoring.is_some();
         if !outcome.begins_subscriptions() && !tracks && !self.client.has_remembered {
             self.deliver(protocol).await?;
+        }
+        if self.client.silence != Silence::None && self.client.monitoring.is_some() {
+            // as its reply, what it is shown as is held back
+            let silence = self.client.silence;
+            if before == Silence::This {
+                self.client.silence = before;
+            }
+            self.deliver(protocol).await?;
+            self.client.silence = silence;
         }
         if self.is_silent(before) {
             return Ok(outcome.ends());

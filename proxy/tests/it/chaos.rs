@@ -69,19 +69,14 @@ pub(crate) fn world(seed: u64, more: &[&str]) -> World {
 
 fn world_on(platform: Platform, seed: u64, more: &[&str]) -> World {
     let url = platform.url();
-    let arguments = [
-        "--lambda-endpoint",
-        &url,
-        "--nodes",
-        &NODES.to_string(),
-        "--data-parity",
-        &format!("4+{PARITY}"),
-        "--node-timeout-ms",
-        &NODE_TIMEOUT.as_millis().to_string(),
+    let (nodes, chunks) = (NODES.to_string(), format!("4+{PARITY}"));
+    let timeout = NODE_TIMEOUT.as_millis().to_string();
+    let mut arguments = vec!["--lambda-endpoint", &url, "--nodes", &nodes];
+    arguments.extend(["--data-parity", &chunks, "--node-timeout-ms", &timeout]);
+    if !more.contains(&"--linger-max-ms") {
         // as long as somebody reads, nodes stay awake
-        "--linger-max-ms",
-        "2000",
-    ];
+        arguments.extend(["--linger-max-ms", "2000"]);
+    }
     let server = Server::start(&[&arguments[..], more].concat());
     World {
         server,
@@ -323,7 +318,9 @@ fn goes_on_and_recovers(seed: u64, down: Down, down_for: Duration) {
         function.timeout = down_for + Duration::from_secs(60);
         platform.handle().put_function(function).unwrap();
     }
-    let mut world = world_on(platform, seed, &[]);
+    // awake also where the machine lets a read wait for seconds
+    let linger = ["--linger-ms", "5000", "--linger-max-ms", "5000"];
+    let mut world = world_on(platform, seed, &linger);
     let stored = world.some();
     let mut redis = world.server.client();
     // read again and again, it keeps its nodes awake

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::{
     contents::Random,
-    generator::{Step, steps},
+    generator::{Step, pipelined_steps, steps},
     server::{CLIENT_LIMIT, Server},
 };
 
@@ -102,14 +102,22 @@ impl Peer<TcpStream> {
 
 impl<S: Read + Write> Peer<S> {
     pub(crate) fn ask(&mut self, request: &[Vec<u8>]) -> Reply {
-        let mut bytes = format!("*{}\r\n", request.len()).into_bytes();
-        for argument in request {
-            bytes.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
-            bytes.extend_from_slice(argument);
-            bytes.extend_from_slice(b"\r\n");
+        self.send([request].into_iter());
+        self.reply()
+    }
+
+    /// Sends requests in one go.
+    fn send<'a>(&mut self, requests: impl Iterator<Item = &'a [Vec<u8>]>) {
+        let mut bytes = Vec::new();
+        for request in requests {
+            bytes.extend_from_slice(format!("*{}\r\n", request.len()).as_bytes());
+            for argument in request {
+                bytes.extend_from_slice(format!("${}\r\n", argument.len()).as_bytes());
+                bytes.extend_from_slice(argument);
+                bytes.extend_from_slice(b"\r\n");
+            }
         }
         self.0.get_mut().write_all(&bytes).unwrap();
-        self.reply()
     }
 
     pub(crate) fn say(&mut self, line: &str) -> Reply {
@@ -194,12 +202,37 @@ struct Difference {
     theirs: Reply,
 }
 
+/// How steps are said.
+#[derive(Clone, Copy)]
+struct Manner {
+    hello: &'static str,
+    /// So many that one client says in a row go out at once, at most.
+    at_once: usize,
+}
+
+/// What is sent at once of these steps: of one client, and no more than sockets take in
+/// while the replies are not read.
+fn together(steps: &[Step], at_once: usize) -> Vec<&[Vec<u8>]> {
+    const MOST_BYTES: usize = 64 << 10;
+    let mut bytes = 0;
+    let of_client = steps.iter().take_while(|s| s.client == steps[0].client);
+    let few = of_client.take(at_once).enumerate().take_while(|(i, step)| {
+        bytes += step
+            .request
+            .iter()
+            .map(|word| word.len() + 16)
+            .sum::<usize>();
+        *i == 0 || bytes <= MOST_BYTES
+    });
+    few.map(|(_, step)| &step.request[..]).collect()
+}
+
 /// The first step that is answered differently.
 fn first_difference(
     server: &Server,
     redis: &Redis,
     steps: &[Step],
-    hello: &str,
+    Manner { hello, at_once }: Manner,
 ) -> Option<Difference> {
     let mut ours = [0, 1].map(|_| Peer::of(server));
     let mut theirs = [0, 1].map(|_| redis.connect());
@@ -210,9 +243,17 @@ fn first_difference(
         theirs.say("flushall");
     }
     let mut queued: [Vec<Care>; 2] = Default::default();
+    let mut sent = 0;
     for (at, step) in steps.iter().enumerate() {
         let (client, request) = (step.client, &step.request);
-        let (ours, theirs) = (ours[client].ask(request), theirs[client].ask(request));
+        let (ours, theirs) = (&mut ours[client], &mut theirs[client]);
+        if at == sent {
+            let requests = together(&steps[at..], at_once);
+            ours.send(requests.iter().copied());
+            theirs.send(requests.iter().copied());
+            sent += requests.len();
+        }
+        let (ours, theirs) = (ours.reply(), theirs.reply());
         let queue = &mut queued[client];
         let same = if request[0].eq_ignore_ascii_case(b"exec") {
             all_alike(&ours, &theirs, &std::mem::take(queue))
@@ -251,14 +292,19 @@ fn describe(step: &Step) -> String {
 
 #[track_caller]
 fn compare(seed: u64, server: &Server, redis: &Redis) {
+    compare_all(seed, server, redis, &steps(seed, COMMANDS), 1);
+}
+
+#[track_caller]
+fn compare_all(seed: u64, server: &Server, redis: &Redis, all: &[Step], at_once: usize) {
     // both versions of the protocol
     let hello = if seed.is_multiple_of(2) {
         "hello 2"
     } else {
         "hello 3"
     };
-    let all = steps(seed, COMMANDS);
-    let Some(mut difference) = first_difference(server, redis, &all, hello) else {
+    let manner = Manner { hello, at_once };
+    let Some(mut difference) = first_difference(server, redis, all, manner) else {
         return;
     };
     let mut needed: Vec<Step> = all[..=difference.at].to_vec();
@@ -273,7 +319,7 @@ fn compare(seed: u64, server: &Server, redis: &Redis) {
         let end = (from + size).min(needed.len() - 1);
         let mut fewer = needed.clone();
         fewer.drain(from..end);
-        match first_difference(server, redis, &fewer, hello) {
+        match first_difference(server, redis, &fewer, manner) {
             Some(found) => {
                 fewer.truncate(found.at + 1);
                 (needed, difference) = (fewer, found);
@@ -319,6 +365,23 @@ fn random_commands_are_answered_alike_from_memory() {
     let server = Server::start(&[&POOL[..], &memory].concat());
     for seed in seeds(2..4) {
         compare(seed, &server, &redis);
+    }
+}
+
+/// What is answered from the read buffer, beside what is not.
+#[test]
+fn random_pipelines_are_answered_alike_from_memory() {
+    let Some(redis) = Redis::start() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let memory = ["--hot-tier-mb", "16", "--ack", "proxy"];
+    let journal = ["--data-dir", folder, "--dirty-mb", "1"];
+    for more in [&[][..], &journal] {
+        let server = Server::start(&[&POOL[..], &memory, more].concat());
+        for seed in seeds(4..6) {
+            let all = pipelined_steps(seed, COMMANDS);
+            compare_all(seed, &server, &redis, &all, 16);
+        }
     }
 }
 

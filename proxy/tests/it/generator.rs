@@ -20,6 +20,31 @@ pub(crate) fn steps(seed: u64, count: usize) -> Vec<Step> {
     (0..count).map(step).collect()
 }
 
+/// The same in pipelines: one client says several in a row, and half of it are GETs and
+/// SETs as programs say them most, of strings and of what a key may be besides.
+pub(crate) fn pipelined_steps(seed: u64, count: usize) -> Vec<Step> {
+    let mut random = Random::new(seed);
+    let (mut client, mut rest) = (0, 0);
+    let step = |_| {
+        if rest == 0 {
+            (client, rest) = (1 - client, 1 + random.below(40));
+        }
+        rest -= 1;
+        let plain: &[&str] = match random.below(4) {
+            0 => &["SET", "KEY", "VALUE"],
+            1 => &["get", "KEY"],
+            _ => &[],
+        };
+        let words = plain.iter().flat_map(|word| argument(&mut random, word));
+        let request = match words.collect::<Vec<_>>() {
+            none if none.is_empty() => request(&mut random),
+            words => words,
+        };
+        Step { client, request }
+    };
+    (0..count).map(step).collect()
+}
+
 fn one_of<'a>(random: &mut Random, words: &[&'a str]) -> &'a str {
     words[random.below(words.len())]
 }

@@ -171,6 +171,35 @@ fn hundreds_of_thousands_of_tiny_commands_in_a_pipeline() {
     });
 }
 
+/// The same of what is carried out where it lies in the read buffer.
+#[test]
+fn pipelines_that_are_answered_from_memory() {
+    const TIMES: usize = 50_000;
+    let street = Street::new(&["--hot-tier-mb", "16", "--ack", "proxy"]);
+    street.endure("pipelines answered from memory", 48 * MB, |server| {
+        let mut redis = server.client();
+        let () = redis.set("hot", "v").unwrap();
+        // a value is kept as soon as nodes have it, or it was read from them
+        until("no dirty values", CLIENT_LIMIT, || {
+            server.metric("scatterhoard_dirty_values") == 0.0
+        });
+        let gets = b"*2\r\n$3\r\nGET\r\n$3\r\nhot\r\n".repeat(TIMES);
+        let sets = b"*3\r\n$3\r\nSET\r\n$1\r\ns\r\n$1\r\nv\r\n".repeat(TIMES);
+        std::thread::scope(|scope| {
+            for piece in [1 << 20, 1 << 10] {
+                let count = |reply: &str| (reply.len() * TIMES) as u64;
+                let (gets, sets) = (&gets, &sets);
+                scope.spawn(move || {
+                    assert_eq!(exchange(server, gets, piece), count("$1\r\nv\r\n"));
+                });
+                scope.spawn(move || {
+                    assert_eq!(exchange(server, sets, piece), count("+OK\r\n"));
+                });
+            }
+        });
+    });
+}
+
 #[test]
 fn inline_lines_of_a_megabyte() {
     let street = Street::new(&[]);

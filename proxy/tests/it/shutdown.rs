@@ -1,17 +1,22 @@
 //! The end of the program, and of its node processes with it.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
+    net::TcpListener,
+    process::Stdio,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use redis::Commands;
 
 use crate::{
     contents::Random,
-    server::{Server, client, stat, until},
+    server::{Server, client, program, stat, until},
 };
 
 #[test]
@@ -72,6 +77,40 @@ fn an_idle_server_stops_at_once() {
     // far below the bound of 10 s, which is for clients in the middle of something
     let status = server.ended(Duration::from_secs(6));
     assert_eq!(status.and_then(|s| s.code()), Some(0), "{}", server.log());
+}
+
+#[test]
+fn who_is_told_to_end_before_it_is_ready_does() {
+    // functions that are invoked and never answer: the start waits for them
+    let platform = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", platform.local_addr().unwrap());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut command = program(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--lambda-endpoint",
+            &url,
+        ]);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let invoked = platform.accept().unwrap();
+        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+        // a start may take 20 s
+        let mut status = None;
+        until("end", Duration::from_secs(15), || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.and_then(|s| s.code()), Some(0), "{signal}");
+        let mut said = String::new();
+        child.stdout.unwrap().read_to_string(&mut said).unwrap();
+        assert!(!said.contains("ready"), "{said}");
+        drop(invoked);
+        // what else it had begun to ask
+        platform.set_nonblocking(true).unwrap();
+        while platform.accept().is_ok() {}
+        platform.set_nonblocking(false).unwrap();
+    }
 }
 
 #[test]

@@ -81,7 +81,12 @@ def test_what_a_monitor_may_do(redis_server, pool):
         ["MONITOR"], ["PING"], ["GET", "k"], ["SET", "k", "v"], ["DBSIZE"], ["PUBLISH", "c", "m"],
         ["EVAL", "return 1", 0], ["SET", "k", "x" * 300_000], ["MULTI"], ["GET", "k"], ["EXEC"],
         ["MULTI"], ["PING"], ["EXEC"], ["MONITOR", "x"], ["HELLO", "3"], ["PING"], ["CLIENT", "REPLY", "OFF"],
-        ["PING"], ["CLIENT", "REPLY", "ON"], ["SELECT", "1"], ["PING"], ["SUBSCRIBE", "c"], ["UNSUBSCRIBE", "c"], ["RESET"], ["PING"], ["GET", "k"],
+        ["PING"], ["CLIENT", "REPLY", "ON"], ["CLIENT", "REPLY", "SKIP"], ["PING", "unseen"], ["PING", "seen"],
+        ["CLIENT", "REPLY", "SKIP"], ["CLIENT", "REPLY", "SKIP"], ["PING", "unseen"], ["PING", "seen"],
+        ["CLIENT", "REPLY", "SKIP"], ["CLIENT", "REPLY", "ON"], ["PING", "seen"],
+        ["CLIENT", "REPLY", "OFF"], ["CLIENT", "REPLY", "SKIP"], ["PING", "unseen"], ["PING", "unseen"],
+        ["CLIENT", "REPLY", "ON"],
+        ["SELECT", "1"], ["PING"], ["SUBSCRIBE", "c"], ["UNSUBSCRIBE", "c"], ["RESET"], ["PING"], ["GET", "k"],
         ["MONITOR"], ["PING"], ["QUIT"],
     ]
     seen = []
@@ -96,6 +101,20 @@ def test_what_a_monitor_may_do(redis_server, pool):
         seen.append(got.split(b"\r\n"))
     theirs, ours = seen
     assert ours == theirs
+
+
+def test_nothing_is_shown_until_the_reply_that_is_left_out(either):
+    """Neither what it says itself nor what others do meanwhile."""
+    with Raw(either) as watching, Raw(either) as asking:
+        assert watching.call("MONITOR") == b"+OK\r\n"
+        watching.send(encode("CLIENT", "REPLY", "SKIP"))
+        assert len(shown(watching, b'"SKIP"')) == 1
+        assert asking.call("ECHO", "unseen") == b"$6\r\nunseen\r\n"
+        watching.send(encode("GETRANGE"))
+        # A wrong command counts: the next one is seen, with its reply.
+        assert watching.call("PING") == b"+PONG\r\n"
+        end(asking)
+        assert [line.split(b"] ", 1)[1] for line in shown(watching)] == [b'"PING"', END]
 
 
 def test_a_second_monitor_gets_no_reply(either):

@@ -45,15 +45,15 @@ impl Gate {
     }
 
     pub(super) fn works(&self) {
-        let change = self.breaker.lock().works(Instant::now());
-        self.tell(change);
+        // told under the lock: in the order in which it happened
+        let mut breaker = self.breaker.lock();
+        tell(breaker.works(Instant::now()));
     }
 
     pub(super) fn failed(&self, cause: Cause, text: &str, function: &str) {
         metrics::counter!("scatterhoard_invoke_refusals_total", "cause" => cause.name())
             .increment(1);
         let now = Instant::now();
-        let change = self.breaker.lock().failed(cause, now);
         if self.is_news(cause, now) {
             let (cause, fix) = (cause.what(), cause.fix());
             tracing::warn!(
@@ -62,7 +62,8 @@ impl Gate {
                 "functions are not run: {cause}; to do: {fix}"
             );
         }
-        self.tell(change);
+        let mut breaker = self.breaker.lock();
+        tell(breaker.failed(cause, now));
     }
 
     fn is_news(&self, cause: Cause, now: Instant) -> bool {
@@ -73,30 +74,30 @@ impl Gate {
         }
         is_news
     }
+}
 
-    fn tell(&self, change: Option<Change>) {
-        let Some(change) = change else { return };
-        let open = metrics::gauge!("scatterhoard_breaker_open");
-        match change {
-            Change::Opened(cause) => {
-                open.set(1.0);
-                metrics::counter!("scatterhoard_breaker_opened_total", "cause" => cause.name())
-                    .increment(1);
-                tracing::warn!(
-                    cause = cause.name(),
-                    "no invokes but probes until the platform answers again"
-                );
-            }
-            Change::Other(cause) => {
-                tracing::warn!(
-                    cause = cause.name(),
-                    "the platform refuses for another reason now"
-                );
-            }
-            Change::Closed(after) => {
-                open.set(0.0);
-                tracing::info!(after_ms = after.as_millis(), "the platform answers again");
-            }
+fn tell(change: Option<Change>) {
+    let Some(change) = change else { return };
+    let open = metrics::gauge!("scatterhoard_breaker_open");
+    match change {
+        Change::Opened(cause) => {
+            open.set(1.0);
+            metrics::counter!("scatterhoard_breaker_opened_total", "cause" => cause.name())
+                .increment(1);
+            tracing::warn!(
+                cause = cause.name(),
+                "no invokes but probes until the platform answers again"
+            );
+        }
+        Change::Other(cause) => {
+            tracing::warn!(
+                cause = cause.name(),
+                "the platform refuses for another reason now"
+            );
+        }
+        Change::Closed(after) => {
+            open.set(0.0);
+            tracing::info!(after_ms = after.as_millis(), "the platform answers again");
         }
     }
 }
