@@ -500,7 +500,7 @@ impl Inner {
             .floor_told
             .filter(|(who, _)| *who == instance)
             .map(|(_, floor)| floor);
-        if told.is_none_or(|told| told < floor) && link.send(&Message::DeleteBelow(floor)) {
+        if told.is_none_or(|told| told < floor) && link.precede(&Message::DeleteBelow(floor)) {
             garbage.floor_told = Some((instance, floor));
             garbage.told.push_back(Vec::new());
             garbage.open.retain(|id| *id >= floor);
@@ -508,7 +508,7 @@ impl Inner {
         while !garbage.open.is_empty() {
             let rest = garbage.open.len().saturating_sub(DELETE_BATCH);
             let batch = garbage.open.split_off(rest);
-            if !link.send(&Message::Delete(batch.clone())) {
+            if !link.precede(&Message::Delete(batch.clone())) {
                 garbage.open.extend(batch);
                 return;
             }

@@ -279,6 +279,11 @@ impl ObjectReader {
         }
     }
 
+    /// Whether all bytes were handed on, and `None` is what comes next.
+    pub fn is_at_end(&self) -> bool {
+        !self.through.is_open() && self.gather.is_done()
+    }
+
     /// One behind the last stripe that may be asked for now, given memory.
     fn horizon(&mut self) -> u32 {
         let slow = self.chunks.iter().any(|c| c.slow);
