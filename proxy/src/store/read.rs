@@ -184,7 +184,8 @@ impl ObjectReader {
         self.narrow =
             d > 1 && rest.len() <= 2 && rest.clone().any(|s| self.gather.wanted(s).len() < d);
         if !self.narrow {
-            return (0..d).for_each(|_| self.enlist());
+            (0..d).for_each(|_| self.enlist());
+            return self.stand_in();
         }
         for chunk in 0..d {
             let first = rest.clone().find(|s| wanted(chunk, s));
