@@ -39,6 +39,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 const SEND_AHEAD_BYTES: usize = 1 << 20;
 /// Puts under way at once on one link; the proxy is told when there are more.
 const MAX_PUTS: usize = 4096;
+/// Deletes that are told together at most.
+const MAX_DELETES: u32 = 64;
 const IO_SLICES: usize = 32;
 
 /// When to leave.
@@ -72,6 +74,7 @@ pub(crate) async fn serve(
         queue: SendQueue::default(),
         gets: Gets::default(),
         puts: HashSet::new(),
+        deletes: 0,
         epoch: invocation.epoch,
         leaving: None,
         is_sealed: false,
@@ -114,6 +117,9 @@ struct Link<'a> {
     gets: Gets,
     /// Puts whose last cell has not come.
     puts: HashSet<u32>,
+    /// Deletes that nobody waits for were carried out: the word of it goes with
+    /// the answer to what is just arriving.
+    deletes: u32,
     /// The proxy's.
     epoch: Epoch,
     leaving: Option<(GoodbyeReason, Instant)>,
@@ -153,6 +159,10 @@ impl Link<'_> {
                 &mut self.queue,
                 SEND_AHEAD_BYTES,
             );
+            let alone = !self.assembler.at_border() && self.is_written();
+            if !alone || self.deletes > MAX_DELETES {
+                self.tell_deletes();
+            }
             self.write_ready()?;
             let now = Instant::now();
             let wake = self.wake_at(linger, deadlines);
@@ -278,6 +288,7 @@ impl Link<'_> {
     }
 
     fn reply(&mut self, request: u32, message: &Message) {
+        self.tell_deletes();
         self.queue.push(request, message, Bytes::new());
     }
 
@@ -430,8 +441,19 @@ impl Link<'_> {
     }
 
     fn deleted(&mut self, request: u32) {
+        if request == 0 {
+            self.deletes += 1;
+            return;
+        }
         let held = self.instance.borrow().store.held();
         self.reply(request, &Message::Deleted(held));
+    }
+
+    fn tell_deletes(&mut self) {
+        for _ in 0..std::mem::take(&mut self.deletes) {
+            let held = self.instance.borrow().store.held();
+            self.queue.push(0, &Message::Deleted(held), Bytes::new());
+        }
     }
 }
 

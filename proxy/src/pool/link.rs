@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 /// references to bodies that were admitted before.
 const OUT_BYTES: usize = 2 << 20;
 const IO_SLICES: usize = 64;
+/// What is urgent takes so much with it that waits for company.
+const LIGHT_BYTES: usize = 4 << 10;
 /// A node that said goodbye closes the link within this time.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -281,10 +283,10 @@ impl Link {
             return false;
         }
         out.is_last = *message == Message::GoodbyeOk;
-        let was_written = out.is_written();
+        let (was_written, is_light) = (out.is_written(), out.queue.bytes() <= LIGHT_BYTES);
         out.queue.push(request, message, payload);
-        // behind others it is the task's turn; an error shows there, too
-        let at_once = was_written && pace == Pace::AtOnce;
+        // behind much it is the task's turn; an error shows there, too
+        let at_once = is_light && pace == Pace::AtOnce;
         if (at_once && (out.write_ready().is_err() || !out.is_written()))
             || (was_written && pace == Pace::Batched)
         {
@@ -320,6 +322,12 @@ impl Link {
     /// [`Notice`]; false if the link has ended.
     pub fn send(&self, message: &Message) -> bool {
         self.push(0, message, Bytes::new(), Pace::AtOnce)
+    }
+
+    /// The same for what goes before others, which follow at once: together with
+    /// them, so that the node wakes up once.
+    pub fn precede(&self, message: &Message) -> bool {
+        self.push(0, message, Bytes::new(), Pace::Batched)
     }
 
     /// The same for what nobody waits for: it goes with what is queued, and not at

@@ -532,14 +532,23 @@ impl Session {
         let taking = self.taking.replace(self.pace());
         reply::bulk_header(rest.len_bytes(), &mut self.output);
         first.into_iter().for_each(|cell| self.output.push(cell));
-        while let Some(cells) = {
+        loop {
+            // goes out with the last bytes: the client wakes up once
+            let is_last = rest.is_at_end();
+            if is_last {
+                reply::bulk_end(&mut self.output);
+            }
             self.flush().await?;
-            rest.next_cells().await?
-        } {
-            cells.into_iter().for_each(|cell| self.output.push(cell));
+            match rest.next_cells().await? {
+                Some(cells) => cells.into_iter().for_each(|cell| self.output.push(cell)),
+                None if is_last => break,
+                None => {
+                    reply::bulk_end(&mut self.output);
+                    break;
+                }
+            }
         }
         self.taking = taking;
-        reply::bulk_end(&mut self.output);
         Ok(())
     }
 }

@@ -24,8 +24,8 @@ pub(super) struct Stripes<'a> {
     layout: Layout,
     codec: &'a Codec,
     inner: Mutex<Inner>,
-    /// Rung when a cell came, or none will come any more.
-    came: Notify,
+    /// Rung when a cell of the chunk came, or none will come any more.
+    came: Vec<Notify>,
     /// Rung when a stripe was let go.
     freed: Notify,
 }
@@ -64,17 +64,18 @@ impl Inner {
 
 impl<'a> Stripes<'a> {
     pub(super) fn new(layout: Layout, codec: &'a Codec) -> Self {
+        let total = layout.geometry().total();
         Self {
             layout,
             codec,
             inner: Mutex::new(Inner {
                 first: 0,
                 kept: VecDeque::new(),
-                stored: vec![0; layout.geometry().total()],
+                stored: vec![0; total],
                 keeps_all: true,
                 broken: false,
             }),
-            came: Notify::new(),
+            came: std::iter::repeat_with(Notify::new).take(total).collect(),
             freed: Notify::new(),
         }
     }
@@ -95,27 +96,29 @@ impl<'a> Stripes<'a> {
         let Some(stripe) = inner.kept.back_mut() else {
             return Ok(());
         };
+        let chunk = stripe.cells.len();
         stripe.cells.push(cell);
-        if stripe.cells.len() == geometry.data() {
-            let data = stripe.cells.clone();
-            drop(inner);
+        let data = (chunk + 1 == geometry.data()).then(|| stripe.cells.clone());
+        drop(inner);
+        self.came[chunk].notify_waiters();
+        if let Some(data) = data {
             // others may take the data cells meanwhile
             let parity = self.codec.parity(geometry, &data)?;
             drop(data);
             if let Some(stripe) = self.inner.lock().kept.back_mut() {
                 stripe.cells.extend(parity);
             }
-        } else {
-            drop(inner);
+            self.came[geometry.data()..]
+                .iter()
+                .for_each(Notify::notify_waiters);
         }
-        self.came.notify_waiters();
         Ok(())
     }
 
     /// Nobody need wait for what has not come.
     pub(super) fn break_off(&self) {
         self.inner.lock().broken = true;
-        self.came.notify_waiters();
+        self.came.iter().for_each(Notify::notify_waiters);
     }
 
     /// Memory is scarce: from now on only what a node still lacks is kept.
@@ -171,7 +174,7 @@ impl<'a> Stripes<'a> {
     /// The cell, when it has come; `None` if it is not kept or will not come.
     pub(super) async fn cell(&self, stripe: u32, chunk: usize) -> Option<Bytes> {
         loop {
-            let came = self.came.notified();
+            let came = self.came[chunk].notified();
             {
                 let inner = self.inner.lock();
                 if let Some(cell) = inner.cell(stripe, chunk) {
@@ -306,6 +309,25 @@ mod tests {
         stripes.stored(1, 4);
         assert!(cell(&stripes, 2, 2).is_none() && cell(&stripes, 3, 2).is_some());
         assert!(!stripes.is_whole());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_cell_hears_of_it() {
+        let geometry = Geometry::new(2, 2).unwrap();
+        let codec = Codec::new(geometry, Backend::RustyErasure).unwrap();
+        let stripes = Stripes::new(Layout::new(geometry, 20, 10).unwrap(), &codec);
+        let waiting = futures_util::future::join_all((0..4).map(|c| stripes.cell(0, c)));
+        let pushing = async {
+            stripes.begin(Permit::default());
+            for fill in [1, 2] {
+                tokio::task::yield_now().await;
+                stripes.push(Bytes::from(vec![fill; 10])).unwrap();
+            }
+        };
+        let all = async { tokio::join!(waiting, pushing).0 };
+        // a bound only to tell a hang
+        let cells = tokio::time::timeout(std::time::Duration::from_secs(60), all).await;
+        assert!(cells.unwrap().iter().all(Option::is_some));
     }
 
     #[test]

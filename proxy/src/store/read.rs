@@ -184,7 +184,8 @@ impl ObjectReader {
         self.narrow =
             d > 1 && rest.len() <= 2 && rest.clone().any(|s| self.gather.wanted(s).len() < d);
         if !self.narrow {
-            return (0..d).for_each(|_| self.enlist());
+            (0..d).for_each(|_| self.enlist());
+            return self.stand_in();
         }
         for chunk in 0..d {
             let first = rest.clone().find(|s| wanted(chunk, s));
@@ -277,6 +278,11 @@ impl ObjectReader {
             }
             self.top_up();
         }
+    }
+
+    /// Whether all bytes were handed on, and `None` is what comes next.
+    pub fn is_at_end(&self) -> bool {
+        !self.through.is_open() && self.gather.is_done()
     }
 
     /// One behind the last stripe that may be asked for now, given memory.

@@ -60,3 +60,25 @@ async fn who_owes_no_answer_is_not_mute() {
     link.answer(0, Answer::Pong).unwrap();
     assert!(!is_mute());
 }
+
+#[tokio::test]
+async fn what_precedes_a_request_is_written_with_it() {
+    let kept = Kept::default();
+    let link = Link::new(InvocationId(7), Writer::Local(Box::new(kept.clone())));
+    let delete = Message::Delete(Vec::new());
+    assert!(link.precede(&delete));
+    assert_eq!(kept.messages(), [], "it waits for what follows");
+    assert!(link.send(&Message::Ping));
+    assert_eq!(kept.messages(), [delete, Message::Ping]);
+}
+
+#[tokio::test]
+async fn what_precedes_nothing_is_written_by_the_task() {
+    let kept = Kept::default();
+    let link = Link::new(InvocationId(7), Writer::Local(Box::new(kept.clone())));
+    let delete = Message::Delete(Vec::new());
+    assert!(link.precede(&delete));
+    let served = timeout(Duration::from_millis(1), write(&link)).await;
+    assert!(served.is_err(), "it serves until the link ends");
+    assert_eq!(kept.messages(), [delete]);
+}
