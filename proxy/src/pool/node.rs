@@ -73,8 +73,6 @@ struct Inner {
     latency: Latency,
     instances: Instances,
     link: Option<Arc<Link>>,
-    /// The link ended without goodbye, and there was none since.
-    is_cut_off: bool,
     second: Option<Second>,
     backup: Backup,
     /// Invokes that the function may have.
@@ -186,7 +184,6 @@ impl Node {
             latency: Latency::default(),
             instances: Instances::new(lost_after, backup.has_standby()),
             link: None,
-            is_cut_off: false,
             second: None,
             backup,
             bucket: Bucket::new(bucket::Settings::default()),
@@ -262,12 +259,6 @@ impl Node {
         self.inner.lock().link.clone().filter(|l| !l.is_closed())
     }
 
-    /// Whether its link ended without goodbye, and it did not come back since: most
-    /// likely with nothing, and not soon.
-    pub fn is_cut_off(&self) -> bool {
-        self.inner.lock().is_cut_off
-    }
-
     pub(super) fn step(&self, event: Event, now: Instant) -> Option<Action> {
         let mut inner = self.inner.lock();
         let before = inner.life.phase();
@@ -278,11 +269,6 @@ impl Node {
             let _ = inner.bucket.take(now);
         }
         inner.step_beside(event);
-        if let Event::LinkLost(id) | Event::Returned(id, _) = event
-            && inner.is_linked(id)
-        {
-            inner.is_cut_off = true;
-        }
         match event {
             Event::Goodbye(id) | Event::LinkLost(id) if inner.is_linked(id) => inner.link = None,
             // over, whatever the connection pretends: a link that died
@@ -314,7 +300,6 @@ impl Node {
         }
         inner.garbage.begin_link(Some(link.invocation()));
         inner.link = Some(link.clone());
-        inner.is_cut_off = false;
         inner.tell_garbage(&link, floor);
         drop(inner);
         self.changed.notify_waiters();

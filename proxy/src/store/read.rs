@@ -184,8 +184,7 @@ impl ObjectReader {
         self.narrow =
             d > 1 && rest.len() <= 2 && rest.clone().any(|s| self.gather.wanted(s).len() < d);
         if !self.narrow {
-            (0..d).for_each(|_| self.enlist());
-            return self.stand_in();
+            return (0..d).for_each(|_| self.enlist());
         }
         for chunk in 0..d {
             let first = rest.clone().find(|s| wanted(chunk, s));

@@ -20,16 +20,6 @@ use crate::{
 const MAX_SEEKS: u32 = 8;
 
 impl ObjectReader {
-    /// Asks one more for each that is cut off: it has to be started first, and most
-    /// likely has nothing then.
-    pub(super) fn stand_in(&mut self) {
-        let chunks = self.chunks.iter().enumerate();
-        let asked = chunks.filter(|(_, c)| c.is_asked()).map(|(i, _)| i);
-        let cut_off = |i: &usize| self.node(*i).is_some_and(|node| node.is_cut_off());
-        let count = asked.filter(cut_off).count();
-        (0..count).for_each(|_| self.enlist());
-    }
-
     /// What it means that too few chunks are left and nothing can be done: nothing is
     /// lost that may be on an instance which did not answer so far.
     pub(super) fn verdict(&self, error: ReadError) -> ReadError {
