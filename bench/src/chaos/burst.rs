@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use tokio::time::sleep;
 
 use super::Args;
 use super::client::Shared;
@@ -27,6 +28,8 @@ const SIZE: usize = 10_000_000;
 /// What is read right after a burst, and as long in quiet.
 const WINDOW: Duration = Duration::from_secs(1);
 const BURST: f64 = 0.3;
+/// The proxy tries a platform that has failed again after 5 s at the latest.
+const WORKS_WITHIN: Duration = Duration::from_secs(15);
 /// At most so many times the quiet one.
 const AIM: f64 = 5.0;
 
@@ -74,6 +77,7 @@ pub(super) async fn run(
     let (mut quiet, mut struck) = (latency_histogram()?, latency_histogram()?);
     let nodes_killed = (args.pool.nodes as f64 * BURST).round() as usize;
     let progress = Progress::new(bursts, "bursts");
+    gets.wait_until_stored().await?;
     for _ in 0..bursts {
         gets.populate().await?;
         let missed = gets.misses;
@@ -104,9 +108,26 @@ pub(super) async fn run(
     Ok(())
 }
 
+fn is_unavailable(error: &anyhow::Error) -> bool {
+    error.to_string().contains("UNAVAILABLE")
+}
+
 impl Gets {
     fn name(key: usize) -> Vec<u8> {
         format!("burst:{key}").into_bytes()
+    }
+
+    /// The last fault may be over, and not yet found to be.
+    async fn wait_until_stored(&mut self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.populate().await {
+                Err(error) if is_unavailable(&error) && began.elapsed() < WORKS_WITHIN => {
+                    sleep(Duration::from_millis(100)).await;
+                }
+                ended => return ended,
+            }
+        }
     }
 
     async fn populate(&mut self) -> Result<()> {
