@@ -4,6 +4,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{Layout, WriteId};
 
 use super::{KeyRef, Keyspace, Object};
@@ -73,7 +74,18 @@ impl Keyspace {
         if !std::mem::replace(&mut slot.is_queued, true) {
             self.dirty.is_news |= self.dirty.queue.len().is_multiple_of(NOTICE_EVERY);
             self.dirty.queue.push_back(i);
+            if self.dirty.queue.len() >= 2 * self.dirty.values + NOTICE_EVERY {
+                self.forget_left();
+            }
         }
+    }
+
+    /// Takes those out of the queue whose keys have gone: while nodes do not answer, nobody
+    /// else does.
+    fn forget_left(&mut self) {
+        let (slots, mut seen) = (&self.slots, HashSet::default());
+        let queued = |i: u32| slots[i as usize].as_ref().is_some_and(|s| s.is_queued);
+        self.dirty.queue.retain(|i| queued(*i) && seen.insert(*i));
     }
 
     /// Takes values from the queue, at most `max` of them, in order. They stay where they
@@ -248,6 +260,20 @@ mod tests {
         }
         assert_eq!((value(&mut k, 7), k.hot_bytes()), (None, 0));
         assert_eq!((k.dirty_values(), k.segments()), (0, 2));
+    }
+
+    #[test]
+    fn keys_that_come_and_go_do_not_fill_the_queue() {
+        let mut k = Keyspace::default();
+        k.keep_values(1 << 20, 1 << 10);
+        hold(&mut k, 1, 1, b"stays");
+        for counter in 2..10 * NOTICE_EVERY as u64 {
+            hold(&mut k, 2, counter, b"goes");
+            k.remove(at(&[2]), 1);
+        }
+        assert!(k.waiting() <= 2 + NOTICE_EVERY, "{}", k.waiting());
+        let ids: Vec<WriteId> = take(&mut k).iter().map(|w| w.write_id).collect();
+        assert_eq!(ids, [id(1)]);
     }
 
     proptest! {

@@ -30,7 +30,8 @@ pub(super) struct Recency {
     oldest: u32,
     newest: u32,
     uses: u32,
-    /// Slots before this one have no hot value; none at all has one if there is none here.
+    /// Slots before this one have no value that could be dropped; none at all has one if
+    /// there is none here.
     hot_from: u32,
 }
 

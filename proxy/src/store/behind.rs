@@ -4,7 +4,7 @@
 //! An opt-in. What is lost if the proxy dies: the values acknowledged since the
 //! last ones were settled, at most the dirty budget. Until then they are held
 //! in the index, where nothing evicts them; a value that is overwritten
-//! meanwhile is never sent. When the budget is used up, writers wait.
+//! before its turn is never sent. When the budget is used up, writers wait.
 
 use std::{
     sync::{
@@ -315,19 +315,18 @@ impl Store {
         group: &[Waiting],
         values: Bytes,
     ) -> Result<(), WriteError> {
-        let objects = match group {
-            [one] => {
-                let value = Value::from(values);
-                let written = self.write_chunks(one.write_id, one.layout, &value, Pace::Batched);
-                vec![written.await?.into_parts().0]
-            }
-            _ => {
-                let members = group.iter().map(|w| (w.write_id, w.layout));
-                self.write_segment(members, values.into(), Pace::Batched)
-                    .await?
-            }
-        };
-        let mut objects = objects.into_iter();
+        if let [one] = group {
+            let value = Value::from(values);
+            let written = self.write_chunks(one.write_id, one.layout, &value, Pace::Batched);
+            let written = written.await?;
+            let mut index = self.index();
+            index.settle(one, written.into_parts().0);
+            self.free(&mut index);
+            return Ok(());
+        }
+        let members = group.iter().map(|w| (w.write_id, w.layout));
+        let objects = self.write_segment(members, values.into(), Pace::Batched);
+        let mut objects = objects.await?.into_iter();
         for some in group.chunks(LOOK_UP) {
             {
                 let mut index = self.index();

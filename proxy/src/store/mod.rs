@@ -4,8 +4,8 @@
 //! Reading: look up and pin -> get cells -> decode (`read`). What leaves the
 //! index is told to the nodes; they free it in their next invocation.
 //!
-//! Locks are taken in this order and never across an await: index, hot tier,
-//! node.
+//! Locks are taken in this order and never across an await: index, backing
+//! store's ledger, node.
 
 mod ahead;
 mod backed;

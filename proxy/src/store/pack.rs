@@ -222,8 +222,11 @@ impl Store {
             Arc::new(Object::packed(write_id, layout, place))
         };
         let objects: Vec<Arc<Object>> = members.map(place).collect();
+        // locked before it is no longer a write under way: in between it would be garbage
+        let mut index = self.index();
         let (segment, _) = written.into_parts();
-        self.index().add_segment(segment, count, size_bytes);
+        index.add_segment(segment, count, size_bytes);
+        drop(index);
         Ok(objects)
     }
 }

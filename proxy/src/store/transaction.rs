@@ -295,8 +295,7 @@ impl Store {
         Ok(written.into_iter().zip(group).map(keep).collect())
     }
 
-    /// Whether all is as it was when the transaction looked, and what it moves can
-    /// be moved.
+    /// Whether all is as it was when the transaction looked.
     fn still_holds(&self, index: &mut Keyspace, staged: &Staged, now: u64) -> bool {
         let flushed = *self.flushed.lock();
         staged.names.iter().all(|((db, key), stage)| {
