@@ -251,10 +251,18 @@ impl Args {
     }
 }
 
-/// Measures one cell on all targets; the first target's row comes first.
+/// Measures one cell on all targets, with a bar of its own; the first target's row comes
+/// first.
 pub(crate) async fn run_cell(targets: &[Target], cell: &Cell, plan: &Plan) -> Result<Vec<Row>> {
     let mut rows = Vec::with_capacity(targets.len());
-    measure_cell(targets, cell, plan, &mut rows).await?;
+    let progress = Progress::new(plan.rounds * targets.len(), "rounds");
+    let plan = Plan {
+        progress: progress.clone(),
+        ..plan.clone()
+    };
+    let measured = measure_cell(targets, cell, &plan, &mut rows).await;
+    progress.end();
+    measured?;
     Ok(rows)
 }
 

@@ -86,10 +86,21 @@ fn size(world: &World) -> usize {
     }
 }
 
-/// Reads a key and judges what came; whether there was an answer.
-pub async fn get(world: &Rc<World>, key: usize) -> bool {
+/// How a read ended, whatever it brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With a reply.
+    Answered,
+    /// With an error, or there is no proxy.
+    Refused,
+    /// In the middle.
+    BrokeOff,
+}
+
+/// Reads a key and judges what came.
+pub async fn get(world: &Rc<World>, key: usize) -> Ended {
     let Some(proxy) = world.proxy() else {
-        return false;
+        return Ended::Refused;
     };
     world.observe(key);
     let read = world.keys.borrow()[key].begin_read(world.now());
@@ -97,14 +108,17 @@ pub async fn get(world: &Rc<World>, key: usize) -> bool {
     let request = vec![text("GET"), world.name(key)];
     let value = match ask(world, &proxy, request, Vec::new()).await {
         Answer::Value(value) => value,
-        Answer::Done => return world.violated(key, "GET answered OK"),
+        Answer::Done => {
+            world.violated(key, "GET answered OK");
+            return Ended::Answered;
+        }
         Answer::Refused(why) => {
             world.history.add(format_args!("get {key}: {why}"));
-            return false;
+            return Ended::Refused;
         }
         Answer::Broken => {
             world.history.add(format_args!("get {key}: broken"));
-            return false;
+            return Ended::BrokeOff;
         }
     };
     let verdict =
@@ -123,7 +137,7 @@ pub async fn get(world: &Rc<World>, key: usize) -> bool {
             world.violated(key, "bytes that were never written");
         }
     }
-    true
+    Ended::Answered
 }
 
 async fn set(world: &Rc<World>, key: usize, len: usize, ttl: Option<Duration>) {

@@ -76,8 +76,8 @@ pub struct World {
     platform: Rc<Platform>,
     disk: Option<MemoryDisk>,
     proxy: RefCell<Option<Rc<Proxy>>>,
-    /// Whose chunks held a key's bytes, when last seen.
-    seen: RefCell<BTreeMap<usize, Arc<Object>>>,
+    /// Where keys were, when last seen in the index.
+    seen: RefCell<BTreeMap<usize, Seen>>,
     violations: RefCell<Vec<String>>,
     lost: Cell<u64>,
     lives: Cell<u64>,
@@ -101,6 +101,15 @@ pub fn run(seed: u64, prints: bool) -> anyhow::Result<Report> {
     clock::simulate(None);
     random::simulate(None);
     report
+}
+
+/// A key that was in the index.
+#[derive(Clone)]
+struct Seen {
+    /// Whose chunks held its bytes.
+    object: Arc<Object>,
+    /// Which of them were certain to be met when it was first found gone.
+    left: Option<BTreeMap<u8, Vec<String>>>,
 }
 
 impl World {
@@ -164,20 +173,34 @@ impl World {
             key: name.as_bytes(),
         };
         let mut index = proxy.store().index();
-        if let Some(found) = index.peek(key_ref, clock::unix_ms()) {
-            let (source, _) = index.source(&found.object);
-            self.seen.borrow_mut().insert(key, source);
+        let found = index.peek(key_ref, clock::unix_ms());
+        let source = found.map(|found| index.source(&found.object).0);
+        drop(index);
+        let mut seen = self.seen.borrow_mut();
+        if let Some(object) = source {
+            seen.insert(key, Seen { object, left: None });
+        } else if let Some(gone) = seen.get_mut(&key)
+            && gone.left.is_none()
+        {
+            gone.left = Some(self.reachable(&gone.object));
         }
+    }
+
+    /// Instances that are certain to be met, of those that hold chunks.
+    fn reachable(&self, object: &Object) -> BTreeMap<u8, Vec<String>> {
+        let at_once = 1 + usize::from(self.scenario.config.backup.standby);
+        self.platform.reachable(object, at_once)
     }
 
     /// A key is missing that was stored: was it lost?
     pub fn missed(&self, key: usize) {
-        let Some(seen) = self.seen.borrow().get(&key).cloned() else {
+        let gone = self.seen.borrow().get(&key).cloned();
+        let Some(Seen { object: seen, left }) = gone else {
             self.violated(key, "missed, and never seen in the index");
             return;
         };
-        let at_once = 1 + usize::from(self.scenario.config.backup.standby);
-        let alive = self.platform.reachable(&seen, at_once);
+        // what dies later makes others certain to be met, which then were not
+        let alive = left.unwrap_or_else(|| self.reachable(&seen));
         self.history.add(format_args!(
             "missed {key}: {}, alive {alive:?}",
             seen.write_id
@@ -364,8 +387,13 @@ impl World {
 
     async fn read_all(self: &Rc<Self>) {
         for key in 0..self.scenario.keys {
-            if !client::get(self, key).await {
-                self.violated(key, "cannot be read although all is well");
+            match client::get(self, key).await {
+                client::Ended::Answered => {}
+                // lost behind its first bytes: judged as a miss is
+                client::Ended::BrokeOff => self.missed(key),
+                client::Ended::Refused => {
+                    self.violated(key, "cannot be read although all is well");
+                }
             }
         }
         if let Some(proxy) = self.proxy() {
