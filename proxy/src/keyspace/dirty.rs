@@ -63,6 +63,21 @@ impl Keyspace {
         self.hold_at(i, value);
     }
 
+    /// Several keys are about to be overwritten: looks at what they mean, so that the
+    /// processor waits for its memory once for many of them rather than once for each.
+    pub fn fetch<'a>(&self, keys: impl ExactSizeIterator<Item = KeyRef<'a>>) {
+        if keys.len() < 2 {
+            return;
+        }
+        let look = |key| {
+            let slot = self.slot(self.find(key)?)?;
+            let value = slot.hot.as_ref().map_or(0, Arc::strong_count);
+            Some(value + Arc::strong_count(&slot.object))
+        };
+        let seen: usize = keys.filter_map(look).sum();
+        std::hint::black_box(seen);
+    }
+
     fn hold_at(&mut self, i: u32, value: Arc<[u8]>) {
         self.cool(i);
         let Some(slot) = self.slots[i as usize].as_mut() else {

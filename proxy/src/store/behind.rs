@@ -7,6 +7,7 @@
 //! before its turn is never sent. When the budget is used up, writers wait.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -40,15 +41,18 @@ const BATCH: usize = 16 * 1024;
 const MANY: usize = 64 * 1024;
 /// Values looked at under one hold of the index's lock.
 const LOOK_UP: usize = 256;
-/// Objects and segments on their way to nodes at once, before more are begun.
-const CONCURRENCY: usize = 4;
+/// Objects and segments on their way to nodes at once while there is time: what clients
+/// send meanwhile waits no longer than for a few.
+const UNHURRIED: usize = 2;
+/// The same when room is wanted.
+const HURRIED: usize = 16;
 /// Values wait so long for others: together they cost a fraction, and what is overwritten
 /// meanwhile costs nothing.
 const GATHER: Duration = Duration::from_millis(50);
 /// The longest that they do when writing takes long, so that it takes a part of the time.
-const GATHER_LONG: Duration = Duration::from_millis(250);
-/// That part.
-const WRITING_SHARE: u32 = 4;
+const GATHER_LONG: Duration = Duration::from_secs(1);
+/// One in so many.
+const WRITING_SHARE: u32 = 16;
 /// Pause before a value that no quorum took is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -190,11 +194,12 @@ impl Store {
         // the index says when it is free again
         budget.forget();
         let now = clock::unix_ms();
+        let key_of = |key| KeyRef { db, key };
         let mut index = self.index();
+        index.fetch(sets.iter().map(|set| key_of(set.key)));
         for (set, layout) in sets.iter().zip(layouts) {
             let object = Arc::new(Object::unplaced(self.next_write_id(), layout));
-            let key = KeyRef { db, key: set.key };
-            index.hold(key, object, set.value.into(), now);
+            index.hold(key_of(set.key), object, set.value.into(), now);
         }
         self.free(&mut index);
         true
@@ -209,33 +214,40 @@ impl Store {
     /// and nothing is left.
     pub async fn settle_for_ever(self: Arc<Self>, drain: CancellationToken) {
         let mut settling = FuturesUnordered::new();
+        let mut groups = VecDeque::new();
         let (mut due, mut began, mut pause) = (None, Instant::now(), GATHER);
         let mut hurries = false;
         loop {
             let (wanted, hurry) = (self.behind.wanted.notified(), self.behind.hurry.notified());
             let waiting = self.index.lock().waiting();
             let is_last = drain.is_cancelled();
-            if waiting == 0 && settling.is_empty() && is_last {
+            if waiting == 0 && groups.is_empty() && settling.is_empty() && is_last {
                 return;
+            }
+            let many = waiting >= MANY || self.behind.is_half_used();
+            let is_pressed = is_last || hurries || many;
+            let at_once = if is_pressed { HURRIED } else { UNHURRIED };
+            while settling.len() < at_once
+                && let Some(group) = groups.pop_front()
+            {
+                settling.push(self.settle(group));
             }
             let now = Instant::now();
             let at = (waiting > 0).then(|| *due.get_or_insert(now + pause));
-            let room = settling.len() < CONCURRENCY;
-            let many = waiting >= MANY || self.behind.is_half_used();
-            let is_due = at.is_some_and(|at| is_last || hurries || many || now >= at);
+            let room = groups.is_empty() && settling.len() < at_once;
+            let is_due = at.is_some_and(|at| is_pressed || now >= at);
             if is_due && room {
                 (due, hurries) = (None, false);
                 if settling.is_empty() {
                     began = now;
                 }
-                let groups = self.waiting_groups().await;
-                settling.extend(groups.into_iter().map(|group| self.settle(group)));
+                groups.extend(self.waiting_groups().await);
                 continue;
             }
             tokio::select! {
                 biased;
                 Some(()) = settling.next(), if !settling.is_empty() => {
-                    if settling.is_empty() {
+                    if settling.is_empty() && groups.is_empty() {
                         pause = (began.elapsed() * WRITING_SHARE).clamp(GATHER, GATHER_LONG);
                     }
                 }
