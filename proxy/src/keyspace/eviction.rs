@@ -194,7 +194,12 @@ mod tests {
         for counter in 1..=waiting {
             let epoch = Epoch(1);
             let object = Object::unplaced(WriteId { epoch, counter }, layout);
-            k.hold(at(&counter.to_be_bytes()), Arc::new(object), (*b"x").into(), 1);
+            k.hold(
+                at(&counter.to_be_bytes()),
+                Arc::new(object),
+                (*b"x").into(),
+                1,
+            );
         }
         put(&mut k, b"on nodes", waiting + 1);
         let mut rng = SmallRng::seed_from_u64(1);

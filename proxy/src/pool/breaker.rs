@@ -190,7 +190,11 @@ mod tests {
         let mut breaker = Breaker::default();
         assert_eq!(breaker.failed(Cause::CredentialsExpired, now, now), None);
         assert_eq!(breaker.failed(Cause::CredentialsExpired, now, now), None);
-        assert!(breaker.failed(Cause::CredentialsExpired, now, now).is_some());
+        assert!(
+            breaker
+                .failed(Cause::CredentialsExpired, now, now)
+                .is_some()
+        );
     }
 
     #[test]
@@ -271,7 +275,10 @@ mod tests {
         assert_eq!(breaker.admit(failed + 2 * FIRST_PAUSE - MS), held);
         assert_eq!(breaker.admit(failed + 2 * FIRST_PAUSE), Admission::Probe);
         // one that works counts whenever it was sent
-        assert!(matches!(breaker.works(failed + 2 * FIRST_PAUSE), Some(Change::Closed(_))));
+        assert!(matches!(
+            breaker.works(failed + 2 * FIRST_PAUSE),
+            Some(Change::Closed(_))
+        ));
     }
 
     proptest! {
