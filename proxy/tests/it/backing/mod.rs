@@ -353,7 +353,7 @@ fn values_acknowledged_from_memory_get_there_too() {
 fn values_that_no_node_ever_had_are_not_deleted_here() {
     const WRITES: usize = 5_000;
     let world = World::new();
-    let server = world.proxy(&["--ack", "proxy"]);
+    let server = world.proxy(&["--ack", "proxy", "--hot-tier-mb", "4"]);
     // deletions wait while it is away
     world.take_away();
     let mut redis = server.client();
