@@ -7,7 +7,7 @@ use scatterhoard_sim::world;
 /// Enough for every kind of trouble many times over; `SCATTERHOARD_TEST_SEEDS` for more.
 const SEEDS: u64 = 200;
 
-/// Found elsewhere: each of them broke a promise once.
+/// Further ones that broke a promise once.
 const MENDED: [u64; 3] = [40_521, 41_206, 41_449];
 
 #[test]
