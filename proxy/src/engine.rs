@@ -386,6 +386,11 @@ async fn start(
     if config.links_can_be_read() {
         tracing::warn!("links are plain text (link_tls = off): for networks of your own only");
     }
+    if config.holds_no_writes() {
+        tracing::warn!(
+            "ack = proxy does nothing: without hot_tier_mb and dirty_mb writes wait for a quorum"
+        );
+    }
     let pool = assembly::pool(
         config,
         platform.clone(),

@@ -1,31 +1,32 @@
 //! Seeds that have to keep every promise, and one history per seed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use scatterhoard_sim::world;
 
 /// Enough for every kind of trouble many times over; `SCATTERHOARD_TEST_SEEDS` for more.
 const SEEDS: u64 = 200;
 
+/// Further ones that broke a promise once.
+const MENDED: [u64; 3] = [40_521, 41_206, 41_449];
+
 #[test]
 fn no_seed_breaks_a_promise() {
     let seeds = std::env::var("SCATTERHOARD_TEST_SEEDS");
     let seeds = seeds.map_or(SEEDS, |n| n.parse().unwrap());
-    let next = AtomicU64::new(0);
+    let seeds: Vec<u64> = MENDED.into_iter().chain(0..seeds).collect();
+    let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().unwrap().get();
     let broken: Vec<String> = std::thread::scope(|scope| {
         let run = || {
             let mut broken = Vec::new();
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds {
-                    return broken;
-                }
+            while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let report = world::run(seed, false).unwrap();
                 assert!(report.fingerprint.1 > 100, "seed {seed} did nothing");
                 let lines = report.violations.into_iter();
                 broken.extend(lines.map(|what| format!("seed {seed}: {what}")));
             }
+            broken
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
         let joined = workers.into_iter().map(|w| w.join().unwrap());

@@ -27,7 +27,7 @@ pub(super) fn apply(scope: Scope<'_>, command: ServerCommand) -> Outcome {
             scope.view.flush((!all).then_some(scope.db));
             Reply::OK
         }
-        // they wait, or change the connection: carried out elsewhere
+        // of all databases, or of the connection: carried out elsewhere
         ServerCommand::SwapDb(_) | ServerCommand::Monitor => Reply::Null,
         ServerCommand::Time => {
             let now = clock::since_1970();

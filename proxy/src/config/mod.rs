@@ -422,6 +422,12 @@ impl Config {
         !self.link_tls && leave.into_iter().any(leaves_the_machine)
     }
 
+    /// Whether small writes wait for a quorum although the proxy was to acknowledge them:
+    /// it may hold none.
+    pub fn holds_no_writes(&self) -> bool {
+        self.ack == Ack::Proxy && (self.hot_bytes == 0 || self.dirty_bytes == 0)
+    }
+
     /// What CONFIG GET shows of what cannot be changed, by Redis's names.
     pub fn redis_settings(&self) -> Vec<(&'static str, String)> {
         let bind = match self.listen.ip() {

@@ -147,7 +147,8 @@ options! {
     #[arg(long, env = "SCATTERHOARD_ACL_FILE", value_name = "FILE")]
     acl_file: PathBuf,
     /// When small writes are acknowledged: by a quorum of nodes, or by the
-    /// proxy's memory, which may lose the last ones if it dies [default: quorum]
+    /// proxy's memory, which may lose the last ones if it dies; not without
+    /// hot_tier_mb and dirty_mb [default: quorum]
     #[arg(long, env = "SCATTERHOARD_ACK", value_name = "WHO", value_enum)]
     ack: Ack,
     /// Values acknowledged from memory that may wait for nodes, in MB [default: 32]

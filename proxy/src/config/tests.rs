@@ -82,6 +82,15 @@ fn links_are_tls_unless_they_stay_here() {
 }
 
 #[test]
+fn who_is_to_acknowledge_writes_needs_memory_to_hold_them() {
+    let holds_none = |text| from_toml(text).unwrap().holds_no_writes();
+    assert!(!holds_none("") && !holds_none("hot_tier_mb = 0"));
+    assert!(!holds_none("ack = \"proxy\""));
+    assert!(holds_none("ack = \"proxy\"\nhot_tier_mb = 0"));
+    assert!(holds_none("ack = \"proxy\"\ndirty_mb = 0"));
+}
+
+#[test]
 fn a_backing_store_needs_a_place_and_a_data_folder() {
     let with = |text: &str| format!("data_dir = \"/d\"\n{text}");
     let backing = from_toml(&with("backing_store = \"s3://b/p\"")).unwrap();

@@ -183,13 +183,15 @@ mod tests {
             Just(None::<(WriteId, u32)>)
         ];
         let shape = (1u8..=20, 0u8..=4, 0u64..5000, 1u32..300_000);
-        let rest = (any::<Option<u64>>(), any::<bool>(), vec(any::<u16>(), 24));
+        // without any: no node ever had it
+        let nodes = prop_oneof![3 => vec(any::<u16>(), 24), 1 => Just(Vec::new())];
+        let rest = (any::<Option<u64>>(), any::<bool>(), nodes);
         let kind = proptest::sample::select(&Kind::ALL[..]);
         (write_id(), shape, home, rest, kind).prop_map(
             |(write_id, (d, p, size, cell), home, (expires, inline, nodes), kind)| {
                 let geometry = Geometry::new(d, p).unwrap();
                 let layout = Layout::new(geometry, size, cell).unwrap();
-                let nodes = nodes[..geometry.total()].iter();
+                let nodes = nodes.get(..geometry.total()).unwrap_or_default().iter();
                 let nodes = nodes.map(|n| Some(NodeId(*n)).filter(|_| *n != NOBODY));
                 let object = match home {
                     Some((segment, offset_bytes)) => {

@@ -157,6 +157,13 @@ impl Keyspace {
         self.dirty.values
     }
 
+    /// What they take of the budget together, in bytes. Looks at every slot.
+    pub fn dirty_bytes_held(&self) -> u64 {
+        let dirty = self.slots.iter().flatten().filter(|slot| slot.is_dirty);
+        let values = dirty.filter_map(|slot| slot.hot.as_deref());
+        values.map(|value| dirty_bytes(value.len() as u64)).sum()
+    }
+
     /// How many slots are in the queue.
     pub fn waiting(&self) -> usize {
         self.dirty.queue.len()

@@ -73,7 +73,9 @@ pub fn freeing(lacking: &[(NodeId, u64)]) -> impl FnMut(&Object) -> Verdict + us
     }
 }
 
-/// Objects looked at in one go; when none of them helps, the write fails.
+/// Objects looked at in one go; when none of them helps, the write fails. Values that no
+/// node has are passed by and not counted: settling them may need the room that others
+/// take. There are no more of them than their budget allows.
 const MAX_LOOKED_AT: usize = 100_000;
 
 /// Slots of the victims, in order.
@@ -123,10 +125,10 @@ impl<'a, W: FnMut(&Object) -> Verdict> Choice<'a, W> {
     }
 
     fn from(&mut self, order: impl Iterator<Item = u32>, may_go: impl Fn(&u32) -> bool) {
-        for i in order.take(MAX_LOOKED_AT) {
-            let Some(slot) = self.keyspace.slot(i) else {
-                continue;
-            };
+        let keyspace = self.keyspace;
+        let slots = order.filter_map(|i| Some((i, keyspace.slot(i)?)));
+        let on_nodes = slots.filter(|(_, slot)| !slot.is_dirty);
+        for (i, slot) in on_nodes.take(MAX_LOOKED_AT) {
             let verdict = match slot.object.place() {
                 Some(place) => self.consider_segment(place.segment, &may_go),
                 None => self.consider(&slot.object, || vec![i]),
@@ -167,5 +169,45 @@ impl<'a, W: FnMut(&Object) -> Verdict> Choice<'a, W> {
             self.chosen.extend(slots());
         }
         verdict
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rand::{SeedableRng, rngs::SmallRng};
+    use scatterhoard_wire::{Epoch, Geometry, Layout};
+
+    use super::{
+        super::tests::{at, put},
+        *,
+    };
+
+    /// As after a restart: those that a predecessor had not settled were used longest ago.
+    #[test]
+    fn values_that_no_node_has_hold_up_no_eviction() {
+        let mut k = Keyspace::default();
+        k.keep_values(1 << 20, 1 << 10);
+        let layout = Layout::new(Geometry::new(1, 1).unwrap(), 1, 1024).unwrap();
+        let waiting = MAX_LOOKED_AT as u64 + 1;
+        for counter in 1..=waiting {
+            let epoch = Epoch(1);
+            let object = Object::unplaced(WriteId { epoch, counter }, layout);
+            k.hold(
+                at(&counter.to_be_bytes()),
+                Arc::new(object),
+                (*b"x").into(),
+                1,
+            );
+        }
+        put(&mut k, b"on nodes", waiting + 1);
+        let mut rng = SmallRng::seed_from_u64(1);
+        for policy in [EvictionPolicy::VolatileLru, EvictionPolicy::AllkeysLru] {
+            let evicted = k.evict(policy, &mut rng, freeing(&[(NodeId(0), 1)]));
+            assert_eq!(evicted == 1, policy == EvictionPolicy::AllkeysLru);
+        }
+        assert!(k.peek(at(b"on nodes"), 1).is_none());
+        assert_eq!(k.dirty_values() as u64, waiting);
     }
 }

@@ -74,7 +74,8 @@ pub struct Place {
 
 impl Object {
     /// An object whose chunk `i` is on `placement[i]`; `None` where no node
-    /// took it. An empty object has no chunks and an empty placement.
+    /// took it. An empty object has no chunks and an empty placement, nor has one
+    /// that only the proxy has so far.
     pub fn new(write_id: WriteId, layout: Layout, placement: Vec<Option<NodeId>>) -> Self {
         let placement = placement
             .into_iter()
@@ -88,14 +89,9 @@ impl Object {
         }
     }
 
-    /// An object whose chunks are on no node yet.
+    /// An object that was never on nodes: it has no chunks.
     pub fn unplaced(write_id: WriteId, layout: Layout) -> Self {
-        Self {
-            write_id,
-            layout,
-            kind: Kind::String,
-            home: Home::Chunks(vec![NOWHERE; layout.geometry().total()].into()),
-        }
+        Self::new(write_id, layout, Vec::new())
     }
 
     /// An object that lies in a segment with others. Its own layout only says
@@ -158,7 +154,7 @@ impl Object {
         self.placement().iter().copied().filter(|n| *n != NOWHERE)
     }
 
-    /// Number of chunks of its own, held or not.
+    /// Number of chunks of its own, held or not; 0 of one that was never on nodes.
     pub fn chunks(&self) -> usize {
         self.placement().len()
     }

@@ -30,6 +30,8 @@ const HOPELESS: u32 = 5;
 const HOPELESS_AFTER: Duration = Duration::from_secs(15);
 /// Rounds that search for an absent instance follow each other at this pace.
 const SEARCH: Duration = Duration::from_millis(200);
+/// Longest pause between rounds that are too early: each may start an instance in vain.
+const MAX_EARLY: Duration = Duration::from_secs(4);
 
 /// How a round ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,9 @@ pub enum Ending {
     Alone,
     /// Interrupted: the next one goes on.
     BrokenOff,
+    /// Something is on neither instance, while one may be at work for a dead proxy: the
+    /// next one may meet it, when it has returned.
+    Early,
 }
 
 /// The rounds of one node.
@@ -158,13 +163,14 @@ impl Backup {
         self.running = false;
         self.ended += 1;
         self.attempted = now;
-        self.urged_anew = false;
+        // nothing brings it back sooner
+        self.urged_anew = how == Ending::Early;
         match how {
             Ending::Alone => {
                 self.alone = self.alone.saturating_add(1);
                 self.alone_since.get_or_insert(now);
             }
-            Ending::BrokenOff => {}
+            Ending::BrokenOff | Ending::Early => {}
             Ending::Done => (self.alone, self.alone_since) = (0, None),
         }
         if how == Ending::Done {
@@ -178,7 +184,11 @@ impl Backup {
         self.is_urgent = true;
         let pause = RETRY * 2u32.pow(self.failures.min(16));
         self.failures = self.failures.saturating_add(1);
-        self.not_before = now + pause.min(MAX_RETRY);
+        let longest = match how {
+            Ending::Early => MAX_EARLY,
+            _ => MAX_RETRY,
+        };
+        self.not_before = now + pause.min(longest);
     }
 }
 
@@ -250,5 +260,23 @@ mod tests {
         assert!(b.can_search(), "a dead proxy's invocation may still run");
         b.ended(Ending::Alone, true, at + HOPELESS_AFTER);
         assert!(!b.can_search());
+    }
+
+    #[test]
+    fn who_is_not_back_yet_is_not_looked_for_all_the_time() {
+        let mut at = Instant::now();
+        let mut b = backup(at);
+        b.urge();
+        assert!(b.begin(S, at));
+        for pause in [RETRY, 2 * RETRY, 4 * RETRY, MAX_EARLY, MAX_EARLY] {
+            b.ended(Ending::Early, true, at);
+            (0..2).for_each(|_| b.urge());
+            at += pause;
+            let before = at.checked_sub(Duration::from_millis(1)).unwrap();
+            assert!(!b.begin(S, before) && b.begin(S, at));
+        }
+        b.ended(Ending::Done, false, at);
+        b.urge();
+        assert!(b.begin(S, at + SEARCH) && b.can_search());
     }
 }

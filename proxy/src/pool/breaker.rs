@@ -9,8 +9,8 @@
 //!    +---------------- any sign of life (a hello, a report, a node's own fault) ----+
 //! ```
 //! While it is open no invoke goes out; while it probes, one at a time does. The pause
-//! doubles from failure to failure. What was under way before counts, too: an invoke that
-//! ends well closes it at any time.
+//! doubles from failure to failure. Of what was sent before it opened only good news count:
+//! an invoke that ends well closes it at any time.
 
 use std::time::Duration;
 
@@ -106,8 +106,9 @@ impl Breaker {
         Some(Change::Closed(now.saturating_duration_since(opened_at)))
     }
 
-    /// The platform did not run a function, for this reason.
-    pub fn failed(&mut self, cause: Cause, now: Instant) -> Option<Change> {
+    /// The platform did not run a function that it was `sent` an invoke of then, for this
+    /// reason.
+    pub fn failed(&mut self, cause: Cause, sent: Instant, now: Instant) -> Option<Change> {
         let Blame::Pool { in_a_row } = cause.blame() else {
             return self.works(now);
         };
@@ -121,8 +122,9 @@ impl Breaker {
                 self.open(cause, now);
                 Some(Change::Opened(cause))
             }
-            // sent before it opened: it says nothing new
             State::Open { .. } => None,
+            // it says nothing new
+            State::Probing { .. } if self.opened_at.is_some_and(|at| sent < at) => None,
             State::Probing { .. } => {
                 let longest = match cause {
                     Cause::CredentialsMissing
@@ -158,7 +160,7 @@ mod tests {
 
     fn opened(cause: Cause, now: Instant) -> Breaker {
         let mut breaker = Breaker::default();
-        let changes = (0..100).find_map(|_| breaker.failed(cause, now));
+        let changes = (0..100).find_map(|_| breaker.failed(cause, now, now));
         assert_eq!(changes, Some(Change::Opened(cause)));
         breaker
     }
@@ -169,15 +171,15 @@ mod tests {
         let mut breaker = Breaker::default();
         for _ in 0..50 {
             for _ in 0..7 {
-                assert_eq!(breaker.failed(Cause::Service, now), None);
+                assert_eq!(breaker.failed(Cause::Service, now, now), None);
             }
             assert_eq!(breaker.works(now), None);
             assert_eq!(breaker.admit(now), Admission::Free);
         }
         for _ in 0..7 {
-            assert_eq!(breaker.failed(Cause::Service, now), None);
+            assert_eq!(breaker.failed(Cause::Service, now, now), None);
         }
-        let change = breaker.failed(Cause::Service, now);
+        let change = breaker.failed(Cause::Service, now, now);
         assert_eq!(change, Some(Change::Opened(Cause::Service)));
         assert_eq!(breaker.admit(now), Admission::Held(Cause::Service));
     }
@@ -186,9 +188,13 @@ mod tests {
     fn certain_causes_open_sooner() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
-        assert_eq!(breaker.failed(Cause::CredentialsExpired, now), None);
-        assert_eq!(breaker.failed(Cause::CredentialsExpired, now), None);
-        assert!(breaker.failed(Cause::CredentialsExpired, now).is_some());
+        assert_eq!(breaker.failed(Cause::CredentialsExpired, now, now), None);
+        assert_eq!(breaker.failed(Cause::CredentialsExpired, now, now), None);
+        assert!(
+            breaker
+                .failed(Cause::CredentialsExpired, now, now)
+                .is_some()
+        );
     }
 
     #[test]
@@ -197,13 +203,13 @@ mod tests {
         let mut breaker = Breaker::default();
         for cause in Cause::ALL.iter().filter(|c| c.blame() == Blame::Node) {
             for _ in 0..20 {
-                assert_eq!(breaker.failed(*cause, now), None);
+                assert_eq!(breaker.failed(*cause, now, now), None);
                 assert_eq!(breaker.admit(now), Admission::Free);
             }
         }
         // and shows that the account works
         let mut breaker = opened(Cause::Service, now);
-        let change = breaker.failed(Cause::FunctionMissing, now + 3 * MS);
+        let change = breaker.failed(Cause::FunctionMissing, now, now + 3 * MS);
         assert_eq!(change, Some(Change::Closed(3 * MS)));
     }
 
@@ -218,9 +224,9 @@ mod tests {
             now += pause;
             assert_eq!(breaker.admit(now), Admission::Probe);
             assert_eq!(breaker.admit(now), held);
-            assert_eq!(breaker.failed(Cause::Unreachable, now), None);
+            assert_eq!(breaker.failed(Cause::Unreachable, now, now), None);
             // stragglers change nothing
-            assert_eq!(breaker.failed(Cause::Unreachable, now), None);
+            assert_eq!(breaker.failed(Cause::Unreachable, now, now), None);
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
         now += pause;
@@ -235,7 +241,7 @@ mod tests {
         let mut breaker = opened(Cause::Unreachable, now);
         let later = now + FIRST_PAUSE;
         assert_eq!(breaker.admit(later), Admission::Probe);
-        let change = breaker.failed(Cause::CredentialsExpired, later);
+        let change = breaker.failed(Cause::CredentialsExpired, later, later);
         assert_eq!(change, Some(Change::Other(Cause::CredentialsExpired)));
         assert_eq!(breaker.holds(), Some(Cause::CredentialsExpired));
     }
@@ -249,6 +255,30 @@ mod tests {
         let held = Admission::Held(Cause::Service);
         assert_eq!(breaker.admit(probe + PROBE_LIMIT - MS), held);
         assert_eq!(breaker.admit(probe + PROBE_LIMIT), Admission::Probe);
+    }
+
+    #[test]
+    fn what_was_sent_before_it_opened_fails_no_probe() {
+        let (sent, now) = (Instant::now(), Instant::now() + MS);
+        let mut breaker = opened(Cause::Service, now);
+        let probe = now + FIRST_PAUSE;
+        assert_eq!(breaker.admit(probe), Admission::Probe);
+        for cause in [Cause::Service, Cause::CredentialsExpired] {
+            assert_eq!(breaker.failed(cause, sent, probe + MS), None);
+        }
+        assert_eq!(breaker.holds(), Some(Cause::Service));
+        // the probe is still waited for, and its failure counts once
+        let held = Admission::Held(Cause::Service);
+        assert_eq!(breaker.admit(probe + FIRST_PAUSE), held);
+        let failed = probe + FIRST_PAUSE;
+        assert_eq!(breaker.failed(Cause::Service, probe, failed), None);
+        assert_eq!(breaker.admit(failed + 2 * FIRST_PAUSE - MS), held);
+        assert_eq!(breaker.admit(failed + 2 * FIRST_PAUSE), Admission::Probe);
+        // one that works counts whenever it was sent
+        assert!(matches!(
+            breaker.works(failed + 2 * FIRST_PAUSE),
+            Some(Change::Closed(_))
+        ));
     }
 
     proptest! {
@@ -270,7 +300,7 @@ mod tests {
                     breaker.works(now);
                     prop_assert_eq!(breaker.admit(now), Admission::Free);
                 } else if let Some(cause) = Cause::ALL.get(cause) {
-                    breaker.failed(*cause, now);
+                    breaker.failed(*cause, now, now);
                 }
             }
         }

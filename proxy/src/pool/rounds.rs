@@ -64,6 +64,7 @@ pub struct Round {
     how: Ending,
     is_merged: bool,
     retires: bool,
+    is_vain: bool,
     _awake: AbortOnDropHandle<()>,
 }
 
@@ -71,11 +72,23 @@ impl Round {
     /// All that was to be done is done. `is_merged`: the instance that serves has
     /// all that the other one has.
     pub fn done(mut self, is_merged: bool) {
+        self.done_with(Ending::Done, is_merged);
+    }
+
+    fn done_with(&mut self, how: Ending, is_merged: bool) {
         self.how = match self.second {
             None if self.pool.has_standbys() => Ending::Alone,
-            _ => Ending::Done,
+            _ => how,
         };
         self.is_merged = is_merged;
+    }
+
+    /// Chunks are on neither instance, and may be on one that has not returned to the
+    /// platform yet: the next round may meet it. `is_vain`: the second instance holds
+    /// nothing, and goes, lest the platform choose it in place of that one.
+    pub fn done_early(mut self, is_merged: bool, is_vain: bool) {
+        self.done_with(Ending::Early, is_merged);
+        self.is_vain = is_vain;
     }
 
     /// The same of a node that nothing names any more: its instances return at once, so
@@ -98,6 +111,7 @@ impl Drop for Round {
         let main = self.main.invocation();
         match &self.second {
             Some(second) if self.retires => self.pool.retire(&self.node, second),
+            Some(second) if self.is_vain => self.node.send_away(second),
             Some(second) => {
                 second.link.send(&Message::Release);
             }
@@ -166,6 +180,7 @@ impl Pool {
                 how: Ending::BrokenOff,
                 is_merged: false,
                 retires: false,
+                is_vain: false,
                 _awake: awake,
             }),
             Err(error) => {

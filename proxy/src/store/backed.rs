@@ -234,7 +234,8 @@ impl Store {
         let Some(backing) = &self.backing else {
             return;
         };
-        // values in segments, and empty ones, were never there by themselves
+        // values in segments, empty ones, and those that no node had yet were never
+        // there by themselves
         for object in freed.iter().filter(|o| o.chunks() > 0) {
             backing.forget(object.write_id);
         }

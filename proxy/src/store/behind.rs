@@ -170,6 +170,14 @@ impl Behind {
         Ok(Ticket { budget, value })
     }
 
+    /// Whether all that was taken of the budget is what the index holds. Called with the
+    /// index locked.
+    pub(super) fn is_even(&self, held_bytes: u64) -> bool {
+        let free = self.budget.available_permits() as u64;
+        let excess = self.excess.load(Ordering::Relaxed);
+        u64::from(self.budget_bytes) + excess == free + held_bytes
+    }
+
     fn is_half_used(&self) -> bool {
         self.budget.available_permits() < self.budget_bytes as usize / 2
     }

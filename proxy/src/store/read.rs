@@ -124,7 +124,8 @@ impl ObjectReader {
     pub fn range(pinned: Pinned, bytes: Range<u64>) -> Self {
         let (store, object) = (pinned.store.clone(), pinned.source.clone());
         let bytes = pinned.offset + bytes.start..pinned.offset + bytes.end;
-        let n = object.chunks();
+        // all of them are missing of one that nobody placed
+        let n = object.layout.geometry().total();
         // room for all that is ahead, a confirmation and a final word to each request
         let (sender, answers) = mpsc::channel(n * (2 * AHEAD_WHEN_SLOW as usize + 8));
         let gather = Gather::new(object.layout, bytes);

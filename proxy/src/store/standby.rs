@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{ChunkDescriptor, ChunkId, NodeId, WriteId};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Key, RepairJob, Store, handover::HandOver};
@@ -42,6 +42,10 @@ struct Tally {
     garbage: usize,
     lost: usize,
     unsettled: Unsettled,
+    /// What is lost may be on an instance that is still at work for a dead proxy.
+    is_early: bool,
+    /// The second instance holds nothing.
+    is_second_empty: bool,
 }
 
 /// What an instance holds and need not.
@@ -107,9 +111,13 @@ impl Store {
                 metrics::counter!("scatterhoard_backup_chunks_total").increment(tally.copied);
                 metrics::counter!("scatterhoard_backup_bytes_total").increment(tally.copied_bytes);
                 tracing::debug!(node = %id, ?tally, second = round.second.is_some(), "round");
+                let is_merged = tally.unsettled.is_merged();
+                if tally.is_early {
+                    return round.done_early(is_merged, tally.is_second_empty);
+                }
                 match self.hand_over(&mut round, tally.unsettled).await {
                     HandOver::Done => round.done_with_second(),
-                    HandOver::None => round.done(tally.unsettled.is_merged()),
+                    HandOver::None => round.done(is_merged),
                     // what only the one that served has is brought soon
                     HandOver::BrokenOff => {}
                 }
@@ -157,6 +165,12 @@ impl Store {
         let Some(other) = &round.second else {
             return Ok(tally);
         };
+        tally.is_early = !lost.is_empty() && round.node.is_inherited(Instant::now());
+        tally.is_second_empty = on_second.is_empty();
+        if tally.is_early && tally.is_second_empty {
+            // filled, it would be one more that may be met in place of who has them
+            return Ok(tally);
+        }
         let strays = self.strays_among(round, suspects(&on_second)).await;
         tally.garbage += strays.all.len();
         // a repair that brings a moved one back brings it to the one that serves

@@ -4,7 +4,7 @@
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use redis::Commands;
@@ -14,22 +14,16 @@ use crate::{
     server::Server,
 };
 
-/// Other clients store and read, promptly.
+/// Other clients store and read.
 #[track_caller]
 fn assert_serves(server: &Server) {
     let (mut redis, mut random) = (server.client(), Random::new(4));
-    let started = Instant::now();
     for size in [3, 30_000, 2_000_000] {
         let value = random.bytes(size);
         let () = redis.set("other", &value).unwrap();
         let read: Option<Vec<u8>> = redis.get("other").unwrap();
         assert_same("other", read.as_deref(), &value);
     }
-    assert!(
-        started.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        started.elapsed()
-    );
 }
 
 fn announce(server: &Server, key: &str, bytes: u64) -> TcpStream {

@@ -24,7 +24,10 @@ use crate::{
 };
 
 const TOKEN: Token = Token(77);
-const SOON: Duration = Duration::from_secs(10);
+/// Only tells a hang.
+const SOON: Duration = Duration::from_secs(60);
+/// Nobody is idle for so long, on a busy machine either.
+const LONG_MS: u32 = 120_000;
 const CELL: usize = 1 << 20;
 
 /// One node's platform, and the port that the node dials.
@@ -32,6 +35,8 @@ struct World {
     platform: Platform,
     listener: TcpListener,
     invocations: u64,
+    /// How long an idle node waits for requests.
+    linger_ms: u32,
     /// What nodes are told to expect.
     certificate: Option<Fingerprint>,
 }
@@ -48,6 +53,7 @@ fn world() -> World {
         platform: Platform::start(1),
         listener: TcpListener::bind("127.0.0.1:0").unwrap(),
         invocations: 0,
+        linger_ms: LONG_MS,
         certificate: None,
     }
 }
@@ -81,7 +87,7 @@ impl World {
             node: NodeId(0),
             invocation: InvocationId(self.invocations),
             epoch: Epoch(epoch),
-            linger_ms: 40,
+            linger_ms: self.linger_ms,
             deadline_margin_ms: 1000,
         };
         let lambda = self.platform.address();
@@ -153,9 +159,16 @@ impl Visit {
         assert!(chunk.verifies(stripe, checksum, &payload) && payload[0] == fill);
     }
 
-    /// Goodbye and goodbye-ok; the report.
+    /// It is let go; the report.
     #[track_caller]
     fn leave(mut self) -> Report {
+        self.link.say(0, &Message::Release, &[]).unwrap();
+        self.part()
+    }
+
+    /// Goodbye and goodbye-ok; the report.
+    #[track_caller]
+    fn part(mut self) -> Report {
         assert!(matches!(self.answer(0).0, Message::Goodbye(_)));
         self.link.say(0, &Message::GoodbyeOk, &[]).unwrap();
         self.report.join().unwrap()
@@ -204,7 +217,6 @@ fn who_is_sealed_still_gives_and_who_retires_is_gone() {
     assert_eq!(visit.ask(2, &Message::List(None), &[]), listed);
     visit.assert_holds(&kept, 3);
     // sealed for this link only
-    visit.link.say(0, &Message::Release, &[]).unwrap();
     assert_eq!(visit.leave().instance, instance);
     let mut visit = world.visit();
     let stored = visit.store(&late, 4);
@@ -213,9 +225,8 @@ fn who_is_sealed_still_gives_and_who_retires_is_gone() {
     assert!(matches!(visit.answer(0).0, Message::Goodbye(_)));
     visit.link.say(0, &Message::GoodbyeOk, &[]).unwrap();
     assert!(visit.report.join().is_err(), "it ends without a report");
-    let mut visit = world.visit();
+    let visit = world.visit();
     assert_ne!(visit.hello.instance, instance);
-    visit.link.say(0, &Message::Release, &[]).unwrap();
     visit.leave();
 }
 
@@ -235,7 +246,7 @@ fn what_is_put_is_there_in_the_next_invocation() {
     let report = visit.leave();
     assert_eq!(
         (report.ending, report.instance, report.chunks),
-        (Ending::Idle, instance, 1)
+        (Ending::Released, instance, 1)
     );
     let ping = world.call(Purpose::Warm, 5).join().unwrap();
     assert_eq!(
@@ -255,8 +266,17 @@ fn what_is_put_is_there_in_the_next_invocation() {
 }
 
 #[test]
-fn a_put_under_way_is_no_idleness() {
+fn who_is_asked_nothing_leaves() {
     let mut world = world();
+    world.linger_ms = 40;
+    assert_eq!(world.visit().part().ending, Ending::Idle);
+}
+
+#[test]
+fn a_put_under_way_is_no_idleness() {
+    const LINGER_MS: u32 = 1_000;
+    let mut world = world();
+    world.linger_ms = LINGER_MS;
     let (chunk, mut visit) = (chunk(1, 2), world.visit());
     let [first, second] = [0, 1].map(|stripe| chunk.cell(stripe, Bytes::from(vec![1; CELL])));
     visit
@@ -264,7 +284,7 @@ fn a_put_under_way_is_no_idleness() {
         .say(1, &put(&chunk, &first, false), &first.payload)
         .unwrap();
     // longer than the linger time: the proxy is encoding, or its client is slow
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(u64::from(LINGER_MS) * 3 / 2));
     let stored = visit.ask(1, &put(&chunk, &second, true), &second.payload);
     assert!(
         matches!(stored, Message::Stored { complete: true, .. }),
@@ -276,6 +296,8 @@ fn a_put_under_way_is_no_idleness() {
 #[test]
 fn whoever_else_asks_a_node_does_not_end_its_wait_for_the_rest_of_a_chunk() {
     let mut world = world();
+    // far below the half second that it waits for the rest
+    world.linger_ms = 40;
     let (chunk, mut visit) = (chunk(1, 2), world.visit());
     let [first, second] = [0, 1].map(|stripe| chunk.cell(stripe, Bytes::from(vec![1; CELL])));
     let stored = visit.ask(1, &put(&chunk, &first, true), &first.payload);
@@ -289,7 +311,7 @@ fn whoever_else_asks_a_node_does_not_end_its_wait_for_the_rest_of_a_chunk() {
     let listed = visit.ask(2, &Message::List(None), &[]);
     assert!(matches!(listed, Message::Listed { .. }), "{listed:?}");
     // longer than the linger time: the body comes slowly
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(100));
     let stored = visit.ask(3, &put(&chunk, &second, true), &second.payload);
     assert!(matches!(stored, Message::Stored { complete: true, .. }));
     visit.leave();

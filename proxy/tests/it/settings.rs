@@ -52,6 +52,13 @@ fn version_and_help() {
 }
 
 #[test]
+fn who_cannot_acknowledge_writes_says_so() {
+    let server = Server::start(&["--ack", "proxy", "--hot-tier-mb", "0"]);
+    assert!(server.log().contains("ack = proxy does nothing"));
+    server.stop();
+}
+
+#[test]
 fn a_port_in_use_names_the_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -132,8 +132,17 @@ impl World {
 
     /// The proxy dies, and another one takes its place.
     pub(crate) async fn restart(&mut self) {
+        self.replace(false).await;
+    }
+
+    /// The same with its machine: nodes are not told.
+    pub(crate) async fn restart_elsewhere(&mut self) {
+        self.replace(true).await;
+    }
+
+    async fn replace(&mut self, machine: bool) {
         let disk = self.disk.clone();
-        self.proxy.kill(&self.platform, disk.as_ref(), false);
+        self.proxy.kill(&self.platform, disk.as_ref(), machine);
         self.proxy.bury().await;
         self.port += 1;
         let (platform, port) = (&self.platform, self.port);

@@ -119,6 +119,11 @@ impl Node {
         self.changed.notify_waiters();
     }
 
+    /// Whether one of its instances may be at work for a predecessor still.
+    pub fn is_inherited(&self, now: Instant) -> bool {
+        self.inner.lock().inherited_until.is_some_and(|at| now < at)
+    }
+
     /// The second link, if there is one.
     pub(in crate::pool) fn open_second(&self) -> Option<Second> {
         let inner = self.inner.lock();

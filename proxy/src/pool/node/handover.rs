@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use scatterhoard_wire::{InstanceId, InvocationId, WriteId};
+use scatterhoard_wire::{InstanceId, InvocationId, WriteId, message::Message};
 
 use super::{Inner, Link, Node, Reservation, Second, age};
 use crate::pool::retire::Ages;
@@ -83,6 +83,14 @@ impl Node {
     /// The second instance, of this invocation, was told to end its process.
     pub(in crate::pool) fn retires(&self, instance: InstanceId, invocation: InvocationId) {
         self.inner.lock().retiring = Some((invocation, instance));
+    }
+
+    /// A second instance that holds nothing is told to end its process.
+    pub(in crate::pool) fn send_away(&self, second: &Second) {
+        self.retires(second.instance, second.link.invocation());
+        // whether or not that reaches it, it is none that is looked for
+        self.inner.lock().instances.forget(second.instance);
+        second.link.send(&Message::Retire);
     }
 
     /// This invocation ended without a report; whether that was the end of an

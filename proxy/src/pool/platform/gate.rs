@@ -50,7 +50,7 @@ impl Gate {
         tell(breaker.works(Instant::now()));
     }
 
-    pub(super) fn failed(&self, cause: Cause, text: &str, function: &str) {
+    pub(super) fn failed(&self, cause: Cause, sent: Instant, text: &str, function: &str) {
         metrics::counter!("scatterhoard_invoke_refusals_total", "cause" => cause.name())
             .increment(1);
         let now = Instant::now();
@@ -63,7 +63,7 @@ impl Gate {
             );
         }
         let mut breaker = self.breaker.lock();
-        tell(breaker.failed(cause, now));
+        tell(breaker.failed(cause, sent, now));
     }
 
     fn is_news(&self, cause: Cause, now: Instant) -> bool {

@@ -28,7 +28,10 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 use scatterhoard_wire::invoke::{Invocation, Report};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::lifecycle::Outcome;
 use errors::{Cause, Retry};
@@ -235,9 +238,12 @@ impl Remote {
         function: &str,
         invocation: &Invocation,
     ) -> Result<Report, InvokeFailure> {
+        let sent = Instant::now();
         let result = invoke_by_sdk(&self.client, function, invocation).await;
         match &result {
-            Err(InvokeFailure::Refused { cause, text }) => self.gate.failed(*cause, text, function),
+            Err(InvokeFailure::Refused { cause, text }) => {
+                self.gate.failed(*cause, sent, text, function);
+            }
             _ => self.gate.works(),
         }
         result

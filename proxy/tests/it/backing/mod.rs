@@ -348,6 +348,34 @@ fn values_acknowledged_from_memory_get_there_too() {
     server.stop();
 }
 
+/// What was overwritten before its turn never was here: nothing of it is to be deleted.
+#[test]
+fn values_that_no_node_ever_had_are_not_deleted_here() {
+    const WRITES: usize = 5_000;
+    let world = World::new();
+    let server = world.proxy(&["--ack", "proxy", "--hot-tier-mb", "4"]);
+    // deletions wait while it is away
+    world.take_away();
+    let mut redis = server.client();
+    let mut pipe = redis::pipe();
+    for i in 0..WRITES {
+        pipe.set("hot", i).ignore();
+    }
+    let () = pipe.query(&mut redis).unwrap();
+    // those that came to nodes meanwhile have to be: one each time that it was tried
+    let waiting = server.metric("scatterhoard_backing_waiting_deletions");
+    assert!(waiting < WRITES as f64 / 4.0, "{waiting} deletions");
+    world.bring_back();
+    until("all are settled", SOON, || {
+        server.metric("scatterhoard_dirty_values") == 0.0
+    });
+    until_settled(&server);
+    until("one value is there", SOON, || world.stored().len() == 1);
+    world.lose_everything();
+    assert_eq!(redis.get::<_, usize>("hot").unwrap(), WRITES - 1);
+    server.stop();
+}
+
 /// Whatever is done and lost, a read gives what was acknowledged last.
 #[test]
 fn the_last_value_is_read_whatever_is_lost_in_between() {
