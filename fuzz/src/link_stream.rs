@@ -2,8 +2,9 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use scatterhoard_wire::{
-    ChunkDescriptor, ChunkId, Epoch, Geometry, Layout, WriteId, frame,
-    message::{GoodbyeReason, Held, Message, Refusal},
+    ChunkDescriptor, ChunkId, Epoch, Geometry, InstanceId, InvocationId, Layout, SPOKEN, Token,
+    Version, Versions, WriteId, frame, fuzzing,
+    message::{GoodbyeReason, Held, Hello, Message, Refusal},
     stream::{Assembler, SendQueue},
 };
 
@@ -41,7 +42,16 @@ fn stream(input: &mut Input<'_>) -> BytesMut {
             0
         };
         let request = u32::from(input.u8());
-        frame::encode(&message, request, len, &mut stream);
+        // seldom another one than before
+        let version = Version(SPOKEN.newest().0 + u8::from(request > 250));
+        let mut frame = BytesMut::new();
+        frame::encode(version, &message, request, len, &mut frame);
+        if matches!(message, Message::Hello(_) | Message::Reject(_)) {
+            // as a later release may
+            let more = usize::from(input.u8());
+            fuzzing::lengthen(&mut frame, input.bytes(more));
+        }
+        stream.put_slice(&frame);
         stream.put_bytes(kind, len);
     }
     stream
@@ -90,6 +100,14 @@ fn message(kind: u8, input: &mut Input<'_>) -> Message {
             },
             None => Message::Welcome,
         },
+        12 => Message::Hello(Hello {
+            token: Token(1),
+            instance: InstanceId(2),
+            invocation: InvocationId(3),
+            birth_unix_ms: 4,
+            highest_epoch: write_id.epoch,
+            held,
+        }),
         _ => Message::Cell {
             stripe: 4,
             checksum: input.u16().into(),
@@ -99,12 +117,19 @@ fn message(kind: u8, input: &mut Input<'_>) -> Message {
 
 /// Feeds the stream in pieces of these sizes, in turn.
 fn read(stream: &[u8], sizes: &[usize]) -> Heard {
-    let (mut assembler, mut frames) = (Assembler::default(), Vec::new());
+    let newest = SPOKEN.newest().0;
+    let Ok(spoken) = Versions::new(newest, newest + 1) else {
+        return (Vec::new(), Ok(false));
+    };
+    let (mut assembler, mut frames) = (Assembler::new(spoken), Vec::new());
+    let mut version = None;
     let (mut rest, mut sizes) = (stream, sizes.iter().cycle());
     loop {
         loop {
             match assembler.next_frame() {
                 Ok(Some(frame)) => {
+                    let first = *version.get_or_insert(assembler.version());
+                    assert_eq!(first, assembler.version());
                     let mut again = SendQueue::default();
                     let payload = Bytes::from(frame.payload.to_vec());
                     again.push(frame.request, &frame.message, payload);

@@ -4,8 +4,8 @@
 use std::{cell::RefCell, io};
 
 use scatterhoard_wire::{
-    ChunkDescriptor, InstanceId,
-    invoke::{Invocation, Report},
+    ChunkDescriptor, InstanceId, Versions,
+    invoke::{Ending, Invocation, Report},
 };
 
 use crate::{
@@ -19,9 +19,10 @@ use crate::{
 pub struct Embedded(RefCell<Instance>);
 
 impl Embedded {
-    /// An instance that begins now, with so many MiB of memory.
-    pub fn new(memory_mb: u64) -> Self {
-        Self(RefCell::new(Instance::new(memory_mb)))
+    /// An instance that begins now, with so many MiB of memory, whose code says that it
+    /// speaks these versions.
+    pub fn new(memory_mb: u64, speaks: Versions) -> Self {
+        Self(RefCell::new(Instance::new(memory_mb, speaks)))
     }
 
     /// Its name in hellos and reports.
@@ -37,8 +38,13 @@ impl Embedded {
         deadline_unix_ms: u64,
         dial: impl AsyncFnOnce() -> io::Result<(Reader, Writer)>,
     ) -> Report {
+        let instance = &self.0;
+        let agreed = instance.borrow().speaks().agree(invocation.speaks);
+        let Ok(version) = agreed else {
+            return instance.borrow().report(Ending::NoVersion);
+        };
         let dial = async |_: &RefCell<Instance>, _: &Invocation| dial().await;
-        runtime::answer(&self.0, invocation, deadline_unix_ms, dial).await
+        runtime::answer(instance, invocation, version, deadline_unix_ms, dial).await
     }
 
     /// All complete chunks that it holds.

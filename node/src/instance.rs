@@ -3,8 +3,8 @@
 use std::io;
 
 use scatterhoard_wire::{
-    Epoch, Fingerprint, InstanceId, Token,
-    invoke::{self, Ending, Invocation, Report},
+    Epoch, Fingerprint, InstanceId, Token, Versions,
+    invoke::{Ending, Invocation, Report},
     message::Hello,
 };
 
@@ -17,6 +17,8 @@ const RESERVE_DIVISOR: u64 = 10;
 
 /// The state that survives a freeze.
 pub(crate) struct Instance {
+    /// What its code speaks.
+    speaks: Versions,
     id: InstanceId,
     birth_unix_ms: u64,
     highest_epoch: Epoch,
@@ -32,8 +34,9 @@ pub fn budget_bytes(memory_mb: u64) -> u64 {
 }
 
 impl Instance {
-    pub(crate) fn new(memory_mb: u64) -> Self {
+    pub(crate) fn new(memory_mb: u64, speaks: Versions) -> Self {
         Self {
+            speaks,
             id: InstanceId(random::random()),
             birth_unix_ms: clock::unix_ms(),
             highest_epoch: Epoch(0),
@@ -54,6 +57,10 @@ impl Instance {
             self.store.drop_unfinished_below(epoch);
         }
         true
+    }
+
+    pub(crate) fn speaks(&self) -> Versions {
+        self.speaks
     }
 
     pub(crate) fn id(&self) -> InstanceId {
@@ -90,7 +97,7 @@ impl Instance {
     pub(crate) fn report(&self, ending: Ending) -> Report {
         let held = self.store.held();
         Report {
-            version: invoke::VERSION,
+            speaks: self.speaks,
             instance: self.id,
             birth_unix_ms: self.birth_unix_ms,
             highest_epoch: self.highest_epoch,
@@ -104,6 +111,8 @@ impl Instance {
 
 #[cfg(test)]
 mod tests {
+    use scatterhoard_wire::SPOKEN;
+
     use super::*;
 
     #[test]
@@ -115,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_superseded_epoch_is_refused() {
-        let mut instance = Instance::new(128);
+        let mut instance = Instance::new(128, SPOKEN);
         assert!(instance.admit(Epoch(5)) && instance.admit(Epoch(5)));
         assert!(!instance.admit(Epoch(4)));
         assert_eq!(instance.report(Ending::StaleEpoch).highest_epoch, Epoch(5));

@@ -3,7 +3,10 @@
 use std::{cell::RefCell, future::pending, io, rc::Rc, time::Duration};
 
 use lambda_runtime::{LambdaEvent, service_fn};
-use scatterhoard_wire::invoke::{Ending, Invocation, Purpose, Report};
+use scatterhoard_wire::{
+    SPOKEN, Version,
+    invoke::{Ending, Invocation, InvokeError, Purpose, Report},
+};
 use tokio::{sync::Notify, time::Instant};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -36,7 +39,7 @@ async fn serve_invocations() -> anyhow::Result<()> {
         .ok()
         .and_then(|mb| mb.parse().ok())
         .unwrap_or(128);
-    let instance = Rc::new(RefCell::new(Instance::new(memory_mb)));
+    let instance = Rc::new(RefCell::new(Instance::new(memory_mb, SPOKEN)));
     let retired = Notify::new();
     let handler = service_fn(|event: LambdaEvent<serde_json::Value>| {
         let invoked = invoked(instance.clone(), event);
@@ -65,15 +68,25 @@ async fn invoked(
     event: LambdaEvent<serde_json::Value>,
 ) -> Result<Report, lambda_runtime::Error> {
     let payload = event.payload.to_string();
-    let invocation = Invocation::from_json(payload.as_bytes())?;
+    let speaks = instance.borrow().speaks();
+    let (invocation, version) = match Invocation::from_json(payload.as_bytes(), speaks) {
+        Ok(read) => read,
+        Err(InvokeError::NoCommon(error)) => {
+            // the proxy hears which of us is to be updated
+            tracing::warn!(%error, "the proxy is of a release too far from this one");
+            return Ok(instance.borrow().report(Ending::NoVersion));
+        }
+        Err(error) => return Err(error.into()),
+    };
     let deadline = event.context.deadline;
-    Ok(answer(&instance, &invocation, deadline, serve::dial).await)
+    Ok(answer(&instance, &invocation, version, deadline, serve::dial).await)
 }
 
-/// Does what an invocation is for.
+/// Does what an invocation is for, in the version that both sides speak.
 pub(crate) async fn answer(
     instance: &RefCell<Instance>,
     invocation: &Invocation,
+    version: Version,
     deadline_unix_ms: u64,
     dial: impl AsyncFnOnce(&RefCell<Instance>, &Invocation) -> io::Result<(Reader, Writer)>,
 ) -> Report {
@@ -84,7 +97,7 @@ pub(crate) async fn answer(
         Purpose::Warm => Ending::Pinged,
         Purpose::Serve | Purpose::Backup => {
             let deadlines = deadlines(deadline_unix_ms, invocation);
-            serve::serve(instance, invocation, deadlines, dial).await
+            serve::serve(instance, invocation, version, deadlines, dial).await
         }
     };
     tracing::debug!(invocation = %invocation.invocation, ?ending, "returning");

@@ -11,7 +11,7 @@ use std::{cell::RefCell, collections::HashSet, io, io::IoSlice, time::Duration};
 
 use bytes::Bytes;
 use scatterhoard_wire::{
-    Cell, ChunkId, Epoch,
+    Cell, ChunkId, Epoch, Version, Versions,
     invoke::{Ending, Invocation},
     limits::LIST_PAGE,
     message::{GoodbyeReason, Message, Refusal},
@@ -52,10 +52,11 @@ pub(crate) struct Deadlines {
     pub(crate) give_up: Instant,
 }
 
-/// Serves one link, dialled like this; says how it ended.
+/// Serves one link in this version, dialled like this; says how it ended.
 pub(crate) async fn serve(
     instance: &RefCell<Instance>,
     invocation: &Invocation,
+    version: Version,
     deadlines: Deadlines,
     dial: impl AsyncFnOnce(&RefCell<Instance>, &Invocation) -> io::Result<(Reader, Writer)>,
 ) -> Ending {
@@ -70,8 +71,8 @@ pub(crate) async fn serve(
         reader,
         writer,
         instance,
-        assembler: Assembler::default(),
-        queue: SendQueue::default(),
+        assembler: Assembler::new(Versions::only(version)),
+        queue: SendQueue::new(version),
         gets: Gets::default(),
         puts: HashSet::new(),
         deletes: 0,

@@ -57,6 +57,7 @@ pub fn pool(
         },
         warmth: config.warmth,
         retire: config.retire,
+        speaks: config.speaks,
     };
     Ok(Pool::new(settings, platform))
 }

@@ -241,7 +241,7 @@ impl Elastic {
         let met = stream::iter(nodes).map(|id| async move {
             let function = pool.function_name(id);
             let met = match (self.make_function)(&function) {
-                Ok(()) => pool.meet(id, end).await.map_err(|e| e.to_string()),
+                Ok(()) => pool.meet(id, end).await.map_err(|e| e.advice()),
                 Err(why) => Err(why),
             };
             let is_met = met.is_ok();

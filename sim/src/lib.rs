@@ -18,3 +18,11 @@ pub mod platform;
 pub mod proxy;
 pub mod scenario;
 pub mod world;
+
+use scatterhoard_wire::{SPOKEN, Versions};
+
+/// What the next release may speak: this one's newest version, and another one.
+pub fn next_release() -> Versions {
+    let newest = SPOKEN.newest().0;
+    Versions::new(newest, newest + 1).unwrap_or(SPOKEN)
+}

@@ -20,7 +20,7 @@ use scatterhoard_proxy::{
     pool::platform::{Invoke, InvokeFailure, errors::Cause},
 };
 use scatterhoard_wire::{
-    ChunkId, NodeId,
+    ChunkId, NodeId, SPOKEN, Versions,
     invoke::{Ending, Report},
 };
 use tokio::{
@@ -137,6 +137,8 @@ pub struct Platform {
     functions: RefCell<BTreeMap<String, Vec<Rc<Sandbox>>>>,
     doors: RefCell<Doors>,
     started: Cell<u64>,
+    /// What instances speak that are started in turn.
+    code: Cell<[Versions; 2]>,
     history: Rc<History>,
     tasks: TaskTracker,
 }
@@ -150,9 +152,15 @@ impl Platform {
             functions: RefCell::default(),
             doors: RefCell::default(),
             started: Cell::new(0),
+            code: Cell::new([SPOKEN; 2]),
             history,
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Instances that are started from now on speak these, in turn.
+    pub fn deploy(&self, code: [Versions; 2]) {
+        self.code.set(code);
     }
 
     /// What goes wrong from now on.
@@ -293,10 +301,16 @@ impl Platform {
             return None;
         }
         self.started.set(self.started.get() + 1);
+        let [odd, even] = self.code.get();
+        let speaks = if self.started.get() % 2 == 1 {
+            odd
+        } else {
+            even
+        };
         let short = function.rsplit('-').next().unwrap_or_default();
         let sandbox = Rc::new(Sandbox {
             name: format!("{short}/{}", self.started.get()),
-            node: Embedded::new(self.settings.memory_mb),
+            node: Embedded::new(self.settings.memory_mb, speaks),
             state: Cell::new(State::Busy),
             dead: CancellationToken::new(),
             is_stopped: Cell::new(false),

@@ -12,6 +12,7 @@ use scatterhoard_proxy::{
 
 use crate::{
     network::Weather,
+    next_release,
     platform::{self, Routing},
 };
 
@@ -93,6 +94,8 @@ impl Scenario {
         config.backup.standby = rng.random_bool(0.8);
         config.backup.interval = Duration::from_secs(rng.random_range(5..60));
         config.backup.after_bytes = rng.random_range(4_000..200_000);
+        // over instances of both releases, as in the middle of an update
+        config.speaks = next_release();
         config.retire = match rng.random_range(0..10) {
             0 => retire::Settings::Typical,
             1..4 => retire::Settings::At(Duration::from_secs(rng.random_range(20..150))),

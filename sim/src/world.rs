@@ -23,7 +23,7 @@ use scatterhoard_proxy::{
     keyspace::{KeyRef, Object},
     value::Value,
 };
-use scatterhoard_wire::Epoch;
+use scatterhoard_wire::{Epoch, SPOKEN};
 use tokio::{
     task::LocalSet,
     time::{Instant, sleep},
@@ -33,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     client,
     history::History,
+    next_release,
     platform::{Faults, Platform},
     proxy::Proxy,
     scenario::Scenario,
@@ -117,10 +118,12 @@ impl World {
         let scenario = Scenario::new(seed)?;
         let history = Rc::new(History::new(prints));
         history.add(format_args!("{scenario:?}"));
+        let platform = Platform::new(scenario.platform, history.clone());
+        platform.deploy([SPOKEN, next_release()]);
         Ok(Rc::new(Self {
             keys: RefCell::new((0..scenario.keys).map(Key::new).collect()),
             bodies: Bodies::new(scenario.largest.max(4_000), seed),
-            platform: Platform::new(scenario.platform, history.clone()),
+            platform,
             disk: scenario.has_journal.then(MemoryDisk::default),
             proxy: RefCell::default(),
             seen: RefCell::default(),

@@ -6,7 +6,8 @@
 //! 12  u32 payload length       16  u32 CRC-32C of bytes 0..16 and the body
 //! 20  body, then payload
 //! ```
-//! All little-endian. The payload is covered by the cell checksum in the body.
+//! All little-endian. The payload is covered by the cell checksum in the body. The
+//! version is the one that both ends agreed on, see [`crate::version`].
 //! A frame that breaks a rule ends the link: its borders can no longer be trusted.
 
 use bytes::{BufMut, BytesMut};
@@ -15,10 +16,9 @@ use crate::{
     checksum,
     limits::{MAX_BODY_BYTES, MAX_CELL_BYTES},
     message::Message,
+    version::{Version, Versions},
 };
 
-/// Version of frames and messages. Both ends of a link must have the same.
-pub const VERSION: u8 = 3;
 /// Length of the header in bytes.
 pub const HEADER_BYTES: usize = 20;
 const MAGIC: u16 = 0x5348;
@@ -29,9 +29,9 @@ pub enum FrameError {
     /// Not our protocol.
     #[error("not a link frame (magic {0:#06x})")]
     Magic(u16),
-    /// Another version of it.
-    #[error("link version {0}, expected {VERSION}: proxy and nodes must be of the same release")]
-    Version(u8),
+    /// Another version of it than was agreed on.
+    #[error("frame of version {0}, expected {1}")]
+    Version(Version, Versions),
     /// Longer than any frame may be.
     #[error("frame of {0} + {1} bytes is beyond the limit")]
     TooLong(u32, u32),
@@ -53,6 +53,8 @@ pub enum FrameError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     bytes: [u8; HEADER_BYTES],
+    /// What the frame is of.
+    pub version: Version,
     kind: u8,
     /// Correlates a reply with its request on one link; 0 where there is none.
     pub request: u32,
@@ -63,16 +65,17 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header; says what else belongs to the frame.
-    pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FrameError> {
+    /// Reads a header of one of these versions; says what else belongs to the frame.
+    pub fn decode(bytes: &[u8; HEADER_BYTES], expected: Versions) -> Result<Self, FrameError> {
         let u32_at =
             |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
         let magic = u16::from_le_bytes([bytes[0], bytes[1]]);
         if magic != MAGIC {
             return Err(FrameError::Magic(magic));
         }
-        if bytes[2] != VERSION {
-            return Err(FrameError::Version(bytes[2]));
+        let version = Version(bytes[2]);
+        if !expected.has(version) {
+            return Err(FrameError::Version(version, expected));
         }
         let (body, payload) = (u32_at(8), u32_at(12));
         if body > MAX_BODY_BYTES || payload > MAX_CELL_BYTES {
@@ -80,6 +83,7 @@ impl Header {
         }
         Ok(Self {
             bytes: *bytes,
+            version,
             kind: bytes[3],
             request: u32_at(4),
             body_len: body as usize,
@@ -107,23 +111,34 @@ impl Header {
     }
 }
 
-/// Appends header and body of a message to `out`; the caller sends
+/// Appends header and body of a message to `out`, in this version; the caller sends
 /// `payload_len` bytes of payload right behind.
-pub fn encode(message: &Message, request: u32, payload_len: usize, out: &mut BytesMut) {
+pub fn encode(
+    version: Version,
+    message: &Message,
+    request: u32,
+    payload_len: usize,
+    out: &mut BytesMut,
+) {
     debug_assert!(payload_len == 0 || message.has_payload());
     let start = out.len();
     out.put_u16_le(MAGIC);
-    out.put_u8(VERSION);
+    out.put_u8(version.0);
     out.put_u8(message.kind());
     out.put_u32_le(request);
     out.put_u32_le(0);
     out.put_u32_le(payload_len as u32);
     out.put_u32_le(0);
-    let body = out.len();
     message.encode_body(out);
-    let body_len = (out.len() - body) as u32;
-    debug_assert!(body_len <= MAX_BODY_BYTES && payload_len as u32 <= MAX_CELL_BYTES);
-    out[start + 8..start + 12].copy_from_slice(&body_len.to_le_bytes());
-    let crc = checksum::frame(&out[start..start + 16], &out[body..]);
-    out[start + 16..start + 20].copy_from_slice(&crc.to_le_bytes());
+    debug_assert!(payload_len as u32 <= MAX_CELL_BYTES);
+    seal(&mut out[start..]);
+}
+
+/// Sets length and checksum of the frame whose header and body these are.
+pub(crate) fn seal(frame: &mut [u8]) {
+    let body_len = (frame.len() - HEADER_BYTES) as u32;
+    debug_assert!(body_len <= MAX_BODY_BYTES);
+    frame[8..12].copy_from_slice(&body_len.to_le_bytes());
+    let crc = checksum::frame(&frame[..16], &frame[HEADER_BYTES..]);
+    frame[16..20].copy_from_slice(&crc.to_le_bytes());
 }

@@ -4,13 +4,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Epoch, Fingerprint, InstanceId, InvocationId, NodeId, Token};
-
-/// Version of payload and result. A field that a node must not overlook needs a
-/// new one: since 2 there is the certificate, and a node that did not look for it
-/// would send its token in plain text; since 3 there is [`Purpose::Backup`]; since
-/// 4 nodes can be told to retire.
-pub const VERSION: u32 = 4;
+use crate::{
+    ids::{Epoch, Fingerprint, InstanceId, InvocationId, NodeId, Token},
+    version::{NoCommon, Version, Versions},
+};
 
 /// Why the proxy invokes; also what the bill is broken down by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,8 +36,8 @@ impl Purpose {
 /// What the proxy sends with an invoke.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invocation {
-    /// [`VERSION`].
-    pub version: u32,
+    /// Nodes that speak any of these understand it as it is meant.
+    pub speaks: Versions,
     /// Why.
     pub purpose: Purpose,
     /// Where to dial for the link.
@@ -85,13 +82,16 @@ pub enum Ending {
     Rejected,
     /// The invocation's epoch is below the highest one met.
     StaleEpoch,
+    /// Both sides have no version in common.
+    NoVersion,
 }
 
 /// What an instance answers when it returns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`VERSION`].
-    pub version: u32,
+    /// What the instance speaks. The rest is of the highest version that the payload
+    /// names, too.
+    pub speaks: Versions,
     /// Which sandbox answered.
     pub instance: InstanceId,
     /// When its process started, milliseconds since 1970 by its own clock.
@@ -114,46 +114,57 @@ pub enum InvokeError {
     /// Not JSON, or fields missing or of the wrong type.
     #[error("invoke payload: {0}")]
     Json(#[from] serde_json::Error),
-    /// Another version.
-    #[error(
-        "invoke payload version {0}, expected {VERSION}: proxy and nodes must be of the same release"
-    )]
-    Version(u32),
+    /// Both sides have no version in common.
+    #[error(transparent)]
+    NoCommon(#[from] NoCommon),
 }
 
-fn check_version(version: u32) -> Result<(), InvokeError> {
-    if version == VERSION {
-        Ok(())
-    } else {
-        Err(InvokeError::Version(version))
-    }
+/// What every payload and every report has, whatever their version.
+#[derive(Deserialize)]
+struct Speaker {
+    speaks: Versions,
+}
+
+/// The version to read it in.
+fn agree(bytes: &[u8], ours: Versions) -> Result<Version, InvokeError> {
+    let theirs: Speaker = serde_json::from_slice(bytes)?;
+    Ok(ours.agree(theirs.speaks)?)
 }
 
 impl Invocation {
-    /// Reads a payload.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, InvokeError> {
-        let payload: Self = serde_json::from_slice(bytes)?;
-        check_version(payload.version)?;
-        Ok(payload)
+    /// Reads a payload, for an instance that speaks `ours`; also the version of the
+    /// link and the report that follow.
+    ///
+    /// # Errors
+    /// There is no such version, or it is no payload.
+    pub fn from_json(bytes: &[u8], ours: Versions) -> Result<(Self, Version), InvokeError> {
+        let version = agree(bytes, ours)?;
+        Ok((serde_json::from_slice(bytes)?, version))
     }
 }
 
 impl Report {
-    /// Reads a result.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, InvokeError> {
-        let report: Self = serde_json::from_slice(bytes)?;
-        check_version(report.version)?;
-        Ok(report)
+    /// Reads the result of an invocation whose payload said `ours`.
+    ///
+    /// # Errors
+    /// The instance speaks none of these, or it is no report.
+    pub fn from_json(bytes: &[u8], ours: Versions) -> Result<Self, InvokeError> {
+        agree(bytes, ours)?;
+        Ok(serde_json::from_slice(bytes)?)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::btree_map, prelude::*};
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::version::SPOKEN;
 
     fn payload(certificate: Option<Fingerprint>) -> Invocation {
         Invocation {
-            version: VERSION,
+            speaks: SPOKEN,
             purpose: Purpose::Serve,
             proxy: SocketAddr::from(([127, 0, 0, 1], 7)),
             token: Token(1),
@@ -172,11 +183,11 @@ mod tests {
         for certificate in [None, Some(pin)] {
             let text = serde_json::to_string(&payload(certificate)).unwrap();
             assert_eq!(text.contains("certificate"), certificate.is_some());
-            let back = Invocation::from_json(text.as_bytes()).unwrap();
+            let back = Invocation::from_json(text.as_bytes(), SPOKEN).unwrap().0;
             assert_eq!(back, payload(certificate));
             // a damaged one is no reason to do without
             let cut = text.replace("1e1f\"", "1e\"");
-            let same = Invocation::from_json(cut.as_bytes()).is_ok();
+            let same = Invocation::from_json(cut.as_bytes(), SPOKEN).is_ok();
             assert_eq!(same, certificate.is_none());
         }
         let mut other = pin;
@@ -184,14 +195,73 @@ mod tests {
         assert!(pin.is(&pin) && !pin.is(&other));
     }
 
+    fn report() -> Report {
+        Report {
+            speaks: SPOKEN,
+            instance: InstanceId(1),
+            birth_unix_ms: 2,
+            highest_epoch: Epoch(3),
+            held_bytes: 4,
+            budget_bytes: 5,
+            chunks: 6,
+            ending: Ending::Idle,
+        }
+    }
+
+    fn versions(oldest: u8, newest: u8) -> Versions {
+        Versions::new(oldest, newest).unwrap()
+    }
+
+    /// With what nobody knows today.
+    fn with_more(value: &impl Serialize, more: &[(String, Value)]) -> Vec<u8> {
+        let mut value = serde_json::to_value(value).unwrap();
+        let fields = value.as_object_mut().unwrap();
+        for (name, what) in more {
+            fields.entry(name).or_insert(what.clone());
+        }
+        serde_json::to_vec(&value).unwrap()
+    }
+
     #[test]
-    fn another_release_is_refused() {
-        let mut old = payload(None);
-        old.version = 1;
-        let text = serde_json::to_vec(&old).unwrap();
-        assert!(matches!(
-            Invocation::from_json(&text),
-            Err(InvokeError::Version(1))
-        ));
+    fn a_release_further_away_is_named_whatever_else_it_says() {
+        let far = br#"{"purpose":["new"],"speaks":[8,9],"x":1}"#;
+        let none = NoCommon {
+            ours: versions(5, 6),
+            theirs: versions(8, 9),
+        };
+        let is_it = |error: InvokeError| matches!(error, InvokeError::NoCommon(e) if e == none);
+        assert!(is_it(Invocation::from_json(far, none.ours).unwrap_err()));
+        assert!(is_it(Report::from_json(far, none.ours).unwrap_err()));
+        for bad in [
+            &b"{}"[..],
+            b"[]",
+            br#"{"speaks":[9,8]}"#,
+            br#"{"speaks":5}"#,
+        ] {
+            let error = Invocation::from_json(bad, SPOKEN).unwrap_err();
+            assert!(matches!(error, InvokeError::Json(_)), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_later_release_adds_is_ignored(
+            later in 0u8..9,
+            names in btree_map("[a-z_]{1,12}", 0..4usize, 0..6),
+        ) {
+            let kinds = [json!(null), json!([1, {"a": 2}]), json!("text"), json!({"b": [{}]})];
+            let more = names.into_iter().map(|(name, kind)| (name, kinds[kind].clone()));
+            // what we know may be there or not, but is not to be anything
+            let more: Vec<_> = more.filter(|(name, _)| name != "certificate").collect();
+            let newest = SPOKEN.newest().0;
+            let (mut payload, mut report) = (payload(None), report());
+            payload.speaks = versions(newest, newest + later);
+            report.speaks = payload.speaks;
+            let (read, version) =
+                Invocation::from_json(&with_more(&payload, &more), SPOKEN).unwrap();
+            prop_assert_eq!((read, version), (payload, SPOKEN.newest()));
+            let read = Report::from_json(&with_more(&report, &more), SPOKEN).unwrap();
+            prop_assert_eq!(read, report);
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What two Scatterhoard processes must agree on: ids, geometry, the chunk
-//! descriptor, checksums, link frames, the invoke payload, and limits.
+//! descriptor, checksums, link frames, the invoke payload, limits, and versions of
+//! all that.
 //!
 //! Pure and synchronous: no sockets, no clock, no tokio. Everything that is
 //! decoded here comes from a peer, so no input may panic or allocate beyond
@@ -18,6 +19,7 @@ pub mod invoke;
 pub mod limits;
 pub mod message;
 pub mod stream;
+pub mod version;
 
 pub use buffer::buffer_bytes;
 pub use descriptor::{Cell, ChunkDescriptor};
@@ -25,3 +27,4 @@ pub use geometry::{Geometry, GeometryPolicy, Layout};
 pub use ids::{
     ChunkId, Epoch, Fingerprint, InstanceId, InvocationId, LabelId, NodeId, Token, WriteId,
 };
+pub use version::{NoCommon, SPOKEN, Version, Versions};

@@ -445,8 +445,15 @@ impl Message {
             kind::GOODBYE_OK => Self::GoodbyeOk,
             other => return Err(FrameError::Kind(other)),
         };
-        f.finish()?;
+        if !Self::may_be_longer(kind) {
+            f.finish()?;
+        }
         Ok(message)
+    }
+
+    /// Whether a later release may say more in it than is known here.
+    pub(crate) fn may_be_longer(kind: u8) -> bool {
+        matches!(kind, kind::HELLO | kind::WELCOME | kind::REJECT)
     }
 }
 

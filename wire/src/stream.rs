@@ -12,6 +12,7 @@ use crate::{
     frame::{self, FrameError, HEADER_BYTES, Header},
     limits::MAX_BODY_BYTES,
     message::Message,
+    version::{SPOKEN, Version, Versions},
 };
 
 /// Room for headers and bodies. What is read of a payload together with them,
@@ -38,30 +39,44 @@ struct Pending {
     missing: usize,
 }
 
-/// Puts frames together from what the socket gives.
+/// Puts frames together from what the socket gives. All must be of the same version.
 #[derive(Debug)]
 pub struct Assembler {
     head: BytesMut,
     pending: Option<Pending>,
+    /// As soon as there was a frame: its version alone.
+    expected: Versions,
 }
 
 impl Default for Assembler {
     fn default() -> Self {
-        Self {
-            head: BytesMut::with_capacity(HEAD_BYTES),
-            pending: None,
-        }
+        Self::new(SPOKEN)
     }
 }
 
 impl Assembler {
+    /// For a stream of frames of any one of these versions.
+    pub fn new(expected: Versions) -> Self {
+        Self {
+            head: BytesMut::with_capacity(HEAD_BYTES),
+            pending: None,
+            expected,
+        }
+    }
+
+    /// The version of the frames that have come; the newest that is expected before
+    /// there was any.
+    pub fn version(&self) -> Version {
+        self.expected.newest()
+    }
+
     /// Where the next bytes of the stream belong. Large payloads are read
     /// straight to where they stay.
     pub fn spare(&mut self) -> Limit<&mut BytesMut> {
         match &mut self.pending {
             Some(p) => (&mut p.frame.payload).limit(p.missing),
             None => {
-                let room = head_room(&self.head);
+                let room = head_room(&self.head, self.expected);
                 self.head.reserve(room);
                 (&mut self.head).limit(room)
             }
@@ -107,13 +122,14 @@ impl Assembler {
         let Some(head) = self.head.first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
-        let header = Header::decode(head)?;
+        let header = Header::decode(head, self.expected)?;
         debug_assert!(header.body_len <= MAX_BODY_BYTES as usize);
         let body_end = HEADER_BYTES + header.body_len;
         let Some(body) = self.head.get(HEADER_BYTES..body_end) else {
             return Ok(None);
         };
         let message = header.message(body)?;
+        self.expected = Versions::only(header.version);
         self.head.advance(body_end);
         let here = header.payload_len.min(self.head.len());
         let mut payload = match header.payload_len {
@@ -139,8 +155,9 @@ impl Assembler {
 
 /// How much `head` may take now. Never all that it has room for, which long
 /// bodies make more: behind a body comes a payload that would be copied.
-fn head_room(head: &BytesMut) -> usize {
-    let body_end = match head.first_chunk().map(Header::decode) {
+fn head_room(head: &BytesMut, expected: Versions) -> usize {
+    let header = head.first_chunk().map(|h| Header::decode(h, expected));
+    let body_end = match header {
         Some(Ok(header)) => HEADER_BYTES + header.body_len,
         _ => 0,
     };
@@ -151,18 +168,46 @@ fn head_room(head: &BytesMut) -> usize {
 
 /// Frames on their way out, as segments for vectored writes. Payloads beyond a
 /// few KiB are not copied. Its bound is the sender's: it says how much waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SendQueue {
+    version: Version,
     segments: VecDeque<Bytes>,
     tail: BytesMut,
     bytes: usize,
 }
 
+impl Default for SendQueue {
+    fn default() -> Self {
+        Self::new(SPOKEN.newest())
+    }
+}
+
 impl SendQueue {
+    /// For frames of this version.
+    pub fn new(version: Version) -> Self {
+        Self {
+            version,
+            segments: VecDeque::new(),
+            tail: BytesMut::new(),
+            bytes: 0,
+        }
+    }
+
+    /// The version of its frames.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     /// Appends a frame.
     pub fn push(&mut self, request: u32, message: &Message, payload: Bytes) {
         let before = self.tail.len();
-        frame::encode(message, request, payload.len(), &mut self.tail);
+        frame::encode(
+            self.version,
+            message,
+            request,
+            payload.len(),
+            &mut self.tail,
+        );
         self.bytes += self.tail.len() - before + payload.len();
         if payload.len() <= INLINE_BYTES {
             self.tail.put_slice(&payload);
@@ -360,6 +405,37 @@ mod tests {
             "in one piece with its header"
         );
         assert_eq!(slices[1].as_ptr(), large.as_ptr());
+    }
+
+    fn heard(assembler: &mut Assembler, bytes: &[u8]) -> Result<Option<Frame>, FrameError> {
+        assembler.spare().put_slice(bytes);
+        assembler.filled(bytes.len());
+        assembler.next_frame()
+    }
+
+    #[test]
+    fn the_first_frame_says_which_version_all_are_of() {
+        let frames = [5, 6, 7].map(|version| {
+            let mut queue = SendQueue::new(Version(version));
+            queue.push(1, &Message::Ping, Bytes::new());
+            drain(&mut queue, usize::MAX)
+        });
+        let both = Versions::new(5, 6).unwrap();
+        for (first, other) in [(0, 1), (1, 0)] {
+            let mut assembler = Assembler::new(both);
+            for _ in 0..2 {
+                let frame = heard(&mut assembler, &frames[first]).unwrap().unwrap();
+                assert_eq!((frame.request, frame.message), (1, Message::Ping));
+            }
+            let version = |i: usize| Version(5 + i as u8);
+            assert_eq!(assembler.version(), version(first));
+            let wrong = FrameError::Version(version(other), Versions::only(version(first)));
+            let refused = heard(&mut assembler, &frames[other]).unwrap_err();
+            assert_eq!(refused, wrong);
+        }
+        let refused = heard(&mut Assembler::new(both), &frames[2]).unwrap_err();
+        assert_eq!(refused, FrameError::Version(Version(7), both));
+        assert_eq!(refused.to_string(), "frame of version 7, expected 5 to 6");
     }
 
     proptest! {

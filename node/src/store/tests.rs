@@ -397,7 +397,7 @@ fn pages_of_labels_fit_a_frame() {
             labels: labels.clone(),
             more,
         };
-        scatterhoard_wire::frame::encode(&page, 1, 0, &mut out);
+        scatterhoard_wire::frame::encode(scatterhoard_wire::SPOKEN.newest(), &page, 1, 0, &mut out);
         assert!(out.len() < 64 << 10);
         all.extend(labels);
         after = all.last().map(|l: &Label| l.id);

@@ -15,7 +15,7 @@ use std::{
 };
 
 use scatterhoard_wire::{
-    Geometry, GeometryPolicy,
+    Geometry, GeometryPolicy, SPOKEN, Versions,
     limits::{MAX_CELL_BYTES, MAX_OBJECT_BYTES},
 };
 
@@ -148,6 +148,9 @@ pub struct Config {
     pub warmth: warmth::Settings,
     /// At which age instances are replaced.
     pub retire: retire::Settings,
+    /// Which versions of payloads and links it speaks: no setting, but tests and
+    /// simulations play a later release.
+    pub speaks: Versions,
     /// How long before its deadline an instance returns.
     pub deadline_margin: Duration,
     /// Longest wait for a node.
@@ -368,6 +371,7 @@ impl Config {
             backup_bytes_per_s: megabytes(options.backup_mb_s.unwrap_or(upkeep.backup_mb_s)),
             warmth,
             retire: times::retire_settings(options.retire_after_s.as_deref())?,
+            speaks: SPOKEN,
             deadline_margin: millis(options.deadline_margin_ms.unwrap_or(10_000)),
             patience: millis(options.node_timeout_ms.unwrap_or(5_000).max(100)),
             hedge_after: millis(

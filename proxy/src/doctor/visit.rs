@@ -4,8 +4,8 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use scatterhoard_node::{conduit::Acceptor, random};
 use scatterhoard_wire::{
-    Epoch, InvocationId, NodeId, Token,
-    invoke::{self, Ending, Invocation, Purpose, Report},
+    Epoch, InvocationId, NodeId, SPOKEN, Token,
+    invoke::{Ending, Invocation, Purpose, Report},
 };
 use tokio::{
     net::TcpListener,
@@ -71,7 +71,7 @@ pub(super) async fn visit(
     };
     let token = Token(random::random());
     let mut invocation = Invocation {
-        version: invoke::VERSION,
+        speaks: SPOKEN,
         purpose: Purpose::Warm,
         proxy: address,
         token,
@@ -90,8 +90,9 @@ pub(super) async fn visit(
     findings.push(Finding::ok(
         "node",
         format!(
-            "{function} runs this release's node, with room for {} MB",
-            report.budget_bytes >> 20
+            "{function} runs a node of this release or the next to it, with room for {} MB (it speaks versions {}, this proxy {SPOKEN})",
+            report.budget_bytes >> 20,
+            report.speaks,
         ),
     ));
     invocation.purpose = Purpose::Serve;
@@ -166,12 +167,9 @@ async fn run(
     match timeout(limit, platform.invoke(function, invocation)).await {
         Ok(Ok(report)) => Ok(report),
         Ok(Err(failure)) => {
-            let fix = match failure.cause() {
-                Some(cause) => cause.fix(),
-                None => {
-                    "see the function's log; deploy the node's zip of this release and of the function's architecture, with enough memory"
-                }
-            };
+            let fix = failure.fix().unwrap_or(
+                "see the function's log; deploy the node's zip of this release and of the function's architecture, with enough memory",
+            );
             Err(Finding::error(
                 "node",
                 format!("{function}: {failure}"),

@@ -43,7 +43,10 @@ impl Journal {
             tracing::warn!(damaged, "records of nodes are damaged and left out");
         }
         let path = self.place.path().to_owned();
-        read.map_err(|error| JournalError { path, error })?;
+        read.map_err(|error| JournalError {
+            path,
+            why: error.into(),
+        })?;
         Ok(members)
     }
 

@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keyspace::{Change, Keyspace, Object, bytes_of};
 use memory::MemoryDisk;
-use record::Entry;
+use record::{Entry, RecordError, VERSION};
 use tables::{Op, Table, Tables};
 use tail::Tail;
 
@@ -51,10 +51,20 @@ pub enum Fsync {
 
 /// The journal cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("journal in {path}: {error}")]
+#[error("journal in {path}: {why}")]
 pub struct JournalError {
     path: PathBuf,
-    error: fjall::Error,
+    why: Why,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Why {
+    #[error(transparent)]
+    Store(#[from] fjall::Error),
+    #[error(
+        "it was written by a later release (records of version {0}; this one reads {VERSION}): start that one again, or move the folder away and begin empty, or by recover = \"inventory\""
+    )]
+    Later(u8),
 }
 
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
@@ -134,9 +144,9 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal in a folder, or begins one.
     pub fn open(path: &Path, fsync: Fsync) -> Result<Self, JournalError> {
-        let failed = |error| JournalError {
+        let failed = |error: fjall::Error| JournalError {
             path: path.to_owned(),
-            error,
+            why: error.into(),
         };
         let place = Place::Folder(path.to_owned());
         let tail = Tail::find(path).map_err(|error| failed(error.into()))?;
@@ -158,7 +168,7 @@ impl Journal {
         let place = Place::Memory(disk.clone());
         let tables = place.open().map_err(|error| JournalError {
             path: place.path().to_owned(),
-            error,
+            why: error.into(),
         })?;
         Ok(Self::new(place, tables, fsync))
     }
@@ -187,34 +197,40 @@ impl Journal {
 
     /// Fills an empty index with what it has; the values that no node has. What
     /// has expired stays out, and what is on nodes that are not members counts
-    /// as missing. Damaged records are left out, counted and logged.
+    /// as missing. Damaged records are left out, counted and logged; those of a later
+    /// release are no damage, and an error.
     pub fn recover(
         &self,
         index: &mut Keyspace,
         is_member: &dyn Fn(NodeId) -> bool,
         now_ms: u64,
     ) -> Result<Vec<Unplaced>, JournalError> {
-        let failed = |error| JournalError {
+        let failed = |why| JournalError {
             path: self.place.path().to_owned(),
-            error,
+            why,
         };
         let tables = self.tables.lock();
         let Some(tables) = tables.as_ref() else {
             return Ok(Vec::new());
         };
         let (mut damaged, mut unplaced, mut error) = (0_u64, Vec::new(), None);
+        let mut later = None;
+        let mut decode = |value: &[u8]| match Entry::decode(value) {
+            Err(RecordError::Version(version)) if version > VERSION => {
+                later = Some(version);
+                None
+            }
+            decoded => decoded.ok(),
+        };
         let mut segments = Vec::new();
-        let read = tables.rows(
-            Table::Segments,
-            &mut |_, value| match Entry::decode(value) {
-                Ok(entry) => segments.push(entry.object.within(is_member)),
-                Err(_) => damaged += 1,
-            },
-        );
-        read.map_err(failed)?;
+        let read = tables.rows(Table::Segments, &mut |_, value| match decode(value) {
+            Some(entry) => segments.push(entry.object.within(is_member)),
+            None => damaged += 1,
+        });
+        read.map_err(|error| failed(error.into()))?;
         index.restore(segments, now_ms, |insert| {
             let read = tables.rows(Table::Keys, &mut |key, value| {
-                let (Some(key), Ok(entry)) = (record::decode_key(key), Entry::decode(value)) else {
+                let (Some(key), Some(entry)) = (record::decode_key(key), decode(value)) else {
                     damaged += 1;
                     return;
                 };
@@ -233,12 +249,15 @@ impl Journal {
             });
             error = read.err();
         });
+        if let Some(version) = later {
+            return Err(failed(Why::Later(version)));
+        }
         if damaged > 0 {
             self.doubtful.store(true, Ordering::Relaxed);
             metrics::counter!("scatterhoard_journal_damaged_total").increment(damaged);
             tracing::warn!(damaged, "records of the journal are damaged and left out");
         }
-        error.map_or(Ok(unplaced), |error| Err(failed(error)))
+        error.map_or(Ok(unplaced), |error| Err(failed(error.into())))
     }
 
     /// Writes what has changed in the index, which is locked. If that fails, the
@@ -448,6 +467,57 @@ fn add(ops: &mut Vec<Op>, change: Change<'_>) {
                 Table::Segments,
                 record::encode_write_id(id).to_vec(),
             ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scatterhoard_wire::{Epoch, Geometry, Layout, WriteId};
+
+    use super::*;
+
+    #[test]
+    fn what_a_later_release_has_written_is_not_taken_for_damaged() {
+        let object = |counter| {
+            let layout = Layout::new(Geometry::new(1, 1).unwrap(), 30, 100).unwrap();
+            let epoch = Epoch(1);
+            Object::new(
+                WriteId { epoch, counter },
+                layout,
+                vec![Some(NodeId(0)), None],
+            )
+        };
+        for (table, byte, is_later) in [
+            (Table::Keys, VERSION + 1, true),
+            (Table::Segments, VERSION + 1, true),
+            (Table::Keys, 0, false),
+        ] {
+            let disk = MemoryDisk::default();
+            let tables = disk.open().unwrap();
+            let row = |counter: u64, version: u8| {
+                let (object, expires_unix_ms, value) = (object(counter), None, None);
+                let entry = Entry {
+                    object,
+                    expires_unix_ms,
+                    value,
+                };
+                let mut value = entry.encode();
+                value[0] = version;
+                (record::encode_write_id(entry.object.write_id), value)
+            };
+            let put = |(key, value): ([u8; 16], Vec<u8>)| Op::Put(table, key.to_vec(), value);
+            let ops = vec![put(row(1, VERSION)), put(row(2, byte))];
+            tables.commit(ops).unwrap();
+            let journal = Journal::open_in_memory(&disk, Fsync::Always).unwrap();
+            let recovered = journal.recover(&mut Keyspace::default(), &|_| true, 1);
+            let error = recovered.map(|_| ()).map_err(|e| e.to_string());
+            assert_eq!(error.is_err(), is_later, "{error:?}");
+            assert_eq!(journal.take_doubt(), !is_later);
+            if let Err(error) = error {
+                let words = ["memory: it was written by a later release", "version 2;"];
+                assert!(words.iter().all(|w| error.contains(w)), "{error}");
+            }
         }
     }
 }

@@ -10,7 +10,8 @@ use scatterhoard_wire::{Epoch, Geometry, Layout, NodeId, WriteId};
 
 use crate::keyspace::{KeyRef, Kind, Object, Place};
 
-const VERSION: u8 = 1;
+/// Raised when entries change; those of the version before are still read.
+pub const VERSION: u8 = 1;
 const CHUNKS: u8 = 0;
 const PACKED: u8 = 1;
 /// The kind is in the upper half of the byte that says where the bytes are.

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use scatterhoard_node::conduit::{Reader, Writer};
 use scatterhoard_node::random::HashMap;
 use scatterhoard_wire::{
-    Cell, ChunkDescriptor, InvocationId, WriteId,
+    Cell, ChunkDescriptor, InvocationId, Version, WriteId,
     message::{Held, Label, Message, Refusal},
     stream::{Assembler, Frame, SendQueue},
 };
@@ -224,12 +224,12 @@ impl Drop for Call {
 }
 
 impl Link {
-    /// A link that is open; [`run`] serves it.
-    pub fn new(invocation: InvocationId, socket: Writer) -> Arc<Self> {
+    /// A link of this version that is open; [`run`] serves it.
+    pub fn new(invocation: InvocationId, version: Version, socket: Writer) -> Arc<Self> {
         Arc::new(Self {
             invocation,
             out: Mutex::new(Out {
-                queue: SendQueue::default(),
+                queue: SendQueue::new(version),
                 socket: Some(Arc::new(socket)),
                 is_last: false,
             }),
@@ -243,6 +243,11 @@ impl Link {
     /// The invocation that it lives for.
     pub fn invocation(&self) -> InvocationId {
         self.invocation
+    }
+
+    /// The version that both ends speak.
+    pub fn version(&self) -> Version {
+        self.out.lock().queue.version()
     }
 
     /// Whether it has ended.
@@ -372,7 +377,7 @@ impl Link {
         if let Some(socket) = out.socket.take() {
             socket.close();
         }
-        out.queue = SendQueue::default();
+        out.queue = SendQueue::new(out.queue.version());
         drop(out);
         self.room.notify_waiters();
         let mut waiters = self.waiters.lock();

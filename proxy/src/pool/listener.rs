@@ -6,7 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use scatterhoard_node::conduit::{self, Acceptor, Reader, Writer};
 use scatterhoard_wire::{
-    frame,
+    SPOKEN, Versions, frame,
     message::{Hello, Message},
     stream::Assembler,
 };
@@ -50,7 +50,7 @@ async fn accept_local(pool: Arc<Pool>, mut links: mpsc::Receiver<(Reader, Writer
         id += 1;
         let owner = pool.clone();
         pool.tasks.spawn(async move {
-            let meet = Guest::new(halves).greet();
+            let meet = Guest::new(halves, owner.settings.speaks).greet();
             if let Err(error) = serve(&owner, meet, id).await {
                 tracing::warn!(%error, "link refused");
             }
@@ -66,7 +66,8 @@ async fn accept_tcp(pool: Arc<Pool>, listener: TcpListener) {
             Ok((stream, peer)) => {
                 let owner = pool.clone();
                 pool.tasks.spawn(async move {
-                    let meet = meet(owner.settings.link_tls.as_ref(), stream);
+                    let settings = &owner.settings;
+                    let meet = meet(settings.link_tls.as_ref(), stream, settings.speaks);
                     if let Err(error) = serve(&owner, meet, id).await {
                         tracing::warn!(%peer, %error, "link refused");
                     }
@@ -104,7 +105,7 @@ async fn serve(
             Ok(())
         }
         Err(why) => {
-            reject(&guest.writer, why).await?;
+            guest.reject(why).await?;
             Err(io::Error::other(why))
         }
     }
@@ -117,15 +118,9 @@ pub(crate) async fn turn_away(
     stream: TcpStream,
     why: &str,
 ) -> io::Result<Hello> {
-    let (guest, hello) = tokio::time::timeout(HELLO_TIMEOUT, meet(tls, stream)).await??;
-    reject(&guest.writer, why).await?;
+    let (guest, hello) = tokio::time::timeout(HELLO_TIMEOUT, meet(tls, stream, SPOKEN)).await??;
+    guest.reject(why).await?;
     Ok(hello)
-}
-
-async fn reject(writer: &Writer, why: &str) -> io::Result<()> {
-    let mut out = BytesMut::new();
-    frame::encode(&Message::Reject(why.into()), 0, 0, &mut out);
-    tokio::time::timeout(HELLO_TIMEOUT, writer.write_all(&out)).await?
 }
 
 /// Somebody who dialled.
@@ -135,28 +130,38 @@ struct Guest {
     assembler: Assembler,
 }
 
-/// Shakes hands, if links are TLS, and waits for the hello.
-async fn meet(tls: Option<&Acceptor>, stream: TcpStream) -> io::Result<(Guest, Hello)> {
+/// Shakes hands, if links are TLS, and waits for the hello, in any of these versions.
+async fn meet(
+    tls: Option<&Acceptor>,
+    stream: TcpStream,
+    speaks: Versions,
+) -> io::Result<(Guest, Hello)> {
     scatterhoard_node::socket::tune(&stream)?;
     let halves = match tls {
         Some(tls) => tls.accept(stream).await?,
         None => conduit::plain(stream),
     };
-    Guest::new(halves).greet().await
+    Guest::new(halves, speaks).greet().await
 }
 
 impl Guest {
-    fn new((reader, writer): (Reader, Writer)) -> Self {
+    fn new((reader, writer): (Reader, Writer), speaks: Versions) -> Self {
         Self {
             reader,
             writer,
-            assembler: Assembler::default(),
+            assembler: Assembler::new(speaks),
         }
     }
 
     async fn greet(mut self) -> io::Result<(Self, Hello)> {
         let hello = self.read_hello().await?;
         Ok((self, hello))
+    }
+
+    async fn reject(self, why: &str) -> io::Result<()> {
+        let (version, mut out) = (self.assembler.version(), BytesMut::new());
+        frame::encode(version, &Message::Reject(why.into()), 0, 0, &mut out);
+        tokio::time::timeout(HELLO_TIMEOUT, self.writer.write_all(&out)).await?
     }
 
     async fn read_hello(&mut self) -> io::Result<Hello> {
@@ -210,7 +215,7 @@ async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
         held: hello.held,
     });
     pool.met(node, hello.instance, contact);
-    let link = Link::new(hello.invocation, guest.writer);
+    let link = Link::new(hello.invocation, guest.assembler.version(), guest.writer);
     // first in the queue, before anybody can see the link
     link.send(&Message::Welcome);
     node.attach(link.clone(), pool.floor());
@@ -230,7 +235,7 @@ async fn run_beside(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hel
         warmth.contact(met.silence, met.age, survived, now);
     }
     tracing::debug!(node = %node.id, instance = %hello.instance, ?met, "second instance");
-    let link = Link::new(hello.invocation, guest.writer);
+    let link = Link::new(hello.invocation, guest.assembler.version(), guest.writer);
     link.send(&Message::Welcome);
     link.send(&Message::DeleteBelow(pool.floor()));
     if pool.stop.is_cancelled() || met.meeting == Meeting::Same {
@@ -252,7 +257,8 @@ async fn serve_link(
     link: &Arc<Link>,
     (reader, assembler): (Reader, Assembler),
 ) {
-    let invocation = link.invocation();
+    let (invocation, version) = (link.invocation(), assembler.version());
+    tracing::debug!(node = %node.id, %invocation, %version, "link open");
     // which of the node's links it is may change
     let notice = |notice| match notice {
         Notice::Held(held) => node.held(invocation, held),

@@ -46,8 +46,8 @@ use scatterhoard_node::{
     random::{self, HashMap},
 };
 use scatterhoard_wire::{
-    Epoch, InstanceId, InvocationId, NodeId, Token, WriteId,
-    invoke::{self, Ending, Invocation, Purpose, Report},
+    Epoch, InstanceId, InvocationId, NodeId, Token, Versions, WriteId,
+    invoke::{Ending, Invocation, Purpose, Report},
     message::Held,
 };
 use tokio::{
@@ -99,6 +99,8 @@ pub struct Settings {
     pub warmth: warmth::Settings,
     /// At which age instances are replaced.
     pub retire: retire::Settings,
+    /// Which versions of payloads and links it speaks.
+    pub speaks: Versions,
 }
 
 /// What a survey of the pool found.
@@ -437,7 +439,7 @@ impl Pool {
             Purpose::Serve | Purpose::Warm => node.hold(Instant::now()),
         };
         Invocation {
-            version: invoke::VERSION,
+            speaks: self.settings.speaks,
             purpose,
             proxy: self.settings.link_address,
             token,
@@ -488,7 +490,8 @@ impl Pool {
             }
             Ok(report) => self.reported(node, id, purpose, &report),
             Err(failure) => {
-                tracing::info!(node = %node.id, invocation = %id, error = %failure, "invoke failed");
+                let error = failure.advice();
+                tracing::info!(node = %node.id, invocation = %id, error, "invoke failed");
                 count_invocation(purpose, failure.kind());
                 let outcome = failure.outcome();
                 node.failed(failure);
@@ -522,6 +525,7 @@ impl Pool {
             Ending::Unreachable => Some("the node could not dial the proxy"),
             Ending::Rejected => Some("the node's hello was refused"),
             Ending::StaleEpoch => Some("the node serves a later proxy"),
+            Ending::NoVersion => Some("the node knows none of the payload's versions"),
         };
         if report.ending == Ending::StaleEpoch {
             self.supersede(report.highest_epoch);

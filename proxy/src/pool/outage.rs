@@ -37,6 +37,10 @@ pub enum Trouble {
     Link,
     /// It fails: crashes, is killed, times out.
     Function,
+    /// It is a node of a release too old for this proxy.
+    NodeOutdated,
+    /// It is a node of a release that this proxy is too old for.
+    ProxyOutdated,
     /// What answers is no node.
     Report,
     /// Nothing is heard of an invoke.
@@ -52,6 +56,8 @@ impl Trouble {
             }
             InvokeFailure::Link(_) => Self::Link,
             InvokeFailure::Function(_) => Self::Function,
+            InvokeFailure::Version(none) if none.are_ours_older() => Self::ProxyOutdated,
+            InvokeFailure::Version(_) => Self::NodeOutdated,
             InvokeFailure::Report(_) => Self::Report,
             InvokeFailure::Silent => Self::Silent,
         }
@@ -63,6 +69,8 @@ impl Trouble {
             Self::Refused(cause) => cause.name(),
             Self::Link => "link",
             Self::Function => "function",
+            Self::NodeOutdated => "node_outdated",
+            Self::ProxyOutdated => "proxy_outdated",
             Self::Report => "report",
             Self::Silent => "silent",
         }
@@ -74,7 +82,9 @@ impl Trouble {
             Self::Refused(cause) => cause.what(),
             Self::Link => "their functions run, but cannot connect to the proxy's link port",
             Self::Function => "their functions crash, time out or are killed",
-            Self::Report => "what answers is no node of this release",
+            Self::NodeOutdated => "their code is of a release too old for this proxy",
+            Self::ProxyOutdated => "this proxy is of a release too old for their code",
+            Self::Report => "what answers is no node",
             Self::Silent => "invokes are not answered in time",
         }
     }
@@ -88,6 +98,12 @@ impl Trouble {
             }
             Self::Function => {
                 "see the functions' logs and memory; was other code deployed to all of them?"
+            }
+            Self::NodeOutdated => {
+                "update their code: `scatterhoard pool update` (docs/operations.md, Upgrading)"
+            }
+            Self::ProxyOutdated => {
+                "update this proxy, or give them the code of its release again (docs/operations.md, Upgrading)"
             }
             Self::Report => "deploy the node's zip of this release to all functions",
             Self::Silent => "see whether this machine is overloaded or its network is away",
@@ -109,7 +125,7 @@ impl Trouble {
                     | Cause::Other
             ),
             Self::Link | Self::Function | Self::Silent => true,
-            Self::Report => false,
+            Self::NodeOutdated | Self::ProxyOutdated | Self::Report => false,
         }
     }
 }

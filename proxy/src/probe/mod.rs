@@ -12,8 +12,8 @@ use std::{path::PathBuf, time::Duration};
 
 use scatterhoard_node::random::HashSet;
 use scatterhoard_wire::{
-    Epoch, InstanceId, InvocationId, NodeId, Token,
-    invoke::{self, Invocation, Purpose, Report},
+    Epoch, InstanceId, InvocationId, NodeId, SPOKEN, Token,
+    invoke::{Invocation, Purpose, Report},
 };
 use tokio::time::{Instant, timeout};
 
@@ -212,7 +212,7 @@ impl<'a> Subject<'a> {
 
     async fn ping(&self) -> Result<Ping, InvokeFailure> {
         let invocation = Invocation {
-            version: invoke::VERSION,
+            speaks: SPOKEN,
             purpose: Purpose::Warm,
             proxy: std::net::SocketAddr::from(([127, 0, 0, 1], 1)),
             token: Token(0),

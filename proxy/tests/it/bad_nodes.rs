@@ -18,13 +18,16 @@ const PARITY: usize = 2;
 /// included.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 
-const ALL: [Manner; 20] = [
+const ALL: [Manner; 23] = [
     Manner::BadReport,
     Manner::Crash,
     Manner::Boast,
     Manner::Sleep,
     Manner::WrongToken,
     Manner::WrongVersion,
+    Manner::Later,
+    Manner::FarLater,
+    Manner::FarEarlier,
     Manner::Garbage,
     Manner::Usurper,
     Manner::Mute,

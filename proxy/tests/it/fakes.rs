@@ -14,11 +14,12 @@ use std::{
 
 use scatterhoard_node::store::ChunkStore;
 use scatterhoard_wire::{
-    Cell, Epoch, InstanceId, Token, WriteId,
-    invoke::{self, Ending, Invocation, Purpose, Report},
+    Cell, Epoch, InstanceId, SPOKEN, Token, Versions, WriteId,
+    invoke::{Ending, Invocation, Purpose, Report},
     message::{GoodbyeReason, Held, Message, Refusal},
     stream::Frame,
 };
+use serde_json::json;
 
 use crate::{
     contents::Random,
@@ -40,8 +41,14 @@ pub(crate) enum Manner {
     Sleep,
     /// Says hello with another token.
     WrongToken,
-    /// Says hello in another version.
+    /// Says hello in another version than was agreed on.
     WrongVersion,
+    /// Of the next release: it says more than is known here, and is well.
+    Later,
+    /// Of a release that has no version in common with this one, and is later.
+    FarLater,
+    /// The same, earlier.
+    FarEarlier,
     /// Sends random bytes as soon as it is welcome.
     Garbage,
     /// Sends what only a proxy says.
@@ -72,12 +79,25 @@ pub(crate) enum Manner {
     EndlessGoodbye,
 }
 
+impl Manner {
+    /// What it speaks that is too far from what we do.
+    fn far_from_here(self) -> Option<Versions> {
+        let speaks = |first: u8| Versions::new(first, first + 1).unwrap();
+        match self {
+            Self::FarLater => Some(speaks(SPOKEN.newest().0 + 1)),
+            Self::FarEarlier => Some(speaks(SPOKEN.oldest().0 - 2)),
+            _ => None,
+        }
+    }
+}
+
 struct Node {
     manner: Mutex<Manner>,
     store: Mutex<ChunkStore>,
     /// What its memory no longer holds as it was stored.
     rotten: Mutex<BTreeSet<WriteId>>,
     instance: InstanceId,
+    invoked: AtomicUsize,
 }
 
 struct Inner {
@@ -105,6 +125,7 @@ impl Fakes {
             store: Mutex::new(ChunkStore::new(100 << 20)),
             rotten: Mutex::default(),
             instance: InstanceId(1000 + i as u128),
+            invoked: AtomicUsize::new(0),
         };
         let inner = Arc::new(Inner {
             nodes: (0..nodes).map(node).collect(),
@@ -139,6 +160,11 @@ impl Fakes {
             *node.manner.lock().unwrap() = if bad { manner } else { Manner::Good };
         }
         std::thread::sleep(Duration::from_millis(50));
+    }
+
+    /// How often this node was invoked so far.
+    pub(crate) fn invoked(&self, node: usize) -> usize {
+        self.inner.nodes[node].invoked.load(Ordering::Relaxed)
     }
 
     /// Bits flip in all that this node holds now; it does not know it.
@@ -182,7 +208,11 @@ impl Inner {
                 out.write_all(head.as_bytes())?;
                 continue;
             }
-            let invocation = Invocation::from_json(&body).unwrap();
+            if head.contains("DryRun") {
+                out.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+                continue;
+            }
+            let (invocation, _) = Invocation::from_json(&body, SPOKEN).unwrap();
             let node = &self.nodes[usize::from(invocation.node.0)];
             let (error, answer) = self.invoked(node, &invocation);
             let error = if error {
@@ -201,6 +231,12 @@ impl Inner {
     /// Carries an invocation out; whether it is an error, and its payload.
     fn invoked(&self, node: &Node, invocation: &Invocation) -> (bool, Vec<u8>) {
         let manner = *node.manner.lock().unwrap();
+        node.invoked.fetch_add(1, Ordering::Relaxed);
+        if let Some(speaks) = manner.far_from_here() {
+            // the rest of it is not what we know
+            let answer = json!({"speaks": speaks, "ending": {"refused": true}});
+            return (false, answer.to_string().into_bytes());
+        }
         if manner == Manner::Crash {
             return (true, br#"{"errorType":"Runtime.ExitError"}"#.to_vec());
         }
@@ -210,7 +246,7 @@ impl Inner {
         };
         let held = node.held();
         let report = Report {
-            version: invoke::VERSION,
+            speaks: SPOKEN,
             instance: node.instance,
             birth_unix_ms: 0,
             highest_epoch: invocation.epoch,
@@ -221,6 +257,12 @@ impl Inner {
         };
         match manner {
             Manner::BadReport => (false, br#"{"version":1,"hello":"world"}"#.to_vec()),
+            Manner::Later => {
+                let mut answer = serde_json::to_value(&report).unwrap();
+                answer["speaks"] = json!([SPOKEN.newest().0, SPOKEN.newest().0 + 1]);
+                answer["mood"] = json!({"good": [1, null]});
+                (false, answer.to_string().into_bytes())
+            }
             _ => (false, serde_json::to_vec(&report).unwrap()),
         }
     }
@@ -261,6 +303,9 @@ impl Inner {
         let mut bytes = encode(0, &Message::Hello(hello), &[]);
         if manner == Manner::WrongVersion {
             bytes[2] += 1;
+        }
+        if manner == Manner::Later {
+            scatterhoard_wire::fuzzing::lengthen(&mut bytes, b"and more");
         }
         link.stream.write_all(&bytes)?;
         let limit = Duration::from_secs(3);

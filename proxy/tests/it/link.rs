@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{BufMut, BytesMut};
 use scatterhoard_wire::{
-    Epoch, InstanceId, InvocationId, Token, frame,
+    Epoch, InstanceId, InvocationId, SPOKEN, Token, frame,
     message::{Held, Hello, Message},
     stream::{Assembler, Frame},
 };
@@ -85,7 +85,7 @@ impl Link {
 
 pub(crate) fn encode(request: u32, message: &Message, payload: &[u8]) -> BytesMut {
     let mut out = BytesMut::new();
-    frame::encode(message, request, payload.len(), &mut out);
+    frame::encode(SPOKEN.newest(), message, request, payload.len(), &mut out);
     out.extend_from_slice(payload);
     out
 }

@@ -66,3 +66,4 @@ mod timeouts;
 mod tls;
 mod tracking;
 mod transactions;
+mod versions;

@@ -11,10 +11,11 @@ use std::{
 use bytes::Bytes;
 use scatterhoard_wire::{
     Cell, ChunkDescriptor, ChunkId, Epoch, Fingerprint, Geometry, InstanceId, InvocationId, Layout,
-    NodeId, Token, WriteId,
-    invoke::{self, Ending, Invocation, Purpose, Report},
+    NodeId, SPOKEN, Token, Versions, WriteId, fuzzing,
+    invoke::{Ending, Invocation, Purpose, Report},
     message::{Held, Hello, Message, Refusal},
 };
+use serde_json::json;
 
 use crate::{
     contents::Random,
@@ -58,28 +59,37 @@ fn world() -> World {
     }
 }
 
-fn post(lambda: SocketAddr, invocation: &Invocation) -> Report {
-    let body = serde_json::to_vec(invocation).unwrap();
+fn post(lambda: SocketAddr, body: &[u8]) -> Report {
     let mut stream = connect(lambda);
     let head = format!(
         "POST /2015-03-31/functions/scatterhoard-node-000/invocations HTTP/1.1\r\nhost: lambda\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
-    stream
-        .write_all(&[head.as_bytes(), &body].concat())
-        .unwrap();
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let start = answer.find('{').unwrap_or_else(|| panic!("{answer}"));
     let end = answer.rfind('}').unwrap();
-    Report::from_json(&answer.as_bytes()[start..=end]).unwrap_or_else(|e| panic!("{e}: {answer}"))
+    Report::from_json(&answer.as_bytes()[start..=end], SPOKEN)
+        .unwrap_or_else(|e| panic!("{e}: {answer}"))
 }
 
 impl World {
     fn call(&mut self, purpose: Purpose, epoch: u64) -> JoinHandle<Report> {
+        let invocation = self.invocation(purpose, epoch);
+        self.send(serde_json::to_vec(&invocation).unwrap())
+    }
+
+    /// Invokes with any payload.
+    fn send(&self, payload: Vec<u8>) -> JoinHandle<Report> {
+        let lambda = self.platform.address();
+        std::thread::spawn(move || post(lambda, &payload))
+    }
+
+    fn invocation(&mut self, purpose: Purpose, epoch: u64) -> Invocation {
         self.invocations += 1;
-        let invocation = Invocation {
-            version: invoke::VERSION,
+        Invocation {
+            speaks: SPOKEN,
             purpose,
             proxy: self.listener.local_addr().unwrap(),
             token: TOKEN,
@@ -89,14 +99,16 @@ impl World {
             epoch: Epoch(epoch),
             linger_ms: self.linger_ms,
             deadline_margin_ms: 1000,
-        };
-        let lambda = self.platform.address();
-        std::thread::spawn(move || post(lambda, &invocation))
+        }
     }
 
     /// Invokes, and lets the node dial and say hello; no answer yet.
     fn dialled(&mut self) -> Visit {
         let report = self.call(Purpose::Serve, 5);
+        self.hears_of(report)
+    }
+
+    fn hears_of(&self, report: JoinHandle<Report>) -> Visit {
         let (stream, _) = self.listener.accept().unwrap();
         let mut link = Link::over(stream).unwrap();
         let Heard::Frame(frame) = link.hear(SOON) else {
@@ -368,6 +380,47 @@ fn a_link_that_goes_wrong_costs_nothing_but_the_invocation() {
     let mut visit = world.visit();
     visit.assert_holds(&chunk, 9);
     visit.leave();
+}
+
+/// A real node under a proxy of the next release, which says more than the node knows.
+#[test]
+fn what_a_later_proxy_adds_does_no_harm() {
+    let mut world = world();
+    let newest = SPOKEN.newest().0;
+    let mut payload = serde_json::to_value(world.invocation(Purpose::Serve, 5)).unwrap();
+    payload["speaks"] = json!([newest, newest + 1]);
+    payload["later"] = json!({"a": [1, {"b": null}]});
+    let mut visit = world.hears_of(world.send(payload.to_string().into()));
+    let mut welcome = encode(0, &Message::Welcome, &[]);
+    fuzzing::lengthen(&mut welcome, b"and more");
+    visit.link.stream.write_all(&welcome).unwrap();
+    let chunk = chunk(1, 1);
+    let stored = visit.store(&chunk, 3);
+    assert!(matches!(stored, Message::Stored { complete: true, .. }));
+    visit.assert_holds(&chunk, 3);
+    let report = visit.leave();
+    assert_eq!((report.ending, report.speaks), (Ending::Idle, SPOKEN));
+}
+
+#[test]
+fn a_proxy_too_far_away_is_told_so_and_not_dialled() {
+    let mut world = world();
+    world.listener.set_nonblocking(true).unwrap();
+    for (oldest, newest) in [(SPOKEN.newest().0 + 1, 255), (1, SPOKEN.oldest().0 - 1)] {
+        for purpose in [Purpose::Serve, Purpose::Warm] {
+            let mut invocation = world.invocation(purpose, 5);
+            invocation.speaks = Versions::new(oldest, newest).unwrap();
+            let mut payload = serde_json::to_value(invocation).unwrap();
+            // of which nothing is known but what it speaks
+            payload["purpose"] = json!(["something", "new"]);
+            let report = world.send(payload.to_string().into()).join().unwrap();
+            assert_eq!((report.ending, report.speaks), (Ending::NoVersion, SPOKEN));
+        }
+    }
+    let dialled = world.listener.accept().map(|_| ()).unwrap_err();
+    assert_eq!(dialled.kind(), std::io::ErrorKind::WouldBlock);
+    world.listener.set_nonblocking(false).unwrap();
+    world.visit().leave();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::{
     frame::{self, HEADER_BYTES, Header},
     fuzzing,
     geometry::{Geometry, Layout},
+    version::{SPOKEN, Version},
 };
 
 fn any_write_id() -> impl Strategy<Value = WriteId> {
@@ -113,7 +114,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 }
 
 fn decode(bytes: &[u8]) -> Result<(Header, Message), FrameError> {
-    let header = Header::decode(bytes[..HEADER_BYTES].try_into().unwrap())?;
+    let header = Header::decode(bytes[..HEADER_BYTES].try_into().unwrap(), SPOKEN)?;
     let message = header.message(&bytes[HEADER_BYTES..])?;
     Ok((header, message))
 }
@@ -123,7 +124,7 @@ proptest! {
     fn every_message_survives_the_round_trip(message in any_message(), request: u32) {
         let payload = if message.has_payload() { 77 } else { 0 };
         let mut out = BytesMut::new();
-        frame::encode(&message, request, payload, &mut out);
+        frame::encode(SPOKEN.newest(), &message, request, payload, &mut out);
         let (header, back) = decode(&out).unwrap();
         prop_assert_eq!(back, message);
         prop_assert_eq!((header.request, header.payload_len), (request, payload));
@@ -132,10 +133,30 @@ proptest! {
     #[test]
     fn a_flipped_bit_is_noticed(message in any_message(), at: prop::sample::Index, bit in 0u8..8) {
         let mut out = BytesMut::new();
-        frame::encode(&message, 7, 0, &mut out);
+        frame::encode(SPOKEN.newest(), &message, 7, 0, &mut out);
         let i = at.index(out.len());
         out[i] ^= 1 << bit;
         prop_assert!(decode(&out).is_err());
+    }
+
+    /// What a handshake says may be more than we know; nothing else may.
+    #[test]
+    fn only_a_handshake_may_say_more_than_is_known(
+        message in any_message(), more in vec(any::<u8>(), 1..60)
+    ) {
+        let mut out = BytesMut::new();
+        frame::encode(SPOKEN.newest(), &message, 7, 0, &mut out);
+        fuzzing::lengthen(&mut out, &more);
+        let is_handshake =
+            matches!(message, Message::Hello(_) | Message::Welcome | Message::Reject(_));
+        match decode(&out) {
+            Ok((header, read)) => {
+                prop_assert!(is_handshake);
+                prop_assert_eq!((read, header.request), (message, 7));
+            }
+            Err(error) => prop_assert!(!is_handshake, "{}", error),
+        }
+        fuzzing::check_frame(&out);
     }
 
     #[test]
@@ -169,7 +190,7 @@ fn the_largest_messages_fit_a_body() {
         Message::Reject("é".repeat(2000)),
     ] {
         let mut out = BytesMut::new();
-        frame::encode(&message, 1, 0, &mut out);
+        frame::encode(SPOKEN.newest(), &message, 1, 0, &mut out);
         assert!(decode(&out).is_ok());
     }
 }
@@ -177,7 +198,8 @@ fn the_largest_messages_fit_a_body() {
 #[test]
 fn another_version_is_named() {
     let mut out = BytesMut::new();
-    frame::encode(&Message::Ping, 1, 0, &mut out);
+    frame::encode(SPOKEN.newest(), &Message::Ping, 1, 0, &mut out);
     out[2] = 9;
-    assert_eq!(decode(&out).unwrap_err(), FrameError::Version(9));
+    let refused = decode(&out).unwrap_err();
+    assert_eq!(refused, FrameError::Version(Version(9), SPOKEN));
 }

@@ -4,7 +4,10 @@ use std::{
 };
 
 use scatterhoard_node::conduit::Outlet;
-use scatterhoard_wire::stream::{Assembler, Frame};
+use scatterhoard_wire::{
+    SPOKEN,
+    stream::{Assembler, Frame},
+};
 
 use super::*;
 
@@ -40,7 +43,11 @@ impl Kept {
 #[tokio::test]
 async fn who_owes_no_answer_is_not_mute() {
     let kept = Kept::default();
-    let link = Link::new(InvocationId(7), Writer::Local(Box::new(kept.clone())));
+    let link = Link::new(
+        InvocationId(7),
+        SPOKEN.newest(),
+        Writer::Local(Box::new(kept.clone())),
+    );
     let (sender, _answers) = mpsc::channel(4);
     let is_mute = || link.is_mute(Duration::ZERO);
     assert!(!is_mute());
@@ -64,7 +71,11 @@ async fn who_owes_no_answer_is_not_mute() {
 #[tokio::test]
 async fn what_precedes_a_request_is_written_with_it() {
     let kept = Kept::default();
-    let link = Link::new(InvocationId(7), Writer::Local(Box::new(kept.clone())));
+    let link = Link::new(
+        InvocationId(7),
+        SPOKEN.newest(),
+        Writer::Local(Box::new(kept.clone())),
+    );
     let delete = Message::Delete(Vec::new());
     assert!(link.precede(&delete));
     assert_eq!(kept.messages(), [], "it waits for what follows");
@@ -75,7 +86,11 @@ async fn what_precedes_a_request_is_written_with_it() {
 #[tokio::test]
 async fn what_precedes_nothing_is_written_by_the_task() {
     let kept = Kept::default();
-    let link = Link::new(InvocationId(7), Writer::Local(Box::new(kept.clone())));
+    let link = Link::new(
+        InvocationId(7),
+        SPOKEN.newest(),
+        Writer::Local(Box::new(kept.clone())),
+    );
     let delete = Message::Delete(Vec::new());
     assert!(link.precede(&delete));
     let served = timeout(Duration::from_millis(1), write(&link)).await;

@@ -149,6 +149,8 @@ fn every_trouble_says_what_to_do() {
     let others = [
         Trouble::Link,
         Trouble::Function,
+        Trouble::NodeOutdated,
+        Trouble::ProxyOutdated,
         Trouble::Report,
         Trouble::Silent,
     ];

@@ -57,10 +57,12 @@ const PASSES: Retry = Retry::After {
     first: Duration::from_millis(500),
     most: Duration::from_secs(10),
 };
-/// Somebody has to change something.
+/// Somebody has to change something: the first pause, and the longest.
+pub(super) const STAYS_FOR: (Duration, Duration) =
+    (Duration::from_secs(1), Duration::from_secs(60));
 const STAYS: Retry = Retry::After {
-    first: Duration::from_secs(1),
-    most: Duration::from_secs(60),
+    first: STAYS_FOR.0,
+    most: STAYS_FOR.1,
 };
 
 macro_rules! causes {

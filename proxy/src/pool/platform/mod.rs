@@ -27,13 +27,16 @@ use aws_smithy_http_client::{
     Builder,
     tls::{Provider, rustls_provider::CryptoMode},
 };
-use scatterhoard_wire::invoke::{Invocation, Report};
+use scatterhoard_wire::{
+    NoCommon,
+    invoke::{self, Invocation, Report},
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 
-use super::lifecycle::Outcome;
+use super::{lifecycle::Outcome, outage::Trouble};
 use errors::{Cause, Retry};
 use gate::Gate;
 
@@ -59,6 +62,9 @@ pub enum InvokeFailure {
     /// The function failed: killed, timed out, out of memory, or crashed.
     #[error("function failed: {0}")]
     Function(String),
+    /// It is a node, of a release too far from this one.
+    #[error("the node speaks versions {} of the wire, this proxy {}", .0.theirs, .0.ours)]
+    Version(NoCommon),
     /// The function answered something else than a node's report.
     #[error("not a node's report: {0}")]
     Report(String),
@@ -85,6 +91,7 @@ impl InvokeFailure {
             Self::Refused { cause, .. } => cause.name(),
             Self::Held(_) => "held",
             Self::Function(_) => "function",
+            Self::Version(_) => "version",
             Self::Report(_) => "report",
             Self::Link(_) => "link",
             Self::Silent => "silent",
@@ -95,14 +102,26 @@ impl InvokeFailure {
     pub fn cause(&self) -> Option<Cause> {
         match self {
             Self::Refused { cause, .. } | Self::Held(cause) => Some(*cause),
-            Self::Function(_) | Self::Report(_) | Self::Link(_) | Self::Silent => None,
+            Self::Function(_)
+            | Self::Version(_)
+            | Self::Report(_)
+            | Self::Link(_)
+            | Self::Silent => None,
+        }
+    }
+
+    /// What to do about it, where that is certain.
+    pub fn fix(&self) -> Option<&'static str> {
+        match self {
+            Self::Version(_) => Some(Trouble::of(self).fix()),
+            _ => self.cause().map(Cause::fix),
         }
     }
 
     /// What is wrong, and what to do about it.
     pub fn advice(&self) -> String {
-        match self.cause() {
-            Some(cause) => format!("{self}; {}", cause.fix()),
+        match self.fix() {
+            Some(fix) => format!("{self}; {fix}"),
             None => self.to_string(),
         }
     }
@@ -114,6 +133,11 @@ impl InvokeFailure {
                 Retry::Soon => Outcome::Failed,
                 Retry::After { first, most } => Outcome::Refused { first, most },
             },
+            // somebody has to update something
+            Self::Version(_) => {
+                let (first, most) = errors::STAYS_FOR;
+                Outcome::Refused { first, most }
+            }
             Self::Held(_) | Self::Function(_) | Self::Report(_) | Self::Link(_) | Self::Silent => {
                 Outcome::Failed
             }
@@ -263,7 +287,10 @@ async fn invoke_locally(
         answer,
     };
     invokes.send(invoke).await.map_err(|_| gone())?;
-    answered.await.map_err(|_| gone())?
+    let report = answered.await.map_err(|_| gone())??;
+    let agreed = invocation.speaks.agree(report.speaks);
+    agreed.map_err(InvokeFailure::Version)?;
+    Ok(report)
 }
 
 async fn invoke_by_sdk(
@@ -294,5 +321,32 @@ async fn invoke_by_sdk(
             String::from_utf8_lossy(answer).into_owned(),
         ));
     }
-    Report::from_json(answer).map_err(|e| InvokeFailure::Report(e.to_string()))
+    Report::from_json(answer, invocation.speaks).map_err(|error| match error {
+        invoke::InvokeError::NoCommon(error) => InvokeFailure::Version(error),
+        error => InvokeFailure::Report(error.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use scatterhoard_wire::Versions;
+
+    use super::*;
+
+    #[test]
+    fn releases_too_far_apart_say_what_to_update_and_wait_for_it() {
+        let [old, new] = [(3, 4), (6, 7)].map(|(a, b)| Versions::new(a, b).unwrap());
+        for (ours, theirs, fix) in [
+            (old, new, "; update this proxy, or give them"),
+            (new, old, "; update their code: `scatterhoard pool update`"),
+        ] {
+            let failure = InvokeFailure::Version(ours.agree(theirs).unwrap_err());
+            let text = format!("the node speaks versions {theirs} of the wire, this proxy {ours}");
+            assert_eq!(failure.to_string(), text);
+            let advice = failure.advice();
+            assert!(advice.starts_with(&format!("{text}{fix}")), "{advice}");
+            let (first, most) = (Duration::from_secs(1), Duration::from_secs(60));
+            assert_eq!(failure.outcome(), Outcome::Refused { first, most });
+        }
+    }
 }
