@@ -5,7 +5,7 @@ locals {
   tags           = { ScatterhoardPool = var.name }
   link_port      = 7000
   secrets_path   = coalesce(var.secrets_path, "/scatterhoard/${var.name}")
-  default_type   = { x86_64 = "c6in.large", arm64 = "c6gn.medium" }[var.architecture]
+  default_type   = { x86_64 = "c5n.large", arm64 = "c6gn.medium" }[var.architecture]
   instance_type  = coalesce(var.proxy_instance_type, local.default_type)
   client_port    = var.tls ? 6380 : 6379
   data_parity    = [for part in split("+", var.data_parity) : tonumber(part)]

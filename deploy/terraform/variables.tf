@@ -80,7 +80,7 @@ variable "function_timeout_s" {
 }
 
 variable "reserved_concurrency" {
-  description = "Concurrent executions that each function keeps for itself, taken from the account's; null: none. A node needs up to 3: its instance, its standby, and one that takes over."
+  description = "Concurrent executions that each function keeps for itself, taken from the account's; null: none. A node needs up to 3: its instance, its standby, and one that was given up (a link that broke, a proxy that was replaced) and has not ended yet."
   type        = number
   default     = null
 
@@ -189,7 +189,7 @@ variable "client_cidrs" {
 # The proxy
 
 variable "proxy_instance_type" {
-  description = "Type of the proxy's machine, of the architecture of the packages. Its baseline bandwidth limits the pool: all data passes it. Null: c6gn.medium (arm64) or c6in.large (x86_64)."
+  description = "Type of the proxy's machine, of the architecture of the packages. Its baseline bandwidth limits the pool: all data passes it. Null: c6gn.medium (arm64, 200 MB/s) or c5n.large (x86_64, 375 MB/s)."
   type        = string
   default     = null
 

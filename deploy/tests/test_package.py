@@ -1,12 +1,15 @@
 """deploy/package, and the scripts that it packs."""
 
 import hashlib
+import http.server
 import os
 import pathlib
 import platform
+import re
 import shutil
 import subprocess
 import tarfile
+import threading
 import zipfile
 
 import pytest
@@ -314,6 +317,72 @@ def test_metrics_of_a_running_proxy(cloud, proxy, tmp_path):
     assert 0 < sent(cloud, "MemoryUsed", "metered")["Maximum"] < 100
     assert 0 < sent(cloud, "DiskUsed", "metered")["Maximum"] <= 100
     assert sent(cloud, "JournalErrors", "metered")["Sum"] == 0
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """The admin port of a proxy that says whatever a test wants."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.server.page.encode() if self.path == "/metrics" else b"ok")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def admin():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def causes():
+    """Why a function is not run, as the proxy names it."""
+    text = (ROOT / "proxy/src/pool/platform/errors.rs").read_text()
+    return re.findall(r'^    [A-Z]\w+: "([a-z0-9_]+)",', text, re.MULTILINE)
+
+
+def test_refusals_are_counted_by_who_must_do_something(cloud, admin, tmp_path):
+    (tmp_path / "state").mkdir()
+    throttled = {"function_concurrency", "function_rate", "account_concurrency", "caller_rate", "snapshot_rate", "throttled"}
+    passing = {"not_ready", "ec2_throttled", "ec2_failed", "service", "unreachable", "unresolved"}
+    assert throttled | passing < set(causes()) and len(causes()) == len(set(causes()))
+    admin.page = "".join(
+        f'scatterhoard_invoke_refusals_total{{cause="{cause}"}} {1000 if cause in passing else 1}\n' for cause in causes()
+    )
+    environment = {"POOL": "refusing", "ADMIN": f"http://127.0.0.1:{admin.server_port}"}
+    done = script(cloud, "scatterhoard-metrics", tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert sent(cloud, "Throttled", "refusing")["Sum"] == len(throttled)
+    assert sent(cloud, "Refused", "refusing")["Sum"] == len(set(causes()) - throttled - passing)
+    assert sent(cloud, "Outage", "refusing")["Maximum"] == 0
+
+
+def test_an_outage_is_told(cloud, admin, tmp_path):
+    (tmp_path / "state").mkdir()
+    admin.page = "# TYPE scatterhoard_outage gauge\nscatterhoard_outage 1\n"
+    environment = {"POOL": "out", "ADMIN": f"http://127.0.0.1:{admin.server_port}"}
+    done = script(cloud, "scatterhoard-metrics", tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert sent(cloud, "Outage", "out")["Maximum"] == 1
+
+
+def test_what_is_sent_is_what_the_module_watches(cloud, proxy, tmp_path):
+    """The module counts and pictures them; an alarm on what nobody sends never goes off."""
+    (tmp_path / "state").mkdir()
+    done = script(cloud, "scatterhoard-metrics", tmp_path, POOL="listed", ADMIN=f"http://127.0.0.1:{proxy.admin_port}")
+    assert done.returncode == 0, done.stderr
+    listed = cloud.aws("cloudwatch").list_metrics(
+        Namespace="Scatterhoard", Dimensions=[{"Name": "Pool", "Value": "listed"}])["Metrics"]
+    text = (ROOT / "deploy/terraform/modules/watch/dashboard.tf").read_text()
+    (names,) = re.findall(r"sent = concat\(\n    \[(.*)\],", text)
+    assert {metric["MetricName"] for metric in listed} == set(re.findall(r'"(\w+)"', names))
 
 
 def test_a_proxy_that_is_down_is_told(cloud, tmp_path):

@@ -94,12 +94,10 @@ def mirrors():
             yield provider.parents[2]
 
 
-@pytest.fixture(scope="session")
-def configuration(tmp_path_factory):
+def finds_the_provider(tf, folder):
     """Environment in which `init` finds the provider, or a visible skip."""
-    if not shutil.which(TF):
-        pytest.skip(f"{TF} is not installed: the Terraform module is not tested here")
-    folder = tmp_path_factory.mktemp("terraform")
+    if not shutil.which(tf):
+        pytest.skip(f"{tf} is not installed: the Terraform module is not tested with it")
     (folder / "main.tf").write_text('terraform {\n  required_providers {\n    aws = { source = "hashicorp/aws" }\n  }\n}\n')
     ways = [dict(os.environ)]
     for number, mirror in enumerate(mirrors()):
@@ -108,17 +106,22 @@ def configuration(tmp_path_factory):
         ways.insert(number, {**os.environ, "TF_CLI_CONFIG_FILE": str(file)})
     for way in ways:
         way |= {"CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1", "TF_INPUT": "0"}
-        done = run("init", folder, way, check=False)
+        done = run("init", folder, way, check=False, tf=tf)
         if done.returncode == 0:
             return way
-    pytest.skip(f"{TF} init does not get the AWS provider (set TF_PLUGIN_MIRROR): "
+    pytest.skip(f"{tf} init does not get the AWS provider (set TF_PLUGIN_MIRROR): "
                 f"{done.stderr.strip().splitlines()[-1] if done.stderr.strip() else 'no reason given'}")
 
 
-def run(what, folder, environment, *arguments, check=True):
-    done = subprocess.run([TF, what, *(["-no-color"] if what != "fmt" else []), *arguments], cwd=folder,
+@pytest.fixture(scope="session")
+def configuration(tmp_path_factory):
+    return finds_the_provider(TF, tmp_path_factory.mktemp("terraform"))
+
+
+def run(what, folder, environment, *arguments, check=True, tf=TF):
+    done = subprocess.run([tf, what, *(["-no-color"] if what != "fmt" else []), *arguments], cwd=folder,
                           env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    assert not check or done.returncode == 0, f"{TF} {what}:\n{done.stdout[-3000:]}\n{done.stderr}"
+    assert not check or done.returncode == 0, f"{tf} {what}:\n{done.stdout[-3000:]}\n{done.stderr}"
     return done
 
 
@@ -134,14 +137,16 @@ def test_it_is_formatted(configuration):
     run("fmt", MODULE, configuration, "-check", "-recursive", "-diff")
 
 
-def test_its_own_tests(configuration, tmp_path):
+@pytest.mark.parametrize("tf", sorted({TF, "tofu"}))
+def test_its_own_tests(tf, tmp_path):
+    configuration = finds_the_provider(tf, tmp_path)
     module = copied(tmp_path / "module")
-    run("init", module, configuration, "-backend=false")
-    run("validate", module, configuration)
+    run("init", module, configuration, "-backend=false", tf=tf)
+    run("validate", module, configuration, tf=tf)
     # a file takes most of a minute, and half of a core
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         files = sorted(file.name for file in (MODULE / "tests").glob("*.tftest.hcl"))
-        done = list(threads.map(lambda file: run("test", module, configuration, f"-filter=tests/{file}"), files))
+        done = list(threads.map(lambda file: run("test", module, configuration, f"-filter=tests/{file}", tf=tf), files))
     for file, one in zip(files, done):
         print(one.stdout)
         runs = (MODULE / "tests" / file).read_text().count('\nrun "')

@@ -30,7 +30,7 @@ variables {
   tags              = { ScatterhoardPool = "test-pool" }
   zone              = "us-east-1a"
   architecture      = "x86_64"
-  instance_type     = "c6in.large"
+  instance_type     = "c5n.large"
   ami_id            = null
   subnet_id         = "subnet-1"
   security_group_id = "sg-1"

@@ -31,3 +31,37 @@ run "the_budget_counts_what_has_the_tag" {
     error_message = jsonencode(aws_budgets_budget.pool[0].cost_filter)
   }
 }
+
+run "an_outage_of_the_zone_is_told" {
+  module {
+    source = "./modules/watch"
+  }
+  assert {
+    # two looks of scatterhoard-metrics, a minute apart, that both say 1
+    condition = alltrue([
+      for alarm in [aws_cloudwatch_metric_alarm.alarm["outage"]] :
+      alarm.namespace == "Scatterhoard" && alarm.metric_name == "Outage" && alarm.dimensions == tomap({ Pool = "test-pool" })
+      && alarm.comparison_operator == "GreaterThanThreshold" && alarm.threshold == 0
+      && alarm.period == 60 && alarm.evaluation_periods == 2 && length(alarm.alarm_actions) == 1
+    ])
+    error_message = jsonencode(aws_cloudwatch_metric_alarm.alarm["outage"])
+  }
+}
+
+run "alarms_and_graphs_know_what_is_sent" {
+  module {
+    source = "./modules/watch"
+  }
+  variables {
+    backing_store = true
+  }
+  assert {
+    # an alarm on what nobody sends never goes off
+    condition     = length(setsubtract([for alarm in local.alarms : alarm.metric if alarm.namespace == "Scatterhoard"], local.sent)) == 0
+    error_message = "alarms on what is not sent"
+  }
+  assert {
+    condition     = length(setsubtract(flatten([for graph in local.graphs : graph[2]]), local.sent)) == 0
+    error_message = "graphs of what is not sent"
+  }
+}

@@ -6,10 +6,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
-    config::{Config, Functions},
+    config::{Architecture, Config, Functions},
     pool::{
         link_tls::leaves_the_machine,
-        platform::describe::{Account, Function},
+        platform::{
+            describe::{Account, Function},
+            errors::Cause,
+        },
     },
 };
 
@@ -93,6 +96,8 @@ impl Finding {
 pub struct Wanted {
     /// Memory of each, in MB.
     pub memory_mb: u32,
+    /// Processor of each.
+    pub architecture: Architecture,
     /// Time-out of each, in seconds.
     pub timeout_s: u32,
     /// Whether nodes dial a private address.
@@ -114,6 +119,7 @@ impl Wanted {
         let advertised = config.link_advertise.unwrap_or(config.link_listen).ip();
         Self {
             memory_mb: config.node_memory_mb,
+            architecture: config.node_architecture,
             timeout_s: u32::try_from(config.function_timeout.as_secs()).unwrap_or(u32::MAX),
             private_links: leaves_the_machine(advertised) && is_private(advertised),
             nodes: u32::from(config.nodes),
@@ -142,6 +148,14 @@ pub fn of_function(wanted: &Wanted, name: &str, function: &Function) -> Vec<Find
             "memory",
             format!("{name} has {has} MB, the settings say {set}: times to hold invocations, and costs, are reckoned with the latter"),
             format!("set --node-memory-mb {has}, or the function's memory to {set} MB"),
+        ));
+    }
+    let set = wanted.architecture.to_string();
+    if let Some(has) = function.architecture.as_ref().filter(|has| **has != set) {
+        found.push(Finding::warning(
+            "architecture",
+            format!("{name} runs on {has}, the settings say {set}: times to hold invocations are reckoned with the latter's price"),
+            format!("set --node-architecture {has}, or deploy the function for {set}"),
         ));
     }
     if function.timeout_s < SHORTEST_TIMEOUT_S {
@@ -184,11 +198,17 @@ fn of_state(name: &str, function: &Function) -> Option<Finding> {
         .as_deref()
         .unwrap_or("no reason given");
     let check = "state";
+    let cause = function.reason_code.as_deref();
+    let cause = cause.and_then(Cause::of_state_reason);
+    let anew = match cause {
+        Some(cause) => format!("{}; then deploy the function again", cause.fix()),
+        None => "deploy the function again".into(),
+    };
     match function.state.as_deref() {
         Some("Failed") => Some(Finding::error(
             check,
             format!("{name} has failed: {why}"),
-            "deploy the function again",
+            anew,
         )),
         Some("Pending") => Some(Finding::warning(
             check,
@@ -203,7 +223,7 @@ fn of_state(name: &str, function: &Function) -> Option<Finding> {
         _ if function.last_update.as_deref() == Some("Failed") => Some(Finding::warning(
             check,
             format!("the last update of {name} has failed: it runs what it ran before"),
-            "deploy the function again",
+            anew,
         )),
         _ if function.environment_error.is_some() => Some(Finding::error(
             check,
@@ -268,9 +288,11 @@ pub fn of_architectures<'a>(
     })
 }
 
-/// Whether one function's reserved concurrency will do.
+/// Whether one function's reserved concurrency will do: a round wakes two instances, and
+/// an invocation that was given up (a link that broke, a proxy before this one) may go on
+/// for a while beside the one that takes its place.
 pub fn of_reserved(wanted: &Wanted, name: &str, reserved: Option<u32>) -> Option<Finding> {
-    let fix = "reserve 2, or nothing";
+    let fix = "reserve 3, or nothing";
     match reserved {
         Some(0) => Some(Finding::error(
             "reserved concurrency",
@@ -281,6 +303,13 @@ pub fn of_reserved(wanted: &Wanted, name: &str, reserved: Option<u32>) -> Option
             "reserved concurrency",
             format!(
                 "{name} has a reserved concurrency of 1: its standby can never be brought up to date"
+            ),
+            fix,
+        )),
+        Some(2) if wanted.standby => Some(Finding::warning(
+            "reserved concurrency",
+            format!(
+                "{name} has a reserved concurrency of 2: while an invocation that was given up has not ended, its node or its standby is throttled"
             ),
             fix,
         )),

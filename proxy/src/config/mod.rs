@@ -33,6 +33,7 @@ use crate::{
 };
 use clients::{acl, client_limits, cluster, tls};
 pub use options::{LogFormat, Options, Secret};
+pub use times::Architecture;
 pub use upkeep::Upkeep;
 
 /// Where functions run.
@@ -106,6 +107,8 @@ pub struct Config {
     pub autoscale: Option<autoscale::Settings>,
     /// Memory of each node's function in MB.
     pub node_memory_mb: u32,
+    /// Its processor.
+    pub node_architecture: Architecture,
     /// Time-out of the functions: set for a local pool, compared elsewhere.
     pub function_timeout: Duration,
     /// Functions are named PREFIX-000, PREFIX-001 and so on.
@@ -303,7 +306,9 @@ impl Config {
         };
         let backing = backing_settings(&options)?;
         let advice = times::advice(&options, wait_worth, upkeep)?;
-        let linger = times::linger_settings(&options, node_memory_mb, advice.usd_per_wait)?;
+        let architecture = options.node_architecture.unwrap_or_default();
+        let usd_per_wait = advice.usd_per_wait;
+        let linger = times::linger_settings(&options, node_memory_mb, architecture, usd_per_wait)?;
         let warmth = times::warmth_settings(&options, &advice);
         let slow_log = slow_log_settings(&options)?;
         let key_events = options
@@ -335,6 +340,7 @@ impl Config {
             nodes,
             autoscale,
             node_memory_mb,
+            node_architecture: architecture,
             function_timeout: Duration::from_secs(timeout_s.into()),
             function_prefix: options
                 .function_prefix

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, CommandFactory, Parser, ValueEnum};
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::{ConfigError, times::Architecture};
 use crate::{
     backing::Mode,
     client_tls::ClientCertificates,
@@ -99,6 +99,10 @@ options! {
     /// Memory of each node in MB [default: 512]
     #[arg(long, env = "SCATTERHOARD_NODE_MEMORY_MB", value_name = "M")]
     node_memory_mb: u32,
+    /// Processor of the nodes' functions, by whose price they are held [default: this
+    /// program's]
+    #[arg(long, env = "SCATTERHOARD_NODE_ARCHITECTURE", value_name = "ARCH", value_enum)]
+    node_architecture: Architecture,
     /// Data and parity chunks of large objects [default: 10+2]
     #[arg(long, env = "SCATTERHOARD_DATA_PARITY", value_name = "D+P")]
     data_parity: String,

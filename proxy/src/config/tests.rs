@@ -126,12 +126,23 @@ fn nearer_sources_win() {
 #[test]
 fn an_invocation_is_held_for_what_an_invoke_costs() {
     let held = |text: &str| {
-        let linger = from_toml(text).unwrap().linger;
+        let set = text.contains("node_architecture");
+        let x86 = if set {
+            ""
+        } else {
+            "node_architecture = \"x86_64\"\n"
+        };
+        let linger = from_toml(&format!("{x86}{text}")).unwrap().linger;
         (linger.least.as_millis(), linger.break_even.as_millis())
     };
     let aws = "lambda_endpoint = \"aws\"\n";
     assert_eq!(held(aws), (10, 204));
     assert_eq!(held(&format!("{aws}node_memory_mb = 1536")), (10, 68));
+    // a fifth cheaper, so held for a quarter longer
+    let arm = format!("{aws}node_architecture = \"arm64\"\n");
+    assert_eq!(held(&arm), (10, 255));
+    assert_eq!(held(&format!("{arm}node_memory_mb = 1536")), (10, 85));
+    assert!(error("node_architecture = \"riscv\"").contains("x86_64"));
     assert_eq!(held(""), (10, 1824), "a pool on this machine costs nothing");
     assert_eq!(
         held("invoke_wait_usd_per_million = 0\nnode_memory_mb = 1536"),
@@ -160,7 +171,9 @@ fn what_was_measured_of_the_platform_sets_what_is_not_set() {
     };
     profile.write(&path).unwrap();
     let times = |more: &str| {
-        let base = format!("lambda_endpoint = \"aws\"\nplatform_profile = {path:?}\n");
+        let base = format!(
+            "lambda_endpoint = \"aws\"\nnode_architecture = \"x86_64\"\nplatform_profile = {path:?}\n"
+        );
         let config = from_toml(&format!("{base}{more}")).unwrap();
         let (linger, warmth) = (config.linger, config.warmth);
         (

@@ -1,13 +1,60 @@
 //! Times that nodes are held, left alone and replaced after: as they were set, else as a
 //! profile of the platform advises, else by default.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
+
+use clap::ValueEnum;
+use serde::Deserialize;
 
 use super::{ConfigError, Options, Upkeep, bad, millis, seconds};
 use crate::{
     pool::{linger, retire, warmth},
     profile::{Advice, Profile},
 };
+
+/// Processor of the nodes' functions: a GB-second is a fifth cheaper on one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+pub enum Architecture {
+    /// Intel and AMD.
+    #[serde(rename = "x86_64")]
+    #[value(name = "x86_64")]
+    X86,
+    /// Graviton.
+    #[serde(rename = "arm64")]
+    #[value(name = "arm64")]
+    Arm,
+}
+
+impl Default for Architecture {
+    /// This program's: proxy and nodes are mostly built for the same.
+    fn default() -> Self {
+        if cfg!(target_arch = "aarch64") {
+            Self::Arm
+        } else {
+            Self::X86
+        }
+    }
+}
+
+impl Architecture {
+    /// Price of a GB-second in US dollars.
+    pub fn usd_per_gb_s(self) -> f64 {
+        match self {
+            Self::X86 => linger::X86_USD_PER_GB_S,
+            Self::Arm => linger::ARM_USD_PER_GB_S,
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    /// As Lambda names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::X86 => "x86_64",
+            Self::Arm => "arm64",
+        })
+    }
+}
 
 /// What follows from the profile, if there is one.
 pub(super) fn advice(
@@ -30,6 +77,7 @@ const LONGEST_LINGER: Duration = Duration::from_secs(2);
 pub(super) fn linger_settings(
     options: &Options,
     node_memory_mb: u32,
+    architecture: Architecture,
     usd_per_wait: f64,
 ) -> Result<linger::Settings, ConfigError> {
     let per_million = options.invoke_wait_usd_per_million;
@@ -40,7 +88,7 @@ pub(super) fn linger_settings(
     }
     let costs = linger::Costs {
         memory_gb: f64::from(node_memory_mb) / 1024.0,
-        usd_per_gb_s: linger::X86_USD_PER_GB_S,
+        usd_per_gb_s: architecture.usd_per_gb_s(),
         usd_per_request: linger::USD_PER_REQUEST,
         usd_per_wait: per_million / 1e6,
     };

@@ -71,7 +71,7 @@ fn configuration(name: &str) -> Value {
         "Timeout": 60,
         "State": "Active",
         "LastUpdateStatus": "Successful",
-        "Architectures": ["x86_64"],
+        "Architectures": [scatterhoard_proxy::config::Architecture::default().to_string()],
         "Environment": {"Variables": {"MIMALLOC_PURGE_DELAY": "0"}},
         "CodeSha256": "aGVsbG8=",
         "LastModified": "2026-11-22T12:00:00.000+0000",

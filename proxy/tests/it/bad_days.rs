@@ -105,7 +105,7 @@ fn a_start_that_fails_names_the_cause_and_the_fix() {
         (
             Refused::throttled("ReservedFunctionConcurrentInvocationLimitExceeded"),
             "reserved concurrency",
-            "at least 2",
+            "at least 3",
         ),
         (
             Refused::throttled("ConcurrentInvocationLimitExceeded"),
@@ -212,7 +212,8 @@ fn an_account_that_refuses_is_not_hammered() {
             error.iter().all(|e| e.code() == Some("UNAVAILABLE")),
             "{error:?}"
         );
-        server.metric("scatterhoard_breaker_open") > 0.0
+        // nodes that are awake may take it: none wakes any more, so that does not return
+        error.is_some() && server.metric("scatterhoard_breaker_open") > 0.0
     });
     let before = aws.state().invoked;
     for _ in 0..300 {
@@ -240,7 +241,18 @@ fn an_account_that_refuses_is_not_hammered() {
         server.metric("scatterhoard_breaker_open") == 0.0
     });
     for key in ["before", "after"] {
-        let read: Option<Vec<u8>> = redis.get(key).unwrap();
+        let mut read: Option<Vec<u8>> = None;
+        // a node that was refused lately is tried again after its pause
+        until("read again", SOON, || match redis.get(key) {
+            Ok(value) => {
+                read = value;
+                true
+            }
+            Err(error) => {
+                assert_eq!(error.code(), Some("UNAVAILABLE"), "{error}");
+                false
+            }
+        });
         assert_same(key, read.as_deref(), &value);
     }
     server.stop();

@@ -115,7 +115,7 @@ fn functions_that_are_not_as_they_should_be() {
             ("-002", json!({"Runtime": "python3.14", "Timeout": 3})),
             (
                 "-003",
-                json!({"State": "Failed", "StateReason": "no image"}),
+                json!({"State": "Failed", "StateReason": "no interface", "StateReasonCode": "EniLimitExceeded"}),
             ),
             ("-005", json!({"Environment": {"Variables": {}}})),
         ];
@@ -131,7 +131,7 @@ fn functions_that_are_not_as_they_should_be() {
     one(&findings, "warning", &["-000", "256 MB"]);
     one(&findings, "error", &["-002", "python3.14"]);
     one(&findings, "warning", &["-002", "3 s"]);
-    one(&findings, "error", &["-003", "no image"]);
+    one(&findings, "error", &["-003", "no interface", "L-9FEE3D26"]);
     one(&findings, "warning", &["-005", "MIMALLOC_PURGE_DELAY"]);
     one(&findings, "warning", &["allows 7", "use up to 12"]);
     one(&findings, "warning", &["reserved concurrency of 1"]);

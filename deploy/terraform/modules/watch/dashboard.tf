@@ -1,17 +1,17 @@
 locals {
   # title, statistic, metrics of the pool
   graphs = [
-    ["Health (1: enough nodes can be reached)", "Minimum", ["Healthy"]],
+    ["Healthy (1: enough nodes can be reached), outage (1: most fail)", "Minimum", ["Healthy", "Outage"]],
     ["Keys", "Average", ["Keys"]],
     ["Hits and misses", "Sum", ["Hits", "Misses"]],
     ["Memory of the nodes, disk of the journal (%)", "Maximum", ["MemoryUsed", "DiskUsed"]],
     ["Lost instances and objects, evictions", "Sum", ["LostInstances", "LostObjects", "Evicted"]],
     ["Repairs waiting", "Maximum", ["RepairsWaiting"]],
-    ["Invocations that Lambda throttled or refused", "Sum", ["Throttled", "Refused"]],
+    ["Invocations that were throttled or refused", "Sum", ["Throttled", "Refused"]],
     ["Clients", "Maximum", ["Clients"]],
   ]
   sent = concat(
-    ["Healthy", "DiskUsed", "MemoryUsed", "Keys", "Clients", "RepairsWaiting", "Hits", "Misses", "Evicted", "LostObjects", "LostInstances", "JournalErrors", "Throttled", "Refused"],
+    ["Healthy", "Outage", "DiskUsed", "MemoryUsed", "Keys", "Clients", "RepairsWaiting", "Hits", "Misses", "Evicted", "LostObjects", "LostInstances", "JournalErrors", "Throttled", "Refused"],
     var.backing_store ? ["BackingAnswers"] : [],
   )
   functions = "{AWS/Lambda,FunctionName} FunctionName=${var.name}-node"

@@ -16,6 +16,11 @@ locals {
       namespace = "Scatterhoard", metric = "Healthy", dimensions = local.pool
       statistic = "Minimum", operator = "LessThanThreshold", threshold = 1, minutes = 5, missing = "breaching"
     }
+    outage = {
+      about     = "Most nodes fail at the same time: the zone is out, or what all of them need. The proxy's log and /healthz say why."
+      namespace = "Scatterhoard", metric = "Outage", dimensions = local.pool
+      statistic = "Maximum", operator = "GreaterThanThreshold", threshold = 0, minutes = 2, missing = "notBreaching"
+    }
     objects-lost = {
       about     = "Objects were lost: more of their nodes than parity lost both instances."
       namespace = "Scatterhoard", metric = "LostObjects", dimensions = local.pool
@@ -27,12 +32,12 @@ locals {
       statistic = "Sum", operator = "GreaterThanThreshold", threshold = 0, minutes = 1, missing = "notBreaching"
     }
     throttled = {
-      about     = "Lambda throttles invocations: the account's concurrency is used up."
+      about     = "Lambda throttles invocations: the account's concurrency, a function's own, or the rate of requests is used up."
       namespace = "Scatterhoard", metric = "Throttled", dimensions = local.pool
       statistic = "Sum", operator = "GreaterThanThreshold", threshold = 10, minutes = 3, missing = "notBreaching"
     }
     refused = {
-      about     = "Lambda refuses invocations: functions are missing, or the proxy's role may not."
+      about     = "Invocations are refused until somebody does something: a function, a right, credentials, the clock or a quota. The proxy's log names the cause."
       namespace = "Scatterhoard", metric = "Refused", dimensions = local.pool
       statistic = "Sum", operator = "GreaterThanThreshold", threshold = 0, minutes = 3, missing = "notBreaching"
     }

@@ -4,6 +4,7 @@ use crate::config::Options;
 fn wanted() -> Wanted {
     let options = Options {
         lambda_endpoint: Some("aws".into()),
+        node_architecture: Some(Architecture::X86),
         link_listen: Some("0.0.0.0:7000".parse().unwrap()),
         link_advertise: Some("10.0.1.17:7000".parse().unwrap()),
         ..Options::default()
@@ -48,7 +49,7 @@ fn each_fault_of_a_function_is_found_and_nothing_else() {
     let wanted = wanted();
     assert_eq!(of_function(&wanted, "n", &good()), []);
     type Spoil = fn(&mut Function);
-    let cases: [(&str, Severity, Spoil); 15] = [
+    let cases: [(&str, Severity, Spoil); 16] = [
         ("state", Error, |f| f.state = Some("Failed".into())),
         ("state", Warning, |f| f.state = Some("Pending".into())),
         ("state", Warning, |f| f.state = Some("Inactive".into())),
@@ -63,6 +64,9 @@ fn each_fault_of_a_function_is_found_and_nothing_else() {
         ("runtime", Error, |f| f.snap_start = true),
         ("memory", Warning, |f| f.memory_mb = 1024),
         ("memory", Warning, |f| f.memory_mb = 128),
+        ("architecture", Warning, |f| {
+            f.architecture = Some("arm64".into());
+        }),
         ("timeout", Warning, |f| f.timeout_s = 3),
         ("timeout", Warning, |f| f.timeout_s = 300),
         ("environment", Warning, |f| f.purge_delay = None),
@@ -91,6 +95,25 @@ fn each_fault_of_a_function_is_found_and_nothing_else() {
         ..wanted
     };
     assert_eq!(of_function(&elsewhere, "n", &emulated), []);
+}
+
+#[test]
+fn a_function_without_a_network_interface_says_what_to_ask_for() {
+    let fix = |function: &Function| of_state("n", function).and_then(|finding| finding.fix);
+    let mut function = Function {
+        state: Some("Failed".into()),
+        reason_code: Some("EniLimitExceeded".into()),
+        ..good()
+    };
+    assert!(fix(&function).unwrap().contains("L-9FEE3D26"));
+    function.reason_code = Some("SubnetOutOfIPAddresses".into());
+    assert!(fix(&function).unwrap().contains("larger subnet"));
+    // an update that failed leaves it active
+    function.state = Some("Active".into());
+    function.last_update = Some("Failed".into());
+    assert!(fix(&function).unwrap().contains("larger subnet"));
+    function.reason_code = Some("AReasonOfTomorrow".into());
+    assert_eq!(fix(&function).unwrap(), "deploy the function again");
 }
 
 #[test]
@@ -125,13 +148,19 @@ fn a_new_accounts_quota_is_named() {
 }
 
 #[test]
-fn a_function_needs_two_executions_for_its_round() {
+fn a_function_needs_two_executions_for_its_round_and_one_that_ends() {
     let wanted = wanted();
     let severity = |reserved| of_reserved(&wanted, "n", reserved).map(|f| f.severity);
     assert_eq!(severity(None), None);
     assert_eq!(severity(Some(0)), Some(Severity::Error));
     assert_eq!(severity(Some(1)), Some(Severity::Warning));
-    assert_eq!(severity(Some(2)), None);
+    assert_eq!(severity(Some(2)), Some(Severity::Warning));
+    assert_eq!(severity(Some(3)), None);
+    let alone = Wanted {
+        standby: false,
+        ..wanted.clone()
+    };
+    assert_eq!(of_reserved(&alone, "n", Some(1)), None);
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct Function {
     pub state_reason: Option<String>,
     /// `Successful`, `InProgress`, `Failed`.
     pub last_update: Option<String>,
+    /// The code of why it is not active, or its last update has failed: `EniLimitExceeded`.
+    pub reason_code: Option<String>,
     /// `x86_64` or `arm64`.
     pub architecture: Option<String>,
     /// `MIMALLOC_PURGE_DELAY` in its environment. No other variable is looked at.
@@ -125,6 +127,12 @@ impl Platform {
             state: owned(output.state().map(|s| s.as_str())),
             state_reason: owned(output.state_reason()),
             last_update: owned(output.last_update_status().map(|s| s.as_str())),
+            reason_code: owned(
+                output
+                    .state_reason_code()
+                    .map(|code| code.as_str())
+                    .or_else(|| output.last_update_status_reason_code().map(|c| c.as_str())),
+            ),
             architecture: owned(output.architectures().first().map(|a| a.as_str())),
             purge_delay: variables.and_then(|v| v.get("MIMALLOC_PURGE_DELAY").cloned()),
             environment_error: environment

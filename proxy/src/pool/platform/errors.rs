@@ -108,7 +108,7 @@ macro_rules! causes {
 causes! {
     FunctionConcurrency: "function_concurrency", Blame::Node, Retry::Soon,
         "the function's reserved concurrency is used up",
-        "reserve at least 2 for each node's function (its round wakes two instances), or nothing";
+        "reserve at least 3 for each node's function (its round wakes two instances, and one that was given up may not have ended yet), or nothing";
     FunctionRate: "function_rate", Blame::Node, Retry::Soon,
         "the function is invoked more often than 10 times a second for each concurrent execution",
         "look for a second proxy or another caller on this function; if there is none, raise --linger-ms";
@@ -174,7 +174,7 @@ causes! {
         "switch SnapStart off for node functions: snapshots would share one memory";
     EniLimit: "eni_limit", Blame::Node, PASSES,
         "the VPC has no network interface left for the function",
-        "ask for more network interfaces (Service Quotas, VPC, L-DF5E4CA3), or delete unused ones";
+        "ask for more (Service Quotas: Lambda, elastic network interfaces per VPC, L-9FEE3D26; if that is not used up, VPC, network interfaces per region, L-DF5E4CA3), or delete unused ones";
     SubnetFull: "subnet_full", Blame::Node, PASSES,
         "the function's subnet has no free address",
         "give the functions a larger subnet in the proxy's zone";
@@ -288,6 +288,25 @@ impl Cause {
             _ if code.starts_with("EFS") || code.starts_with("S3Files") => Self::FileSystem,
             _ => Self::of_status(status),
         }
+    }
+
+    /// What the reason of a function's state means (`StateReasonCode`, or that of its last
+    /// update), where it is one of these.
+    pub fn of_state_reason(code: &str) -> Option<Self> {
+        Some(match code {
+            "EniLimitExceeded" => Self::EniLimit,
+            "SubnetOutOfIPAddresses" => Self::SubnetFull,
+            "InvalidSubnet" | "InvalidSecurityGroup" | "InsufficientRolePermissions" => {
+                Self::NetworkConfig
+            }
+            "DisabledKMSKey" | "InvalidStateKMSKey" | "KMSKeyAccessDenied" | "KMSKeyNotFound" => {
+                Self::Kms
+            }
+            "InvalidRuntime" | "InvalidZipFileException" => Self::BadCode,
+            "InternalError" | "DependencyError" | "InsufficientCapacity" => Self::Service,
+            _ if code.starts_with("EFS") => Self::FileSystem,
+            _ => return None,
+        })
     }
 
     fn of_throttle(reason: &str) -> Self {

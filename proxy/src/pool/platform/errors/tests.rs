@@ -324,6 +324,32 @@ fn silences_are_told_apart() {
     }
 }
 
+/// What else the SDK's model of an invoke has: by kind, none of them unknown.
+#[test]
+fn every_other_error_of_an_invoke_has_its_kind() {
+    let cases = [
+        ("CodeArtifactUserDeletedException", Cause::BadCode),
+        ("CodeArtifactUserFailedException", Cause::BadCode),
+        ("DurableExecutionAlreadyStartedException", Cause::BadRequest),
+        ("EFSIOException", Cause::FileSystem),
+        ("EFSMountConnectivityException", Cause::FileSystem),
+        ("EFSMountFailureException", Cause::FileSystem),
+        ("ENINotReadyException", Cause::NotReady),
+        ("KMSInvalidStateException", Cause::Kms),
+        ("KMSNotFoundException", Cause::Kms),
+        ("ModeNotSupportedException", Cause::BadRequest),
+        ("NoPublishedVersionException", Cause::FunctionMissing),
+        ("S3FilesMountConnectivityException", Cause::FileSystem),
+        ("S3FilesMountFailureException", Cause::FileSystem),
+        ("S3FilesMountTimeoutException", Cause::FileSystem),
+        ("ServiceQuotaExceededException", Cause::Throttled),
+        ("SnapStartRegenerationFailureException", Cause::SnapStart),
+    ];
+    for (code, cause) in cases {
+        assert_eq!(of(code, "", "", 0), cause, "{code}");
+    }
+}
+
 /// Every cause comes from some answer or some silence, has its own label, says what it
 /// is and what to do, and is in the table for people.
 #[test]
@@ -344,10 +370,11 @@ fn every_cause_is_met_and_explained() {
             "{cause:?}"
         );
         assert!(!names.contains(&cause.name()), "{cause:?}");
-        assert!(
-            docs.contains(&format!("| `{}` |", cause.name())),
-            "{cause:?}"
-        );
+        let row = docs
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{}` | {cause} |", cause.name())));
+        let ends = format!("| {} |", cause.fix());
+        assert!(row.is_some_and(|row| row.ends_with(&ends)), "{cause:?}");
         names.push(cause.name());
     }
 }
