@@ -192,7 +192,7 @@ const HEADINGS: [&str; 12] = [
 fn row(name: &str, counts: &Counts) -> Vec<String> {
     let latency = |op| match counts.latency_ms.get(&op) {
         Some([p50, p99, longest]) => format!("{p50:.1} {p99:>7.1} {longest:>7.0}"),
-        None => String::new(),
+        None => "-".to_owned(),
     };
     vec![
         name.to_owned(),
