@@ -98,10 +98,19 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         pure: pure.transpose()?,
         real: None,
     };
-    if !args.pure && played.end().is_ok() {
-        played.real = Some(args.play_real()?);
+    let mut ended = played.end();
+    if !args.pure && ended.is_ok() {
+        match args.play_real() {
+            Ok(real) => {
+                played.real = Some(real);
+                ended = played.end();
+            }
+            // what was simulated is told all the same
+            Err(error) if played.pure.is_some() => ended = Err(error),
+            Err(error) => return Err(error),
+        }
     }
-    args.output.close(played.end(), &played)?;
+    args.output.close(ended, &played)?;
     let hits = played.real.as_ref().map_or(1, |real| real.counts.hits);
     ensure!(!args.quick || hits > 0, "nothing was hit");
     Ok(())
