@@ -55,6 +55,13 @@ impl Axis {
         }
     }
 
+    /// From 1 to `most`, some of them written down.
+    pub(crate) fn counts(most: usize) -> Self {
+        let ticks = (1..=most).step_by(most.div_ceil(10).max(1));
+        let ticks = ticks.map(|i| (i as f64, i.to_string())).collect();
+        Self::linear((0.0, most as f64 + 1.0), ticks)
+    }
+
     /// From 0 to the next round figure, in quarters.
     pub(crate) fn from_zero(most: f64, name: impl Fn(f64) -> String) -> Self {
         let top = round_up(most);

@@ -5,6 +5,7 @@
 //! The raw loop reads into one buffer that was touched before, and allocates nothing;
 //! the client returns each value in memory of its own.
 
+mod report;
 mod streaming;
 
 use std::fmt;
@@ -19,23 +20,22 @@ use scatterhoard_judge::bodies::Bodies;
 use tokio::time::timeout_at;
 
 use crate::client::Connection;
-use crate::goals::Figure;
+use crate::interrupt;
 use crate::keys::check_stored;
-use crate::load::{BODY_SEED, Output};
-use crate::measure::median;
 use crate::pool::{Ack, Pool};
 use crate::progress::Progress;
 use crate::reply::Reply;
 use crate::report::Report;
+use crate::results::Output;
 use crate::server::{self, Server};
 use crate::size::Size;
 use crate::target::Target;
 use crate::workload::Op;
+use report::Told;
 
 /// Each of the values is kept here, too.
 const MAX_BYTES: usize = 512 << 20;
 const MAX_SECONDS: f64 = 1e6;
-const LEAST_RATIO: f64 = 0.95;
 const MOST_RSS_MB: f64 = 16.0;
 /// Keys in turn, so that no server answers from the cache of a processor.
 const KEYS: usize = 6;
@@ -70,6 +70,9 @@ pub(crate) struct Args {
     /// Most seconds of everything; what is under way then is cut off, and named.
     #[arg(long, default_value_t = 300.0)]
     limit_s: f64,
+    /// Of contents.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// A few seconds: checks contents, judges nothing.
     #[arg(long)]
     quick: bool,
@@ -100,8 +103,9 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
     let runtime = crate::client_runtime(args.threads)?;
     // the proxy within the program has threads of its own, as it would have elsewhere
     let inside = crate::client_runtime(2)?;
-    let mut report = Report::default();
-    let done = runtime.block_on(compare(&args, &inside, &mut report));
+    let mut report = Report::new(args.seed);
+    let compared = compare(&args, &inside, &mut report);
+    let done = runtime.block_on(interrupt::unless_told(compared));
     inside.shutdown_timeout(Duration::from_secs(1));
     report.close(done, &args.output)
 }
@@ -180,8 +184,10 @@ async fn compare(args: &Args, inside: &tokio::runtime::Runtime, report: &mut Rep
     if let Some(embedded) = embedded {
         embedded.shutdown().await?;
     }
+    let progress = Progress::new(targets.len(), "streams");
     for target in &targets {
         let what = || format!("{}: streaming {}", target.name, args.stream_size);
+        progress.at(what);
         let streamed = async {
             allow(target, args.stream_size.bytes).await?;
             streaming::measure(target, args).await
@@ -189,7 +195,9 @@ async fn compare(args: &Args, inside: &tokio::runtime::Runtime, report: &mut Rep
         let figures = deadline.before(what, streamed).await;
         let figures = figures.map_err(|error| explained(error, &servers))?;
         report.figures.extend(figures);
+        progress.step();
     }
+    progress.end();
     for server in servers {
         server.stop().await?;
     }
@@ -262,7 +270,7 @@ async fn measure(
         size <= MAX_BYTES,
         "--size must be {MAX_BYTES} bytes at most"
     );
-    let bodies = Bodies::new(size, BODY_SEED);
+    let bodies = Bodies::new(size, args.seed);
     let values: Vec<Value> = (0..KEYS)
         .map(|n| Value {
             key: format!("client-overhead:{n}"),
@@ -301,9 +309,12 @@ async fn measure(
             Way::Library(client),
         ));
     }
-    let ended = rounds(args, &mut subjects, &values, deadline).await;
-    report_on(args, &subjects, report);
-    ended
+    let mut told = Told {
+        args,
+        subjects,
+        report,
+    };
+    rounds(args, &mut told.subjects, &values, deadline).await
 }
 
 async fn rounds(
@@ -330,33 +341,6 @@ async fn rounds(
     }
     progress.end();
     Ok(())
-}
-
-fn report_on(args: &Args, subjects: &[Subject], report: &mut Report) {
-    for subject in subjects {
-        let measured = OPS.iter().zip(&subject.rates);
-        for (op, rates) in measured.filter(|(_, rates)| !rates.is_empty()) {
-            let name = format!("{op} {}, {}", args.size, subject.name);
-            let figure = Figure::new(name.clone(), median(rates.clone()), "GB/s", None);
-            report.figures.push(figure);
-        }
-        let beside = subject.beside.and_then(|place| subjects.get(place));
-        let Some(beside) = beside else { continue };
-        if subject.rates.iter().any(Vec::is_empty) {
-            continue;
-        }
-        // of the library's own cost; the proxy within the program is another matter
-        let is_judged = !args.quick && matches!(beside.way, Way::Raw(_));
-        let least = is_judged.then_some(LEAST_RATIO);
-        for (place, op) in OPS.iter().enumerate() {
-            let pairs = subject.rates[place].iter().zip(&beside.rates[place]);
-            let ratio = median(pairs.map(|(mine, other)| mine / other).collect());
-            let name = format!("{op} {}, {} / {}", args.size, subject.name, beside.name);
-            report
-                .figures
-                .push(Figure::at_least(name, ratio, "x", least));
-        }
-    }
 }
 
 struct Value {
@@ -462,40 +446,5 @@ mod tests {
         let failed = deadline.before(what, async { bail!("no server") }).await;
         let said = format!("{:#}", failed.map(|()| 0).unwrap_err());
         assert_eq!(said, "round 2 of 9: no server");
-    }
-
-    #[derive(clap::Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    #[tokio::test]
-    async fn rounds_that_were_done_are_told_though_others_were_not() {
-        let args = <Cli as clap::Parser>::parse_from(["x"]).args;
-        let subject = |name: &str, beside, rates| Subject {
-            name: name.into(),
-            beside,
-            way: Way::Library(Client::new(Options::new("127.0.0.1", 1))),
-            rates,
-        };
-        let subjects = [
-            subject("raw", None, [vec![1.0, 3.0, 2.0], vec![4.0, 4.0]]),
-            subject("slow", Some(0), [vec![1.0, 1.5], vec![2.0]]),
-            subject("cut", Some(0), [vec![], vec![]]),
-        ];
-        let mut report = Report::default();
-        report_on(&args, &subjects, &mut report);
-        let said = report.figures.iter().map(|f| (f.name.as_str(), f.value));
-        let said: Vec<(&str, f64)> = said.collect();
-        let expected = [
-            ("GET 10m, raw", 2.0),
-            ("SET 10m, raw", 4.0),
-            ("GET 10m, slow", 1.25),
-            ("SET 10m, slow", 2.0),
-            ("GET 10m, slow / raw", 0.75),
-            ("SET 10m, slow / raw", 0.5),
-        ];
-        assert_eq!(said, expected);
     }
 }

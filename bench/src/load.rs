@@ -7,7 +7,6 @@ pub(crate) mod sizes;
 pub(crate) mod traffic;
 pub(crate) mod worker;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,12 +14,13 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::chart;
 use crate::client::Connection;
+use crate::interrupt::Signals;
 use crate::keys::{self, Verify};
 use crate::measure::Samples;
 use crate::progress::Progress;
 use crate::report::{Report, Row};
+use crate::results::Output;
 use crate::size::Size;
 use crate::target::{self, Protocol, Target, TargetPid};
 use crate::workload::{self, Cell, Op, Run};
@@ -28,7 +28,6 @@ use mix::Mix;
 use sizes::Sizes;
 use traffic::Traffic;
 
-pub(crate) const BODY_SEED: u64 = 0x5ca7_7e20;
 /// For a server to say that it is one.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
 /// Keys, clients and requests that are sent at once: more is a typing error.
@@ -68,9 +67,6 @@ pub(crate) struct Args {
     pipeline: usize,
     #[command(flatten)]
     pub(crate) plan: Plan,
-    /// Draw latencies into this folder (SVG).
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -102,46 +98,29 @@ pub(crate) struct Plan {
     pub(crate) stop: Arc<Notify>,
 }
 
-#[derive(Clone, clap::Args)]
-pub(crate) struct Output {
-    /// Also write all figures to this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
-    /// Print the table as Markdown.
-    #[arg(long)]
-    pub(crate) markdown: bool,
-}
-
 /// Measures; what was measured until an error is published, too.
 pub(crate) async fn run(mut args: Args) -> Result<()> {
     args.prepare()?;
-    let mut report = Report {
-        seed: Some(args.plan.traffic.seed),
-        ..Report::default()
-    };
+    let mut report = Report::new(args.plan.traffic.seed);
     let skipped = args.plan.traffic.skipped_lines();
     let words = skipped.map(|lines| format!("{lines} bad lines of the trace skipped"));
     report.footer.extend(words);
     let ended = until_stopped(&args.plan.stop, measure(&args, &mut report.rows)).await;
     args.plan.progress.end();
-    let drawn = match &args.plot {
-        Some(folder) if !report.rows.is_empty() => {
-            chart::write(&folder.join("latency.svg"), &report.latency_chart())
-        }
-        _ => Ok(()),
-    };
-    report.close(ended, &args.output).and(drawn)
+    report.draw_latencies();
+    report.close(ended, &args.output)
 }
 
-/// Asks the work to stop at the first Ctrl-C, and drops it at the second.
+/// Asks the work to stop at the first signal, and drops it at the second.
 async fn until_stopped(stop: &Notify, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut signals = Signals::new()?;
     let mut work = std::pin::pin!(work);
     let mut is_asked = false;
     loop {
         tokio::select! {
             biased;
-            _ = tokio::signal::ctrl_c() => {
-                ensure!(!is_asked, "interrupted");
+            word = signals.next() => {
+                ensure!(!is_asked, word);
                 is_asked = true;
                 stop.notify_one();
             }

@@ -18,6 +18,7 @@ mod compare;
 mod cost;
 mod goals;
 mod grid;
+mod interrupt;
 mod keys;
 mod load;
 mod measure;
@@ -29,6 +30,7 @@ mod recover;
 mod replay;
 mod reply;
 mod report;
+mod results;
 mod server;
 mod shape;
 mod size;
@@ -105,4 +107,29 @@ fn client_runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
         builder
     };
     Ok(builder.enable_all().build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn every_subcommand_takes_a_seed_and_writes_and_draws_what_it_finds() {
+        let mut cli = Cli::command();
+        cli.build();
+        let subcommands = cli.get_subcommands().filter(|s| s.get_name() != "help");
+        let mut count = 0;
+        for subcommand in subcommands {
+            count += 1;
+            for option in ["seed", "json", "markdown", "plot"] {
+                let has = |a: &clap::Arg| a.get_long() == Some(option);
+                let name = subcommand.get_name();
+                assert!(subcommand.get_arguments().any(has), "{name} --{option}");
+            }
+        }
+        assert_eq!(count, 8);
+        cli.debug_assert();
+    }
 }

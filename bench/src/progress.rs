@@ -1,6 +1,11 @@
 //! A bar on the terminal for what takes long; none where there is no terminal.
 
+use std::time::{Duration, Instant};
+
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::sleep;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Cheap to clone; all clones are one bar. The default shows nothing.
 #[derive(Clone, Debug)]
@@ -51,6 +56,21 @@ impl Progress {
         self.0.dec_length(count as u64);
     }
 
+    /// Waits; the bar is of seconds.
+    pub(crate) async fn wait(&self, lasts: Duration) {
+        let began = Instant::now();
+        let before = self.0.position();
+        loop {
+            let past = began.elapsed();
+            self.0.set_position(before + past.as_secs());
+            let left = lasts.saturating_sub(past);
+            if left.is_zero() {
+                return;
+            }
+            sleep(left.min(SECOND)).await;
+        }
+    }
+
     /// Prints while the bar is out of the way; without a bar just so.
     pub(crate) fn beside(&self, print: impl FnOnce()) {
         self.0.suspend(print);
@@ -78,6 +98,14 @@ mod tests {
         assert_eq!(clone.0.position(), 6);
         bar.end();
         assert!(clone.0.is_finished());
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_has_passed() {
+        let (bar, began) = (Progress::new(1, "s"), Instant::now());
+        bar.wait(Duration::from_millis(5)).await;
+        assert!(began.elapsed() >= Duration::from_millis(5));
+        assert_eq!(bar.0.position(), 0, "no whole second");
     }
 
     #[test]

@@ -5,22 +5,25 @@
 //! its own and goes on. Ready is when PING is answered; the clock starts with the process.
 //! Then the number of keys is compared, and some of the values.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::chaos::platform::Platform;
-use crate::chart::{self, Axis, Drawing};
+use crate::chart::{Axis, Drawing};
 use crate::client::Connection;
+use crate::grid::Grid;
+use crate::interrupt;
 use crate::keys::check_stored;
 use crate::pool::{Ack, Pool};
 use crate::procfs;
 use crate::progress::Progress;
 use crate::reply::Reply;
+use crate::results::{self, Output, Results};
 use crate::server::{self, Proxy, Server};
 use scatterhoard_judge::bodies::Bodies;
 
@@ -29,7 +32,6 @@ const MAX_OBJECTS: usize = 1_000_000_000;
 const MAX_VALUE_BYTES: usize = 16 << 10;
 const MAX_ROUNDS: usize = 1_000;
 const OBJECTS_QUICK: usize = 20_000;
-const SEED: u64 = 0x4ec0_7e4d;
 /// Commands sent before their replies are read.
 const PIPELINE: usize = 1000;
 /// One of so many values is read back.
@@ -61,43 +63,57 @@ pub(crate) struct Args {
     /// A few seconds: 20,000 objects, killed once; judges contents, no time.
     #[arg(long)]
     quick: bool,
-    /// Draw the seconds until it was ready into this folder (SVG).
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
-    /// Also write all figures to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    /// Of contents.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Default, Serialize)]
 struct Figures {
+    seed: u64,
     objects: usize,
     value_bytes: usize,
-    fill_s: f64,
-    journal_mb: f64,
-    /// Resident memory of the proxy that wrote it all.
-    filled_rss_mb: f64,
+    #[serde(flatten)]
+    filled: Option<Filled>,
     ready_s: Vec<f64>,
     /// Of the last one that was started again: when it was ready, and its largest until then.
     ready_rss_mb: f64,
     ready_peak_rss_mb: f64,
+    /// Why there is no more; none if all was done.
+    ended_early: Option<String>,
 }
 
+/// When all was written.
+#[derive(Debug, Serialize)]
+struct Filled {
+    fill_s: f64,
+    journal_mb: f64,
+    /// Resident memory of the proxy that wrote it all.
+    filled_rss_mb: f64,
+}
+
+/// Does it; what was measured until an error is published, too.
 pub(crate) async fn run(mut args: Args) -> Result<()> {
     if args.quick {
         (args.objects, args.rounds) = (args.objects.min(OBJECTS_QUICK), 1);
         args.within_s = f64::INFINITY;
     }
     args.check()?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        done = recover(&args) => done,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
-    }
+    let mut figures = Figures {
+        seed: args.seed,
+        objects: args.objects,
+        value_bytes: args.value_bytes,
+        ..Figures::default()
+    };
+    let done = interrupt::unless_told(recover(&args, &mut figures)).await;
+    figures.ended_early = results::why(&done);
+    args.output.close(done, &figures)?;
+    figures.judge(args.within_s)
 }
 
-async fn recover(args: &Args) -> Result<()> {
+async fn recover(args: &Args, figures: &mut Figures) -> Result<()> {
     let program = server::program(args.scatterhoard.as_deref(), "scatterhoard")?;
     let lambda = server::program(args.local_lambda.as_deref(), "local-lambda")?;
     let platform = Platform::start(&lambda, &program, &args.pool)?;
@@ -109,21 +125,19 @@ async fn recover(args: &Args) -> Result<()> {
         "--data-dir".into(),
         data.path().into(),
     ]);
-    let bodies = Bodies::new(args.value_bytes, SEED);
-    let mut figures = Figures {
-        objects: args.objects,
-        value_bytes: args.value_bytes,
-        ..Figures::default()
-    };
+    let bodies = Bodies::new(args.value_bytes, args.seed);
     let read = args.objects.div_ceil(READ_ONE_OF);
     let progress = Progress::new(args.objects + args.rounds * read, "objects");
     let mut server = proxy.start(&program).await?;
     progress.at(|| "storing".into());
     let filled = fill(args, &server, &bodies, &progress).await;
-    figures.fill_s = server.explain(filled)?.as_secs_f64();
+    let fill_s = server.explain(filled)?.as_secs_f64();
     tokio::time::sleep(SYNCED_AFTER).await;
-    figures.filled_rss_mb = rss_mb(procfs::rss_kib(server.pid()));
-    figures.journal_mb = folder_bytes(data.path())? as f64 / 1e6;
+    figures.filled = Some(Filled {
+        fill_s,
+        journal_mb: folder_bytes(data.path())? as f64 / 1e6,
+        filled_rss_mb: rss_mb(procfs::rss_kib(server.pid())),
+    });
     for round in 1..=args.rounds {
         progress.at(|| format!("killed, start {round} of {}", args.rounds));
         // Dropped, it is killed.
@@ -138,8 +152,7 @@ async fn recover(args: &Args) -> Result<()> {
         server.explain(checked)?;
     }
     progress.end();
-    server.stop().await?;
-    figures.publish(args)
+    server.stop().await
 }
 
 fn key(number: usize) -> Vec<u8> {
@@ -240,51 +253,73 @@ fn folder_bytes(folder: &Path) -> Result<u64> {
 
 impl Figures {
     fn svg(&self) -> String {
-        let starts = self.ready_s.len();
         let points = self.ready_s.iter().enumerate();
         let points = points.map(|(i, s)| (i as f64 + 1.0, *s)).collect();
-        let ticks = (1..=starts).step_by(starts.div_ceil(10).max(1));
-        let ticks = ticks.map(|i| (i as f64, i.to_string())).collect();
-        let longest = self.ready_s.iter().copied().fold(0.0, f64::max);
         let drawing = Drawing {
             title: "seconds from the start of the process until PING is answered",
             along: "start after a kill",
-            x: Axis::linear((0.0, starts as f64 + 1.0), ticks),
-            y: Axis::from_zero(longest, |s| format!("{s:.2} s")),
+            x: Axis::counts(self.ready_s.len()),
+            y: Axis::from_zero(self.longest(), |s| format!("{s:.2} s")),
             lines: vec![(format!("{} objects", self.objects), points)],
         };
         drawing.svg()
     }
 
-    fn publish(&self, args: &Args) -> Result<()> {
-        let longest = self.ready_s.iter().copied().fold(0.0, f64::max);
-        let all: Vec<String> = self.ready_s.iter().map(|s| format!("{s:.2}")).collect();
-        println!(
-            "{} objects of {} bytes, written in {:.1} s; journal {:.0} MB, proxy {:.0} MB\n\
-             killed {} times: ready after {} s; then {:.0} MB, {:.0} MB at most",
-            self.objects,
-            self.value_bytes,
-            self.fill_s,
-            self.journal_mb,
-            self.filled_rss_mb,
-            self.ready_s.len(),
-            all.join(", "),
-            self.ready_rss_mb,
-            self.ready_peak_rss_mb,
-        );
-        if let Some(path) = &args.json {
-            fs::write(path, serde_json::to_vec_pretty(self)?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        if let Some(folder) = &args.plot {
-            chart::write(&folder.join("recover.svg"), &self.svg())?;
-        }
+    fn longest(&self) -> f64 {
+        self.ready_s.iter().copied().fold(0.0, f64::max)
+    }
+
+    fn judge(&self, within_s: f64) -> Result<()> {
+        let longest = self.longest();
         ensure!(
-            longest <= args.within_s,
-            "{longest:.1} s until it was ready; {} s are allowed",
-            args.within_s
+            longest <= within_s,
+            "{longest:.1} s until it was ready; {within_s} s are allowed"
         );
         Ok(())
+    }
+}
+
+impl Results for Figures {
+    fn text(&self, markdown: bool) -> String {
+        let row = |(i, seconds): (usize, &f64)| vec![(i + 1).to_string(), format!("{seconds:.2}")];
+        let grid = Grid {
+            headings: ["start after a kill", "s until it was ready"]
+                .map(str::to_owned)
+                .to_vec(),
+            left: Vec::new(),
+            rows: self.ready_s.iter().enumerate().map(row).collect(),
+        };
+        let mut text = grid.text(markdown);
+        let bullet = if markdown { "- " } else { "" };
+        let filled = self.filled.as_ref().map(|filled| {
+            format!(
+                "{} objects of {} bytes, written in {:.1} s; journal {:.0} MB, proxy {:.0} MB",
+                self.objects,
+                self.value_bytes,
+                filled.fill_s,
+                filled.journal_mb,
+                filled.filled_rss_mb
+            )
+        });
+        let ready = (!self.ready_s.is_empty()).then(|| {
+            format!(
+                "the proxy when it was ready: {:.0} MB, {:.0} MB at most",
+                self.ready_rss_mb, self.ready_peak_rss_mb
+            )
+        });
+        let seed = Some(format!("seed {}", self.seed));
+        let lines = [filled, ready, seed].into_iter().flatten();
+        for line in lines {
+            let _ = writeln!(text, "{bullet}{line}");
+        }
+        text
+    }
+
+    fn drawings(&self) -> Vec<(String, String)> {
+        match self.ready_s[..] {
+            [] => Vec::new(),
+            _ => vec![("recover.svg".into(), self.svg())],
+        }
     }
 }
 
@@ -310,6 +345,24 @@ mod tests {
         let svg = figures.svg();
         assert_eq!(svg.matches("<circle").count(), 3, "{svg}");
         assert!(svg.contains("1000 objects") && svg.contains(">2.00 s<"));
+        let text = figures.text(true);
+        let rows = "|--:|--:|\n| 1 | 0.50 |\n| 2 | 2.00 |\n| 3 | 1.00 |\n";
+        assert!(
+            text.contains(rows) && text.ends_with("- seed 0\n"),
+            "{text}"
+        );
+        assert!(figures.judge(1.9).is_err() && figures.judge(2.0).is_ok());
+    }
+
+    #[test]
+    fn what_ended_before_the_first_start_is_told_without_a_drawing() {
+        let figures = Figures {
+            seed: 3,
+            ..Figures::default()
+        };
+        assert!(figures.drawings().is_empty());
+        let text = figures.text(false);
+        assert!(text.ends_with("ready\nseed 3\n"), "{text}");
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! The table as text, Markdown and JSON.
 
-use std::fs;
+use std::fmt::Write as _;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::chart::{self, Line};
 use crate::goals::{Figure, Verdict};
 use crate::grid::Grid;
-use crate::load::Output;
 use crate::load::mix::Mix;
 use crate::load::schedule::OpenLoop;
 use crate::measure::{Distribution, Percentiles, Round, Samples, Summary};
 use crate::procfs;
+use crate::results::{self, Output, Results};
 use crate::target::Target;
 use crate::workload::{Cell, Op};
 
@@ -79,8 +79,10 @@ pub(crate) struct Report {
     /// Tables of their own, printed between rows and figures; their figures are in the rows.
     #[serde(skip)]
     pub(crate) grids: Vec<Grid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) seed: Option<u64>,
+    /// Names of files, and SVG.
+    #[serde(skip)]
+    pub(crate) drawings: Vec<(String, String)>,
+    pub(crate) seed: u64,
     /// Why there is no more; none if all was measured.
     pub(crate) ended_early: Option<String>,
 }
@@ -263,15 +265,32 @@ const FIRST_TIME: usize = 7;
 const LEFT: [usize; 4] = [0, 1, 4, 15];
 
 impl Report {
-    /// Publishes what there is, however it ended, and hands the end on.
-    pub(crate) fn close(mut self, ended: Result<()>, output: &Output) -> Result<()> {
-        self.ended_early = ended.as_ref().err().map(|error| format!("{error:#}"));
-        let published = self.publish(output);
-        ended.and(published)
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
     }
 
-    /// Prints the table, and writes the JSON file if one is asked for.
-    pub(crate) fn publish(&self, output: &Output) -> Result<()> {
+    /// Publishes what there is, however it ended, and hands the end on.
+    pub(crate) fn close(mut self, ended: Result<()>, output: &Output) -> Result<()> {
+        self.ended_early = results::why(&ended);
+        output.close(ended, &self)
+    }
+
+    /// Latencies of all rows, the rare ones on the right.
+    pub(crate) fn draw_latencies(&mut self) {
+        let lines: Vec<Line> = self.rows.iter().flat_map(Row::curves).collect();
+        if !lines.is_empty() {
+            let svg = chart::latencies("latency in milliseconds", lines);
+            self.drawings.push(("latency.svg".into(), svg));
+        }
+    }
+}
+
+impl Results for Report {
+    fn text(&self, markdown: bool) -> String {
+        let mut text = String::new();
         if !self.rows.is_empty() {
             let lines = |row: &Row| std::iter::once(row.cells()).chain(row.parts()).collect();
             let rows: Vec<Vec<Vec<String>>> = self.rows.iter().map(lines).collect();
@@ -280,35 +299,27 @@ impl Report {
                 left: LEFT.to_vec(),
                 rows: rows.concat(),
             };
-            print!("{}", grid.text(output.markdown));
+            text.push_str(&grid.text(markdown));
         }
         for grid in &self.grids {
-            print!("\n{}", grid.text(output.markdown));
+            let _ = write!(text, "\n{}", grid.text(markdown));
         }
-        let bullet = if output.markdown { "- " } else { "" };
+        let bullet = if markdown { "- " } else { "" };
         for figure in &self.figures {
-            println!("{bullet}{figure}");
+            let _ = writeln!(text, "{bullet}{figure}");
         }
         for line in self.rows.iter().flat_map(Row::words) {
-            println!("{bullet}{line}");
+            let _ = writeln!(text, "{bullet}{line}");
         }
         for line in &self.footer {
-            println!("{line}");
+            let _ = writeln!(text, "{bullet}{line}");
         }
-        if let Some(seed) = self.seed {
-            println!("{bullet}seed {seed}");
-        }
-        if let Some(path) = &output.json {
-            fs::write(path, serde_json::to_vec_pretty(self)?)
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-        Ok(())
+        let _ = writeln!(text, "{bullet}seed {}", self.seed);
+        text
     }
 
-    /// Latencies of all rows, the rare ones on the right.
-    pub(crate) fn latency_chart(&self) -> String {
-        let lines = self.rows.iter().flat_map(Row::curves).collect();
-        chart::latencies("latency in milliseconds", lines)
+    fn drawings(&self) -> Vec<(String, String)> {
+        self.drawings.clone()
     }
 }
 
@@ -341,6 +352,16 @@ fn duration(us: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_seed_is_said_and_what_there_is_none_of_is_not_drawn() {
+        let mut report = Report::new(7);
+        report.footer.push("a word".into());
+        report.draw_latencies();
+        assert_eq!(report.text(false), "a word\nseed 7\n");
+        assert_eq!(report.text(true), "- a word\n- seed 7\n");
+        assert!(report.drawings().is_empty());
+    }
 
     #[test]
     fn durations_choose_their_unit() {

@@ -15,13 +15,13 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::keys::{self, Keys, Lengths, Verify};
+use crate::load::Plan;
 use crate::load::mix::Mix;
 use crate::load::popularity::{Popularity, Story, Walk, Zipf};
 use crate::load::schedule::Schedule;
 use crate::load::sizes::Sizes;
 use crate::load::traffic::OnMiss;
 use crate::load::worker::{Pace, Worker};
-use crate::load::{BODY_SEED, Plan};
 use crate::measure::{Measured, Round, Tally};
 use crate::procfs;
 use crate::reply::MAX_BULK_BYTES;
@@ -295,7 +295,7 @@ pub(crate) fn bodies(cell: &Cell, plan: &Plan) -> Result<(Lengths, Arc<Bodies>)>
         longest <= MAX_BULK_BYTES,
         "values of {longest} bytes: {MAX_BULK_BYTES} are the most here"
     );
-    Ok((lengths, Arc::new(Bodies::new(longest, BODY_SEED))))
+    Ok((lengths, Arc::new(Bodies::new(longest, plan.traffic.seed))))
 }
 
 /// Runs all workers at once and returns them for the next phase.

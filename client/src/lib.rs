@@ -67,3 +67,8 @@ pub use options::{Options, Tls};
 pub use protocol::Reply;
 pub use rustls;
 pub use stream::{Resume, ValueStream};
+
+/// What stands in docs/client.md must compile.
+#[cfg(all(doctest, feature = "embedded"))]
+#[doc = include_str!("../../docs/client.md")]
+struct Guide;

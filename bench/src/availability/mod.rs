@@ -23,16 +23,19 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use local_lambda::Prices;
 use scatterhoard_proxy::config::Upkeep;
 use scatterhoard_proxy::pool::retire;
 use scatterhoard_proxy::store::ROUNDS_AT_ONCE;
+use serde::Serialize;
 
+use crate::interrupt::Watch;
+use crate::results::{Output, Results};
 use patterns::{Days, ONE_NODE, Pattern, Reading, TWO_HOURS};
 use population::{Get, Script};
 use settings::Settings;
-use study::Case;
+use study::{Case, Outcome};
 
 /// What the proxy does with functions on Lambda unless told otherwise.
 const DEFAULTS: Upkeep = Upkeep::REMOTE;
@@ -57,6 +60,9 @@ pub(crate) struct Args {
     /// Runs of each combination.
     #[arg(long, default_value_t = NonZeroUsize::MIN.saturating_add(99))]
     seeds: NonZeroUsize,
+    /// Of the first run, and of GETs that are generated; the others count up from it.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// GETs to play, as `seconds,op,key,bytes` (CSV); otherwise generated ones.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -110,15 +116,8 @@ pub(crate) struct Args {
     /// Prints every hour of every combination, too.
     #[arg(long)]
     per_hour: bool,
-    /// Prints Markdown.
-    #[arg(long)]
-    markdown: bool,
-    /// Writes everything there; `-`: to the standard output, instead of tables.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draws into this folder.
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
     /// What the names of the drawings begin with.
     #[arg(long, default_value = "availability")]
     plot_name: String,
@@ -147,39 +146,59 @@ fn retire_after(text: &str) -> Result<retire::Settings, String> {
 
 /// Plays all combinations and shows what came of them.
 pub(crate) fn run(args: Args) -> Result<()> {
-    let prices = match &args.prices {
-        Some(path) => Prices::from_file(path)?,
-        None => Prices::default(),
-    };
-    let (cases, scripts) = args.cases()?;
-    let threads = args.threads.map_or_else(
-        || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
-        NonZeroUsize::get,
-    );
-    let outcomes = study::run(&cases, &scripts, args.seeds(), threads, &prices);
-    let json = serde_json::to_string_pretty(&outcomes)?;
-    match &args.json {
-        Some(path) if path.as_os_str() == "-" => println!("{json}"),
-        path => {
-            print!(
-                "{}",
-                table::all(&outcomes, &prices, args.per_hour, args.markdown)
-            );
-            if let Some(path) = path {
-                std::fs::write(path, json)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-            }
-        }
+    let watch = Watch::new()?;
+    let study = args.study(&watch)?;
+    args.output.close(watch.end(), &study)
+}
+
+/// As JSON it is its outcomes.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Study {
+    outcomes: Vec<Outcome>,
+    #[serde(skip)]
+    prices: Prices,
+    #[serde(skip)]
+    per_hour: bool,
+    #[serde(skip)]
+    name: String,
+}
+
+impl Results for Study {
+    fn text(&self, markdown: bool) -> String {
+        table::all(&self.outcomes, &self.prices, self.per_hour, markdown)
     }
-    if let Some(folder) = &args.plot {
-        plot::draw(&outcomes, &prices, folder, &args.plot_name)?;
+
+    fn drawings(&self) -> Vec<(String, String)> {
+        plot::drawings(&self.outcomes, &self.prices, &self.name)
     }
-    Ok(())
 }
 
 impl Args {
-    fn seeds(&self) -> usize {
-        if self.quick { 2 } else { self.seeds.get() }
+    fn study(&self, watch: &Watch) -> Result<Study> {
+        let prices = match &self.prices {
+            Some(path) => Prices::from_file(path)?,
+            None => Prices::default(),
+        };
+        let (cases, scripts) = self.cases()?;
+        let threads = self.threads.map_or_else(
+            || std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            NonZeroUsize::get,
+        );
+        let seeds = self.all_seeds();
+        let outcomes = study::run(&cases, &scripts, &seeds, threads, &prices, watch);
+        Ok(Study {
+            outcomes,
+            prices,
+            per_hour: self.per_hour,
+            name: self.plot_name.clone(),
+        })
+    }
+
+    fn all_seeds(&self) -> Vec<u64> {
+        let count = if self.quick { 2 } else { self.seeds.get() };
+        let seed = |i: usize| self.seed.wrapping_add(i as u64);
+        (0..count).map(seed).collect()
     }
 
     fn hours(&self) -> usize {
@@ -197,7 +216,7 @@ impl Args {
                 }
                 gets
             }
-            None => population::generate(BEFORE_H + self.hours() as f64, 1),
+            None => population::generate(BEFORE_H + self.hours() as f64, self.seed),
         };
         let end_h = gets.last().map_or(0.0, |g| g.at_s / 3600.0);
         if self.trace.is_some() && end_h < BEFORE_H + self.hours() as f64 {

@@ -1,19 +1,19 @@
 //! Drawings of the study.
 
-use std::path::Path;
-
-use anyhow::Result;
 use local_lambda::Prices;
 
 use super::study::Outcome;
-use crate::chart::{self, Axis, Drawing, Line};
+use crate::chart::{Axis, Drawing, Line};
 
 /// Shares of objects below this are drawn as this.
 const LEAST: f64 = 1e-7;
 const ALONG: &str = "hour of the day";
 
-/// Draws unavailability and cost by the hour, a line for each outcome.
-pub(crate) fn draw(outcomes: &[Outcome], prices: &Prices, folder: &Path, name: &str) -> Result<()> {
+/// Unavailability and cost by the hour, a line for each outcome; `name` begins the files'.
+pub(crate) fn drawings(outcomes: &[Outcome], prices: &Prices, name: &str) -> Vec<(String, String)> {
+    if outcomes.is_empty() {
+        return Vec::new();
+    }
     let lines = |of: &dyn Fn(&Outcome) -> Vec<f64>| -> Vec<Line> {
         let middle = |hour: usize| hour as f64 + 0.5;
         let points = |values: Vec<f64>| values.into_iter().enumerate();
@@ -46,11 +46,9 @@ pub(crate) fn draw(outcomes: &[Outcome], prices: &Prices, folder: &Path, name: &
         y: Axis::from_zero(most, |usd| format!("${usd:.3}")),
         lines: costs,
     };
-    for (kind, chart) in [("unavailable", unavailable), ("cost", cost)] {
-        let path = folder.join(format!("{name}-{kind}.svg"));
-        chart::write(&path, &chart.svg())?;
-    }
-    Ok(())
+    let all = [("unavailable", unavailable), ("cost", cost)];
+    all.map(|(kind, drawing)| (format!("{name}-{kind}.svg"), drawing.svg()))
+        .to_vec()
 }
 
 /// The axis of the hours that were played, some of them written down.

@@ -13,6 +13,7 @@ use super::patterns::{Pattern, Reading};
 use super::population::Script;
 use super::settings::Settings;
 use super::sim::{Run, play};
+use crate::interrupt::Watch;
 use crate::progress::Progress;
 
 /// A setting under a pattern.
@@ -44,6 +45,8 @@ pub(crate) struct Outcome {
     pub(crate) node_mb: u64,
     pub(crate) correlation: f64,
     pub(crate) seeds: usize,
+    /// Which they are.
+    pub(crate) played_seeds: Vec<u64>,
     /// Share of objects available in the worst hour of the mean day.
     pub(crate) worst_hour_available: f64,
     pub(crate) worst_hour: usize,
@@ -73,15 +76,17 @@ pub(crate) struct Outcome {
     pub(crate) worst_seed_hours: Vec<f64>,
 }
 
-/// Plays every case with so many seeds, on so many threads.
+/// Plays every case with every seed, on so many threads. Told to stop, it ends what is under
+/// way; outcomes are of what was played, with none of cases that were not.
 pub(crate) fn run(
     cases: &[Case],
     scripts: &[Script],
-    seeds: usize,
+    seeds: &[u64],
     threads: usize,
     prices: &Prices,
+    watch: &Watch,
 ) -> Vec<Outcome> {
-    let jobs = cases.len() * seeds;
+    let jobs = cases.len() * seeds.len();
     let progress = Progress::new(jobs, "runs");
     let (next, runs) = (
         AtomicUsize::new(0),
@@ -90,9 +95,9 @@ pub(crate) fn run(
     thread::scope(|scope| {
         for _ in 0..threads.clamp(1, jobs.max(1)) {
             scope.spawn(|| {
-                loop {
+                while !watch.is_told() {
                     let job = next.fetch_add(1, Ordering::Relaxed);
-                    let (case, seed) = (job / seeds, job % seeds);
+                    let (case, seed) = (job / seeds.len(), job % seeds.len());
                     let Some(Case {
                         settings,
                         pattern,
@@ -102,7 +107,7 @@ pub(crate) fn run(
                     else {
                         return;
                     };
-                    let run = play(settings, pattern, &scripts[*script], seed as u64 + 1);
+                    let run = play(settings, pattern, &scripts[*script], seeds[seed]);
                     progress.step();
                     if let Ok(mut runs) = runs.lock() {
                         runs[case].push((seed, run));
@@ -113,17 +118,19 @@ pub(crate) fn run(
     });
     progress.end();
     let runs = runs.into_inner().unwrap_or_default();
-    let summed = cases.iter().zip(runs).map(|(case, mut runs)| {
+    let played = cases.iter().zip(runs).filter(|(_, runs)| !runs.is_empty());
+    let summed = played.map(|(case, mut runs)| {
         // sums of fractions depend on their order
         runs.sort_by_key(|(seed, _)| *seed);
+        let played = runs.iter().map(|(seed, _)| seeds[*seed]).collect();
         let runs: Vec<Run> = runs.into_iter().map(|(_, run)| run).collect();
-        Outcome::of(case, &runs, prices)
+        Outcome::of(case, played, &runs, prices)
     });
     summed.collect()
 }
 
 impl Outcome {
-    fn of(case: &Case, runs: &[Run], prices: &Prices) -> Self {
+    fn of(case: &Case, seeds: Vec<u64>, runs: &[Run], prices: &Prices) -> Self {
         let settings = &case.settings;
         let mut hours = vec![Hour::default(); settings.hours];
         let mut worst_seed_hours = vec![1.0f64; settings.hours];
@@ -164,6 +171,7 @@ impl Outcome {
             node_mb: settings.node_bytes / 1_000_000,
             correlation: settings.correlation,
             seeds: runs.len(),
+            played_seeds: seeds,
             worst_hour_available: hours[worst].share(),
             worst_hour: worst,
             worst_seed_available: worst_seed_hours.iter().copied().fold(1.0, f64::min),

@@ -1,11 +1,14 @@
 //! Tables of the study, as text or Markdown.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use local_lambda::Prices;
 
 use super::bill::Hour;
 use super::study::Outcome;
+use crate::grid::Grid;
+use crate::results::seeds_in_words;
 
 const HEADINGS: [&str; 19] = [
     "pattern",
@@ -46,7 +49,7 @@ const HOURLY: [&str; 12] = [
 /// One line for each outcome, and below it, if asked for, its hours.
 pub(crate) fn all(outcomes: &[Outcome], prices: &Prices, per_hour: bool, markdown: bool) -> String {
     let rows: Vec<Vec<String>> = outcomes.iter().map(summary).collect();
-    let mut text = lines(&HEADINGS, &rows, markdown);
+    let mut text = lines(&HEADINGS, rows, markdown);
     if per_hour {
         for outcome in outcomes {
             let name = outcome.name();
@@ -55,8 +58,13 @@ pub(crate) fn all(outcomes: &[Outcome], prices: &Prices, per_hour: bool, markdow
             let hours = outcome.hours.iter().zip(&outcome.worst_seed_hours);
             let row = |(i, (hour, worst)): (usize, (&Hour, &f64))| hourly(i, hour, *worst, prices);
             let rows: Vec<Vec<String>> = hours.enumerate().map(row).collect();
-            text.push_str(&lines(&HOURLY, &rows, markdown));
+            text.push_str(&lines(&HOURLY, rows, markdown));
         }
+    }
+    let seeds: BTreeSet<&[u64]> = outcomes.iter().map(|o| &o.played_seeds[..]).collect();
+    for seeds in seeds {
+        let bullet = if markdown { "- " } else { "" };
+        let _ = writeln!(text, "{bullet}{}", seeds_in_words(seeds));
     }
     text
 }
@@ -119,32 +127,13 @@ fn percent(share: f64) -> String {
     format!("{:.4} %", share * 100.0)
 }
 
-fn lines(headings: &[&str], rows: &[Vec<String>], markdown: bool) -> String {
-    let mut widths: Vec<usize> = headings.iter().map(|h| h.len()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
-        }
-    }
-    let headings: Vec<String> = headings.iter().map(|h| (*h).to_owned()).collect();
-    let mut text = String::new();
-    for (i, row) in std::iter::once(&headings).chain(rows).enumerate() {
-        let line = if markdown {
-            format!("| {} |", row.join(" | "))
-        } else {
-            let cells = row.iter().zip(&widths).enumerate();
-            let cells = cells.map(|(column, (cell, &width))| match column {
-                0 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
-            cells.collect::<Vec<_>>().join("  ")
-        };
-        let _ = writeln!(text, "{line}");
-        if markdown && i == 0 {
-            let _ = writeln!(text, "|---|{}", "--:|".repeat(row.len() - 1));
-        }
-    }
-    text
+fn lines(headings: &[&str], rows: Vec<Vec<String>>, markdown: bool) -> String {
+    let grid = Grid {
+        headings: headings.iter().map(|h| (*h).to_owned()).collect(),
+        left: vec![0],
+        rows,
+    };
+    grid.text(markdown)
 }
 
 #[cfg(test)]
@@ -152,18 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up_and_markdown_has_a_rule() {
-        let rows = vec![
-            vec!["a".into(), "1".into()],
-            vec!["wide".into(), "22".into()],
-        ];
-        let plain = lines(&["x", "n"], &rows, false);
-        assert_eq!(plain, "x      n\na      1\nwide  22\n");
-        let markdown = lines(&["x", "n"], &rows, true);
-        assert!(
-            markdown.starts_with("| x | n |\n|---|--:|\n| a | 1 |\n"),
-            "{markdown}"
-        );
+    fn small_losses_are_not_rounded_away() {
         assert_eq!(percent(0.999_912_3), "99.9912 %");
     }
 }

@@ -47,17 +47,21 @@ fn the_study_plays_what_the_proxy_does_unless_told_otherwise() {
 #[test]
 fn a_quick_study_plays_prints_and_draws() {
     let folder = tempfile::tempdir().unwrap();
-    let line = "x --quick --day two-hours --nodes 60 --backup-interval-s 0,60 --per-hour";
+    let line = "x --quick --day two-hours --nodes 60 --backup-interval-s 0,60 --per-hour --seed 5";
     let mut args = parse(line);
-    args.plot = Some(folder.path().to_owned());
-    args.json = Some(folder.path().join("out.json"));
-    run(args).unwrap();
+    args.output.plot = Some(folder.path().to_owned());
+    args.output.json = Some(folder.path().join("out.json"));
+    let study = args.study(&Watch::new().unwrap()).unwrap();
+    args.output.publish(&study).unwrap();
+    let text = study.text(true);
+    assert!(text.starts_with("| pattern |") && text.contains("- seeds 5 to 6\n"));
     let json = std::fs::read(folder.path().join("out.json")).unwrap();
     let outcomes: serde_json::Value = serde_json::from_slice(&json).unwrap();
     let worst = |i: usize| outcomes[i]["worst_hour_available"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&worst(0)) && worst(0) <= worst(1));
     assert!(outcomes[1]["usd_per_hour"].as_f64().unwrap() > 0.0);
     assert!(outcomes[1]["hits_lost_share"].is_f64());
+    assert_eq!(outcomes[0]["played_seeds"], serde_json::json!([5, 6]));
     assert_eq!(outcomes[1]["hours"].as_array().unwrap().len(), 2);
     let drawn = std::fs::read_to_string(folder.path().join("availability-cost.svg"));
     assert!(drawn.unwrap().contains("no backup"));

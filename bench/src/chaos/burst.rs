@@ -78,7 +78,7 @@ pub(super) async fn run(
     let nodes_killed = (args.pool.nodes as f64 * BURST).round() as usize;
     let progress = Progress::new(bursts, "bursts");
     gets.wait_until_stored().await?;
-    for _ in 0..bursts {
+    for burst in 1..=bursts {
         gets.populate().await?;
         let missed = gets.misses;
         gets.read_for(WINDOW, &mut quiet).await?;
@@ -86,26 +86,12 @@ pub(super) async fn run(
         gets.populate().await?;
         world.kill_now(nodes_killed, shared).await?;
         gets.read_for(WINDOW, &mut struck).await?;
+        // after each: what ends early is told as far as it came
+        report.burst = Some(gets.figure(nodes_killed, burst, &quiet, &struck));
         progress.step();
     }
     progress.end();
-    gets.delete().await?;
-    let ms = |histogram: &Histogram<u64>, q| histogram.value_at_quantile(q) as f64 / 1e6;
-    report.burst = Some(Burst {
-        nodes_killed,
-        bursts,
-        quiet_gets: quiet.len(),
-        burst_gets: struck.len(),
-        burst_misses: gets.misses,
-        errors: gets.errors,
-        quiet_p50_ms: ms(&quiet, 0.5),
-        quiet_p99_ms: ms(&quiet, 0.99),
-        burst_p50_ms: ms(&struck, 0.5),
-        burst_p99_ms: ms(&struck, 0.99),
-        ratio: ms(&struck, 0.99) / ms(&quiet, 0.99).max(1e-6),
-        aim: AIM,
-    });
-    Ok(())
+    gets.delete().await
 }
 
 fn is_unavailable(error: &anyhow::Error) -> bool {
@@ -113,6 +99,30 @@ fn is_unavailable(error: &anyhow::Error) -> bool {
 }
 
 impl Gets {
+    fn figure(
+        &self,
+        nodes_killed: usize,
+        bursts: usize,
+        quiet: &Histogram<u64>,
+        struck: &Histogram<u64>,
+    ) -> Burst {
+        let ms = |histogram: &Histogram<u64>, q| histogram.value_at_quantile(q) as f64 / 1e6;
+        Burst {
+            nodes_killed,
+            bursts,
+            quiet_gets: quiet.len(),
+            burst_gets: struck.len(),
+            burst_misses: self.misses,
+            errors: self.errors,
+            quiet_p50_ms: ms(quiet, 0.5),
+            quiet_p99_ms: ms(quiet, 0.99),
+            burst_p50_ms: ms(struck, 0.5),
+            burst_p99_ms: ms(struck, 0.99),
+            ratio: ms(struck, 0.99) / ms(quiet, 0.99).max(1e-6),
+            aim: AIM,
+        }
+    }
+
     fn name(key: usize) -> Vec<u8> {
         format!("burst:{key}").into_bytes()
     }

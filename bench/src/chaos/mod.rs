@@ -13,7 +13,7 @@ mod schedule;
 mod tally;
 mod world;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,19 +21,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::chart;
+use crate::interrupt;
 use crate::pool::{Ack, Pool};
 use crate::progress::Progress;
+use crate::results::Output;
 use crate::server;
 use client::{Client, Shared, lock};
 use platform::Platform;
 use report::Report;
 use schedule::{Fault, Faults, Pace, Schedule, Strike};
-use tally::{Op, Tally};
 use world::World;
 
 const CLIENTS_END_WITHIN: Duration = Duration::from_secs(90);
@@ -85,25 +84,18 @@ pub(crate) struct Args {
     hot_tier_mb: u32,
     #[command(flatten)]
     pool: Pool,
-    /// Draw latencies by what was going on into this folder (SVG).
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
-    /// Also write all figures to this file.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
+/// Does it; what was counted until an error is published, too.
 pub(crate) async fn run(args: Args) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    // Dropping what runs kills its servers: none outlives this program.
-    tokio::select! {
-        done = chaos(&args) => done,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
-    }
+    let mut report = Report::new(args.seed, args.faults.0.clone());
+    let done = interrupt::unless_told(chaos(&args, &mut report)).await;
+    report.close(done, &args.output)
 }
 
-async fn chaos(args: &Args) -> Result<()> {
+async fn chaos(args: &Args, report: &mut Report) -> Result<()> {
     let mut world = args.world().await?;
     let address = match (&args.target, &world.server) {
         (Some(target), _) => target.clone(),
@@ -113,12 +105,10 @@ async fn chaos(args: &Args) -> Result<()> {
     let keys = usize::from(args.clients) * usize::from(args.keys);
     let parity = args.pool.data_parity.parity;
     let shared = Arc::new(Shared::new(address, keys, parity, args.seed));
-    let mut report = Report::new(args.seed, args.faults.0.clone());
-    let done = drive(args, &mut world, &shared, &mut report).await;
+    report.follow(&shared);
+    let done = drive(args, &mut world, &shared, report).await;
     let done = match done {
-        Ok(()) if world.platform.is_some() => {
-            burst::run(args, &mut world, &shared, &mut report).await
-        }
+        Ok(()) if world.platform.is_some() => burst::run(args, &mut world, &shared, report).await,
         done => done,
     };
     world.explain(done)?;
@@ -127,22 +117,7 @@ async fn chaos(args: &Args) -> Result<()> {
         evicted == 0,
         "{evicted} values were evicted: give nodes more memory"
     );
-    world.stop_server().await?;
-    report.take(&lock(&shared.tally))?;
-    report.publish(args.json.as_deref())?;
-    if let Some(folder) = &args.plot {
-        draw(&lock(&shared.tally), folder)?;
-    }
-    report.judge()
-}
-
-fn draw(tally: &Tally, folder: &Path) -> Result<()> {
-    for (op, name) in [(Op::Get, "get"), (Op::Set, "set")] {
-        let title = format!("{op:?}, 1 KB to 10 MB: milliseconds under each fault");
-        let svg = chart::latencies(&title, tally.curves(op));
-        chart::write(&folder.join(format!("chaos-{name}.svg")), &svg)?;
-    }
-    Ok(())
+    world.stop_server().await
 }
 
 /// Clients at work while the faults strike; then everything is read once more.

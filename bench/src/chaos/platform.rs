@@ -24,8 +24,8 @@ pub(crate) const NO_FAULTS: &str = "{}";
 /// A running local-lambda; killed when dropped, if it is ours.
 pub(crate) struct Platform {
     address: String,
-    /// Only to end with this.
-    _process: Option<Process>,
+    /// Ends with this.
+    process: Option<Process>,
 }
 
 struct Process {
@@ -81,7 +81,7 @@ impl Platform {
         let out = child.stdout.take();
         let mut platform = Self {
             address: String::new(),
-            _process: Some(Process {
+            process: Some(Process {
                 child,
                 _folder: folder,
             }),
@@ -97,8 +97,13 @@ impl Platform {
     pub(crate) fn at(url: &str) -> Result<Self> {
         Ok(Self {
             address: host_and_port(url)?,
-            _process: None,
+            process: None,
         })
+    }
+
+    /// None of one that ran already.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|process| process.child.id())
     }
 
     pub(crate) fn url(&self) -> String {

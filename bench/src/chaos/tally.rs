@@ -73,7 +73,7 @@ pub(super) struct Counts {
     pub(super) wrong_bytes: u64,
     pub(super) stale_values: u64,
     pub(super) errors: BTreeMap<String, u64>,
-    /// p50, p99 and the longest: what hangs hides others, and shows in no quantile.
+    /// Of those that were answered: p50, p99 and the longest: what hangs hides others, and shows in no quantile.
     pub(super) latency_ms: BTreeMap<Op, [f64; 3]>,
 }
 
@@ -133,6 +133,7 @@ impl Phase {
             latency_ms: self
                 .latency_ns
                 .iter()
+                .filter(|(_, histogram)| !histogram.is_empty())
                 .map(|(op, histogram)| (*op, quantiles(histogram)))
                 .collect(),
         }

@@ -25,6 +25,7 @@ use crate::keys;
 use crate::load::{self, Plan};
 use crate::measure::{Round, Samples};
 use crate::pool::Ack;
+use crate::progress::Progress;
 use crate::report::{Report, Row};
 use crate::server::{Server, start_scatterhoard};
 use crate::target::Target;
@@ -37,7 +38,6 @@ const ROWS: [(Op, Goal); 2] = [(Op::Get, Goal::Ratio(0.8)), (Op::Set, Goal::Rati
 /// nodes that are back, and not only nodes that are starting.
 const KEYS: usize = 16;
 const KEYS_QUICK: usize = 4;
-pub(super) const KILL_SEED: u64 = 0x0dd5_0ff5;
 /// Stripes that the proxy decoded because a data chunk was not there, for reads or for the
 /// repairs that they set off.
 const DECODED: &str = "scatterhoard_degraded_stripes_total";
@@ -88,7 +88,7 @@ impl<'a> Bursts<'a> {
             server,
             plan,
             run: Run::new(target, cell, plan, &lengths, &bodies),
-            rng: SmallRng::seed_from_u64(KILL_SEED),
+            rng: SmallRng::seed_from_u64(plan.traffic.seed),
         })
     }
 
@@ -135,12 +135,19 @@ impl<'a> Pair<'a> {
     }
 
     async fn measure(&mut self, kill: usize) -> Result<()> {
+        let progress = Progress::new(2 * self.plan.rounds, "rounds");
+        let place = |how: &str| format!("{} {}, {how}", self.cell.mix, self.cell.sizes);
         for _ in 0..self.plan.rounds {
+            progress.at(|| place("healthy"));
             self.bursts.round(0, &mut self.healthy).await?;
+            progress.step();
+            progress.at(|| place("degraded"));
             let before = self.server.counter(DECODED).await?;
             self.bursts.round(kill, &mut self.degraded).await?;
             self.decoded_stripes += self.server.counter(DECODED).await? - before;
+            progress.step();
         }
+        progress.end();
         ensure!(
             !self.cell.mix.has(Op::Get) || self.decoded_stripes > 0,
             "no read met the loss: {DECODED} stayed as it was"

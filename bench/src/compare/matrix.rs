@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use super::Args;
-use super::degraded::{Bursts, KILL_SEED};
+use super::degraded::Bursts;
 use super::fit::{Fit, fit};
 use super::side_by_side;
 use crate::keys;
@@ -78,7 +78,7 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Result<()> {
     report.footer.push(format!(
         "matrix: SET is acknowledged by scatterhoard (ack={}) when {}; by the others when it \
          is in their own memory. {} nodes down: killed right before each key is used once, \
-         cold starts and repairs included (seed {KILL_SEED:#x}).",
+         cold starts and repairs included.",
         args.matrix.ack.name(),
         match args.matrix.ack {
             Ack::Quorum => "the nodes of its write quorum have it",

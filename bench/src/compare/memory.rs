@@ -16,9 +16,9 @@ use super::Args;
 use crate::client::Connection;
 use crate::goals::Figure;
 use crate::keys::{self, Keys, Lengths, check_stored};
-use crate::load::BODY_SEED;
 use crate::pool::{Ack, Pool};
 use crate::procfs;
+use crate::progress::Progress;
 use crate::report::Report;
 use crate::server::{Server, start_scatterhoard};
 use crate::size::Size;
@@ -44,6 +44,7 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Result<()> {
             op,
             size: size.parse()?,
             clients,
+            seed: args.seed,
         };
         let server = start_scatterhoard(&args.program()?, &pool, 0, Ack::Quorum).await?;
         let streamed = timeout(LIMIT, stream(&server, &load, args.plan(clients).seconds))
@@ -70,7 +71,7 @@ pub(super) async fn run(args: &Args, report: &mut Report) -> Result<()> {
 /// All clients at once, each one object after the other until `seconds` are over; GB/s.
 async fn stream(server: &Server, load: &Load, seconds: f64) -> Result<f64> {
     let bytes = load.size.bytes;
-    let bodies = Arc::new(Bodies::new(bytes, BODY_SEED));
+    let bodies = Arc::new(Bodies::new(bytes, load.seed));
     let lengths = Lengths::All(bytes);
     let keys = Arc::new(Keys::new(&load.size.to_string(), KEYS, lengths, bodies));
     keys::populate(&server.target, &keys).await?;
@@ -85,10 +86,14 @@ async fn stream(server: &Server, load: &Load, seconds: f64) -> Result<f64> {
         };
         clients.spawn(client.run(index, started, seconds));
     }
+    let progress = Progress::new(load.clients, "clients");
+    progress.at(|| format!("{} {}", load.op, load.size));
     let mut ops = 0;
     while let Some(joined) = clients.join_next().await {
         ops += joined.context("a client task died")??;
+        progress.step();
     }
+    progress.end();
     let gb = ops as f64 * bytes as f64 / 1e9;
     let gb_per_s = gb / started.elapsed().as_secs_f64();
     keys::verify_all(&server.target, &keys, false).await?;
@@ -99,6 +104,7 @@ struct Load {
     op: Op,
     size: Size,
     clients: usize,
+    seed: u64,
 }
 
 struct Client {

@@ -11,21 +11,21 @@ mod shaped;
 mod side_by_side;
 mod tls;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::chart;
 use crate::goals::Goal;
+use crate::interrupt;
 use crate::keys::Verify;
+use crate::load::Plan;
 use crate::load::traffic::Traffic;
-use crate::load::{Output, Plan};
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::report::{Report, Row};
+use crate::results::Output;
 use crate::server;
 
 const MAX_SECONDS: f64 = 1e6;
@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// The scatterhoard program [default: the one beside this program].
     #[arg(long, value_name = "PATH")]
     scatterhoard: Option<PathBuf>,
+    /// For --table scale: the local-lambda program [default: the one beside this program].
+    #[arg(long, value_name = "PATH")]
+    local_lambda: Option<PathBuf>,
     /// The redis-server program.
     #[arg(long, value_name = "PATH", default_value = "redis-server")]
     redis_server: PathBuf,
@@ -60,11 +63,11 @@ pub(crate) struct Args {
     /// Threads of the client.
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
+    /// Of contents, and of which nodes are killed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     #[command(flatten)]
     pool: Pool,
-    /// Draw ratios by size (matrix) or latencies (other tables) into this folder (SVG).
-    #[arg(long, value_name = "DIR")]
-    plot: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -82,7 +85,7 @@ enum Table {
     /// Every node's link as slow as a function's.
     Shaped,
     /// Pools of 12, 50 and 200 nodes of 128 MB (whatever --nodes and --node-memory-mb say),
-    /// and 400 idle ones.
+    /// and 400 idle ones, with their platform in a process of its own.
     Scale,
     /// The proxy's largest size while 64 clients stream.
     Memory,
@@ -100,20 +103,10 @@ pub(crate) async fn run(args: Args) -> Result<()> {
         "--seconds {}: want more than 0, and {MAX_SECONDS} at most",
         args.seconds
     );
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut report = Report::default();
-    // Dropping the comparison kills its servers: none outlives this program.
-    let ended = tokio::select! {
-        biased;
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-        _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
-        ended = compare(&args, &mut report) => ended,
-    };
-    let drawn = match &args.plot {
-        Some(folder) if !report.rows.is_empty() => args.draw(&report, folder),
-        _ => Ok(()),
-    };
-    report.close(ended, &args.output).and(drawn)
+    let mut report = Report::new(args.seed);
+    let ended = interrupt::unless_told(compare(&args, &mut report)).await;
+    args.draw(&mut report);
+    report.close(ended, &args.output)
 }
 
 async fn compare(args: &Args, report: &mut Report) -> Result<()> {
@@ -150,14 +143,13 @@ impl Args {
         }
     }
 
-    fn draw(&self, report: &Report, folder: &Path) -> Result<()> {
-        if self.tables() != [Table::Matrix] {
-            return chart::write(&folder.join("latency.svg"), &report.latency_chart());
+    /// Ratios by size, or latencies.
+    fn draw(&self, report: &mut Report) {
+        if self.tables() == [Table::Matrix] {
+            report.drawings = side_by_side::charts(&report.rows);
+        } else {
+            report.draw_latencies();
         }
-        for (name, svg) in side_by_side::charts(&report.rows) {
-            chart::write(&folder.join(name), &svg)?;
-        }
-        Ok(())
     }
 
     fn program(&self) -> Result<PathBuf> {
@@ -183,7 +175,7 @@ impl Args {
             keys: None,
             threads: self.threads,
             verify,
-            traffic: Traffic::default(),
+            traffic: Traffic::of_seed(self.seed),
             progress: Progress::default(),
             stop: Arc::default(),
         }

@@ -63,7 +63,7 @@ fn names(rows: &[&Row], first: &str) -> Vec<String> {
 }
 
 /// Ratios by size, one chart for each operation: what its file is called, and the drawing.
-pub(super) fn charts(rows: &[Row]) -> Vec<(&'static str, String)> {
+pub(super) fn charts(rows: &[Row]) -> Vec<(String, String)> {
     let drawn = |op: Op| {
         let mut lines: Vec<Line> = Vec::new();
         let first = rows.first().map(Row::who);
@@ -87,10 +87,10 @@ pub(super) fn charts(rows: &[Row]) -> Vec<(&'static str, String)> {
         };
         chart.svg()
     };
-    vec![
-        ("matrix-get.svg", drawn(Op::Get)),
-        ("matrix-set.svg", drawn(Op::Set)),
-    ]
+    let has = |op: &Op| rows.iter().any(|row| row.op.only() == Some(*op));
+    let file = |op: Op| format!("matrix-{op}.svg").to_lowercase();
+    let measured = OPS.into_iter().filter(has);
+    measured.map(|op| (file(op), drawn(op))).collect()
 }
 
 #[cfg(test)]

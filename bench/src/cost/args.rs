@@ -8,6 +8,7 @@ use local_lambda::Architecture;
 use super::formula::Workload;
 use super::running::RunningArgs;
 use crate::replay::PoolArgs;
+use crate::results::Output;
 
 /// Beyond these a number is a slip of the pen.
 const MAX_STORED_GB: f64 = 1e9;
@@ -60,15 +61,8 @@ pub(crate) struct Args {
     /// Three hours of a generated trace on 40 nodes, unless there is a trace.
     #[arg(long)]
     pub(super) quick: bool,
-    /// Writes everything there; without a file, to the standard output instead of text.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
-    pub(super) json: Option<PathBuf>,
-    /// Prints Markdown.
-    #[arg(long)]
-    pub(super) markdown: bool,
-    /// Draws break-even curves into this folder.
-    #[arg(long, value_name = "DIR")]
-    pub(super) plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

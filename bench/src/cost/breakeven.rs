@@ -108,6 +108,7 @@ pub(crate) struct Market<'a> {
     pub(crate) proxy: Option<&'a str>,
     pub(crate) loss_rate: f64,
     pub(crate) running: RunningArgs,
+    pub(crate) backing_store: bool,
     pub(crate) processor: Processor,
 }
 
@@ -130,9 +131,10 @@ impl Market<'_> {
             invocations: hour.bills.invocations(),
             hours: 1.0,
             machines: proxy.count,
+            backing_store: self.backing_store,
         };
         let running = self.running.usd(load, self.prices)?;
-        Ok(functions + proxy.usd_per_hour + running.logs + running.api_path + running.volumes)
+        Ok(functions + proxy.usd_per_hour + running.total())
     }
 
     pub(crate) fn curves(&self, workload: &Workload, along: Along) -> Result<Curves> {

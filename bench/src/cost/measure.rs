@@ -65,7 +65,7 @@ impl Measured {
 }
 
 /// Starts a pool on this machine and asks it.
-pub(super) fn measure(program: Option<&Path>) -> Result<Measured> {
+pub(super) fn measure(program: Option<&Path>, seed: u64) -> Result<Measured> {
     let program = server::program(program, "scatterhoard")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -78,7 +78,7 @@ pub(super) fn measure(program: Option<&Path>) -> Result<Measured> {
             extra: vec![OsString::from("--link-tls=on")],
         };
         let server = server::start_scatterhoard(&program, &pool, 0, Ack::Quorum).await?;
-        let done = ask(&server).await;
+        let done = ask(&server, seed).await;
         let measured = server.explain(done)?;
         server.stop().await?;
         Ok(measured)
@@ -98,10 +98,10 @@ struct Asker {
     pid: u32,
 }
 
-async fn ask(server: &Server) -> Result<Measured> {
+async fn ask(server: &Server, seed: u64) -> Result<Measured> {
     let mut asker = Asker {
         connection: Connection::open(&server.target.address, 1, LARGE_BYTES).await?,
-        bodies: Bodies::new(LARGE_BYTES, 1),
+        bodies: Bodies::new(LARGE_BYTES, seed),
         pid: server.pid(),
     };
     let progress = Progress::new(3, "parts");

@@ -9,6 +9,7 @@ mod cut;
 mod formula;
 mod machine;
 mod measure;
+mod module;
 mod ours;
 mod peers;
 mod prices;
@@ -16,12 +17,13 @@ mod report;
 mod running;
 mod words;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use local_lambda::Architecture;
 use serde::Serialize;
 
-use crate::chart::{self, Chart};
+use crate::chart::Chart;
 use crate::replay::{self, Outcome, PoolArgs, Probed};
+use crate::results::Results;
 use crate::trace::{Op, Trace};
 pub(crate) use args::Args;
 use breakeven::{Along, Curves, Market};
@@ -41,6 +43,11 @@ pub(crate) struct Report {
     pub(crate) total_usd: f64,
     pub(crate) usd_per_hour: f64,
     pub(crate) usd_by_purpose: ByPurpose,
+    /// Of the total: serving, warm-up, backups, repairs, the proxy's machine, traffic between
+    /// zones, the backing store.
+    pub(crate) core_usd: f64,
+    /// Of the runs, of a generated trace and of contents; the others count up from it.
+    pub(crate) seed: u64,
     pub(crate) proxy_machine: ProxyMachine,
     /// None for a workload that is described.
     pub(crate) hit_ratio: Option<f64>,
@@ -91,24 +98,20 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         args.pool.make_quick();
     }
     let report = args.report()?;
-    let json = serde_json::to_string_pretty(&report)?;
-    match &args.json {
-        Some(path) if path.as_os_str() == "-" => println!("{json}"),
-        path => {
-            print!("{}", report::text(&report, args.markdown));
-            if let Some(path) = path {
-                std::fs::write(path, json)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
-            }
-        }
+    let ended = report.replay.as_ref().map_or(Ok(()), Outcome::end);
+    args.output.close(ended, &report)
+}
+
+impl Results for Report {
+    fn text(&self, markdown: bool) -> String {
+        report::text(self, markdown)
     }
-    if let Some(folder) = &args.plot {
-        for curves in &report.break_even {
-            let path = folder.join(format!("cost-{}.svg", curves.along.file()));
-            chart::write(&path, &draw(curves))?;
-        }
+
+    fn drawings(&self) -> Vec<(String, String)> {
+        let curves = self.break_even.iter();
+        let file = |c: &Curves| format!("cost-{}.svg", c.along.file());
+        curves.map(|c| (file(c), draw(c))).collect()
     }
-    Ok(())
 }
 
 fn draw(curves: &Curves) -> String {
@@ -129,7 +132,7 @@ impl Args {
         let lambda = prices.lambda()?;
         let arch = Architecture::from(self.arch);
         let pattern = self.pool.pattern()?;
-        let measure = || measure::measure(self.scatterhoard.as_deref());
+        let measure = || measure::measure(self.scatterhoard.as_deref(), self.pool.seed);
         let measured = self.measure.then(measure).transpose()?;
         let known = measured
             .as_ref()
@@ -168,6 +171,7 @@ impl Args {
             proxy: named,
             loss_rate,
             running: self.running,
+            backing_store: self.backing_store,
             processor,
         };
         let curves = Along::ALL.map(|along| market.curves(&used.workload, along));
@@ -190,6 +194,8 @@ impl Args {
             total_usd: own.total_usd,
             usd_per_hour: own.total_usd / hours,
             usd_by_purpose: own.usd_by_purpose,
+            core_usd: own.core_usd,
+            seed: self.pool.seed,
             proxy_machine: own.proxy_machine,
             hit_ratio: share(|o| o.hit_ratio),
             lru_hit_ratio: share(|o| o.lru_hit_ratio),
@@ -258,7 +264,7 @@ impl Args {
         let trace = self.pool.requests(self.quick)?;
         let story = self.pool.story(&trace);
         let settings = self.pool.settings(story.hours, arch)?;
-        let outcome = replay::play(&self.pool, &story, pattern, &settings, trace.skipped);
+        let outcome = replay::play(&self.pool, &story, pattern, &settings, trace.skipped)?;
         let (hours, tally) = (outcome.hours as f64, outcome.tally);
         let moved = tally.read_bytes + tally.stored_bytes;
         let [mean, busiest_hour, _] = outcome.proxy_mb_s;

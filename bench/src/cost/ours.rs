@@ -30,13 +30,20 @@ pub(crate) struct ByPurpose {
     /// The proxy's way to the Lambda API.
     pub(crate) api_path: f64,
     pub(crate) volumes: f64,
+    /// Metrics and alarms.
+    pub(crate) watch: f64,
 }
 
 impl ByPurpose {
-    fn total(&self) -> f64 {
+    /// Functions and the proxy's machine, traffic between zones, the backing store.
+    fn core(&self) -> f64 {
         let lambda = self.serve + self.warm + self.backup + self.repair;
-        let beside = self.logs + self.api_path + self.volumes;
-        lambda + self.proxy + self.cross_zone + self.backing_store + beside
+        lambda + self.proxy + self.cross_zone + self.backing_store
+    }
+
+    /// What else a deployment has.
+    pub(super) fn beside(&self) -> f64 {
+        self.logs + self.api_path + self.volumes + self.watch
     }
 }
 
@@ -46,6 +53,8 @@ pub(crate) struct Ours {
     pub(crate) arch: &'static str,
     pub(crate) proxy_machine: ProxyMachine,
     pub(crate) total_usd: f64,
+    /// Without what runs beside functions and proxy: way to the API, volumes, logs, alarms.
+    pub(crate) core_usd: f64,
     pub(crate) usd_by_purpose: ByPurpose,
 }
 
@@ -63,11 +72,13 @@ impl Args {
             invocations: used.bills.invocations(),
             hours: used.hours,
             machines: machine.count,
+            backing_store: self.backing_store,
         };
         let Running {
             logs,
             api_path,
             volumes,
+            watch,
         } = self.running.usd(load, prices)?;
         let [serve, warm, backup, repair] = formula::usd(&used.bills, lambda, arch);
         let usd_by_purpose = ByPurpose {
@@ -91,11 +102,13 @@ impl Args {
             logs,
             api_path,
             volumes,
+            watch,
         };
         Ok(Ours {
             arch: replay::arch_name(arch),
             proxy_machine: machine,
-            total_usd: usd_by_purpose.total(),
+            total_usd: usd_by_purpose.core() + usd_by_purpose.beside(),
+            core_usd: usd_by_purpose.core(),
             usd_by_purpose,
         })
     }

@@ -16,7 +16,7 @@ const MARK: &str = "_RECALLED";
 
 /// Sections that price files have only lately: where one is missing as a whole, and the
 /// region is the same, the shipped file's is taken, and the output says so.
-const LATELY: [&str; 3] = ["cloudwatch_logs", "vpc", "ebs"];
+const LATELY: [&str; 4] = ["cloudwatch", "cloudwatch_logs", "vpc", "ebs"];
 const SHIPPED_NAME: &str = "bench/prices/us-east-1.json";
 
 /// Prices of a dated file.

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use super::Report;
 use super::breakeven::{Along, Curves};
 use super::ours::ByPurpose;
+use crate::grid::Grid;
 use crate::replay::Probed;
+use crate::results::seeds_in_words;
 
 /// What others published for 50 hours of the registry trace, objects above 10 MB: the
 /// price of 2020 without a proxy, and all objects (VLDB 2023).
@@ -31,12 +33,12 @@ pub(super) fn text(report: &Report, markdown: bool) -> String {
         let percent = |share: f64| format!("{:.3} %", share * 100.0);
         let _ = writeln!(
             text,
-            "{} requests in {} h, {} bad lines skipped; {}, seeds {:?}; {} of the objects available in the worst hour\nhit ratio {}, of an LRU of the same capacity without losses {}; RESETs {} of hits (worst seed {}); {:.0} GETs of objects above {} MiB, which are not stored",
+            "{} requests in {} h, {} bad lines skipped; {}, {} seeds; {} of the objects available in the worst hour\nhit ratio {}, of an LRU of the same capacity without losses {}; RESETs {} of hits (worst seed {}); {:.0} GETs of objects above {} MiB, which are not stored",
             outcome.requests,
             outcome.hours,
             outcome.skipped_lines,
             outcome.day,
-            outcome.seeds,
+            outcome.seeds.len(),
             percent(outcome.worst_hour_available),
             percent(outcome.hit_ratio),
             percent(outcome.lru_hit_ratio),
@@ -60,15 +62,15 @@ pub(super) fn text(report: &Report, markdown: bool) -> String {
             o.proxy_mb_s[2]
         ))
     );
-    text.push_str(&lines(&architectures(report), markdown));
+    text.push_str(&lines(architectures(report), 2, markdown));
     let _ = writeln!(
         text,
-        "\nthe formulas make ${:.2} of its invocations\n",
+        "\ncore: what functions, the proxy's machine, traffic between zones and the backing store cost\nthe formulas make ${:.2} of its invocations\n",
         report.formula_usd
     );
-    text.push_str(&lines(&peers(report), markdown));
+    text.push_str(&lines(peers(report), 2, markdown));
     text.push('\n');
-    text.push_str(&lines(&break_even(&report.break_even), markdown));
+    text.push_str(&lines(break_even(&report.break_even), 4, markdown));
     text.push('\n');
     for sentence in &report.recommendation {
         let _ = writeln!(text, "{sentence}");
@@ -89,6 +91,9 @@ pub(super) fn text(report: &Report, markdown: bool) -> String {
     let _ = writeln!(text, "the platform: {platform}");
     let unchecked = report.unchecked_prices.join(", ");
     let _ = writeln!(text, "recalled, not checked: {unchecked}");
+    let seeds = report.replay.as_ref().map(|o| &o.seeds[..]);
+    let seeds = seeds_in_words(seeds.unwrap_or(&[report.seed]));
+    let _ = writeln!(text, "{seeds}");
     text
 }
 
@@ -113,6 +118,7 @@ fn architectures(report: &Report) -> Vec<Vec<String>> {
         "functions",
         "proxy",
         "total",
+        "of that core",
         "serve",
         "warm",
         "backup",
@@ -123,6 +129,7 @@ fn architectures(report: &Report) -> Vec<Vec<String>> {
         "logs",
         "API",
         "volumes",
+        "watch",
     ];
     let mut rows = vec![headings.map(str::to_owned).to_vec()];
     rows.extend(report.architectures.iter().map(|ours| {
@@ -137,6 +144,7 @@ fn architectures(report: &Report) -> Vec<Vec<String>> {
             logs,
             api_path,
             volumes,
+            watch,
         } = ours.usd_by_purpose;
         let machine = &ours.proxy_machine;
         let mut row = vec![
@@ -145,6 +153,7 @@ fn architectures(report: &Report) -> Vec<Vec<String>> {
         ];
         let all = [
             ours.total_usd,
+            ours.core_usd,
             serve,
             warm,
             backup,
@@ -155,6 +164,7 @@ fn architectures(report: &Report) -> Vec<Vec<String>> {
             logs,
             api_path,
             volumes,
+            watch,
         ];
         row.extend(all.map(usd));
         row
@@ -258,27 +268,15 @@ fn usd(value: f64) -> String {
     }
 }
 
-fn lines(rows: &[Vec<String>], markdown: bool) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|r| r.get(column));
-        cells.map(|c| c.chars().count()).max().unwrap_or(0)
+/// The first row is the headings; the first `names` columns are no numbers.
+fn lines(rows: Vec<Vec<String>>, names: usize, markdown: bool) -> String {
+    let mut rows = rows.into_iter();
+    let grid = Grid {
+        headings: rows.next().unwrap_or_default(),
+        left: (0..names).collect(),
+        rows: rows.collect(),
     };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for (i, row) in rows.iter().enumerate() {
-        if markdown {
-            let _ = writeln!(text, "| {} |", row.join(" | "));
-            if i == 0 {
-                let _ = writeln!(text, "|---|{}", "--:|".repeat(row.len().saturating_sub(1)));
-            }
-            continue;
-        }
-        let cells = row.iter().zip(&widths);
-        let cells: Vec<String> = cells.map(|(c, w)| format!("{c:<w$}", w = *w)).collect();
-        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-    }
-    text
+    grid.text(markdown)
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ fn parse(line: &str) -> Args {
 fn json(line: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let mut args = parse(line);
-    args.json = Some(folder.path().join("out.json"));
-    args.plot = Some(folder.path().to_owned());
+    args.output.json = Some(folder.path().join("out.json"));
+    args.output.plot = Some(folder.path().to_owned());
     run(args).unwrap();
     let drawn = std::fs::read_to_string(folder.path().join("cost-rate.svg")).unwrap();
     assert!(drawn.contains("elasticache serverless"));
@@ -42,10 +42,16 @@ fn a_quick_calculation_says_everything() {
     assert!(number("/usd_by_purpose/serve") > 0.0);
     assert!(number("/hit_ratio") > 0.1 && number("/reset_share_of_hits") < 0.1);
     assert_eq!(said["peers"].as_array().unwrap().len(), 11);
-    // a public address, 16 GB of volumes, no log lines
+    let core = number("/core_usd");
+    let beside = ["logs", "api_path", "volumes", "watch"];
+    let beside = beside.map(|part| number(&format!("/usd_by_purpose/{part}")));
+    assert!((core + beside.iter().sum::<f64>() - sum).abs() < 1e-9);
+    assert!((0.01..0.1).contains(&number("/usd_by_purpose/watch")));
+    assert_eq!(said["seed"], 1);
+    // a public address, 28 GB of volumes, no log lines
     assert_eq!(number("/usd_by_purpose/logs"), 0.0);
     assert!((number("/usd_by_purpose/api_path") - 3.0 * 0.005).abs() < 1e-9);
-    let volumes = 16.0 * 3.0 / 730.0 * 0.08;
+    let volumes = 28.0 * 3.0 / 730.0 * 0.08;
     assert!((number("/usd_by_purpose/volumes") - volumes).abs() < 1e-9);
     let sources = said["price_sources"].as_array().unwrap();
     assert!(
@@ -81,6 +87,26 @@ fn a_quick_calculation_says_everything() {
             .contains(&"s3.get".into())
     );
     assert!(!said["recommendation"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn the_page_says_its_seeds_and_what_is_core() {
+    let report = |line: &str| {
+        let mut args = parse(line);
+        args.pool.make_quick();
+        args.report().unwrap()
+    };
+    let unwatched = report("x --quick --seed 4 --watch off");
+    let report = report("x --quick --seed 4");
+    let text = report.text(true);
+    assert!(text.contains("\nseeds 4 to 5\n"), "{text}");
+    assert!(text.contains("| functions | proxy | total | of that core |"));
+    let ours = &report.architectures[0];
+    let parts = ours.usd_by_purpose;
+    let core = ours.total_usd - parts.logs - parts.api_path - parts.volumes - parts.watch;
+    assert!((ours.core_usd - core).abs() < 1e-9);
+    let without = ours.total_usd - parts.watch;
+    assert!((unwatched.architectures[0].total_usd - without).abs() < 1e-9);
 }
 
 #[test]
@@ -264,7 +290,7 @@ fn an_older_price_file_is_completed_and_one_with_a_gap_is_refused() {
     let shipped = include_str!("../../prices/us-east-1.json");
     let mut file: Value = serde_json::from_str(shipped).unwrap();
     let line = format!("x --quick --seeds 1 --nodes 20 --prices {}", path.display());
-    for section in ["cloudwatch_logs", "vpc", "ebs"] {
+    for section in ["cloudwatch", "cloudwatch_logs", "vpc", "ebs"] {
         file.as_object_mut().unwrap().remove(section);
     }
     std::fs::write(&path, file.to_string()).unwrap();

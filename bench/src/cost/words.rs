@@ -70,13 +70,13 @@ pub(super) fn recommend(
     let parts = ours.usd_by_purpose;
     let share = |usd: f64| 100.0 * usd / ours.total_usd.max(f64::MIN_POSITIVE);
     words.push(format!(
-        "Of it the proxy's machine ({} x {}) is {:.0} %, keeping what is stored (warm-up, backups, repairs) {:.0} %, serving {:.0} %, log lines, the way to the API and volumes {:.0} %.",
+        "Of it the proxy's machine ({} x {}) is {:.0} %, keeping what is stored (warm-up, backups, repairs) {:.0} %, serving {:.0} %, log lines, the way to the API, volumes, metrics and alarms {:.0} %.",
         ours.proxy_machine.count,
         ours.proxy_machine.name,
         share(parts.proxy),
         share(parts.warm + parts.backup + parts.repair),
         share(parts.serve),
-        share(parts.logs + parts.api_path + parts.volumes)
+        share(parts.beside())
     ));
     words.extend(break_even.iter().filter_map(next_break_even));
     let mb_s = demand.read_gb * 1e3 / 3600.0;

@@ -46,7 +46,7 @@ pub(crate) struct Traffic {
     /// Do not store all keys before the load begins.
     #[arg(long)]
     pub(crate) no_prefill: bool,
-    /// Of keys, sizes, operations and arrivals.
+    /// Of keys, sizes, operations, arrivals and contents.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Of `--popularity trace:FILE`, once it is read.
@@ -70,6 +70,14 @@ impl Default for Traffic {
 }
 
 impl Traffic {
+    /// As it comes unless told otherwise.
+    pub(crate) fn of_seed(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
     /// Lines of the trace that were left out; none unless that was asked for.
     pub(crate) fn skipped_lines(&self) -> Option<u64> {
         let trace = self.trace.as_ref().filter(|_| self.skip_bad_lines);

@@ -6,15 +6,14 @@ mod pool;
 mod profile;
 mod real;
 mod runs;
+mod simulated;
 mod story;
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use local_lambda::Architecture;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use crate::results::{Output, Results};
 pub(crate) use pool::PoolArgs;
 pub(crate) use profile::Probed;
 use real::{RealArgs, RealOutcome};
@@ -33,19 +32,59 @@ pub(crate) struct Args {
     /// then, without --pure, a generated hour for real.
     #[arg(long)]
     quick: bool,
-    /// Writes everything there; without a file, to the standard output instead of text.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// What is written as JSON: one of both, or both.
 #[derive(Serialize)]
-struct Said<'a> {
+struct Both<'a> {
     #[serde(flatten)]
     pure: Option<&'a Outcome>,
     /// Beside the other.
     #[serde(skip_serializing_if = "Option::is_none")]
     real: Option<&'a RealOutcome>,
+}
+
+/// What was played.
+struct Played {
+    pure: Option<Outcome>,
+    real: Option<RealOutcome>,
+}
+
+impl Serialize for Played {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.pure.as_ref(), self.real.as_ref()) {
+            (None, Some(real)) => real.serialize(serializer),
+            (pure, real) => Both { pure, real }.serialize(serializer),
+        }
+    }
+}
+
+impl Played {
+    /// An error if not all was played.
+    fn end(&self) -> Result<()> {
+        self.pure.as_ref().map_or(Ok(()), Outcome::end)?;
+        match self.real.as_ref().and_then(|real| real.broken_off.as_ref()) {
+            Some(why) => bail!("broken off: {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Results for Played {
+    fn text(&self, markdown: bool) -> String {
+        let pure = self.pure.as_ref().map(|o| simulated::text(o, markdown));
+        let real = self.real.as_ref().map(|o| real::text(o, markdown));
+        let both: Vec<String> = [pure, real].into_iter().flatten().collect();
+        both.join("\n")
+    }
+
+    fn drawings(&self) -> Vec<(String, String)> {
+        let pure = self.pure.as_ref().map(simulated::drawings);
+        let real = self.real.as_ref().map(real::drawing);
+        pure.into_iter().flatten().chain(real).collect()
+    }
 }
 
 /// Plays the trace and tells what came of it.
@@ -55,39 +94,25 @@ pub(crate) fn run(mut args: Args) -> Result<()> {
         args.real.make_quick();
     }
     let pure = (args.pure || args.quick).then(|| args.play_pure());
-    let pure = pure.transpose()?;
-    let real = (!args.pure).then(|| args.play_real());
-    let real = real.transpose()?;
-    let json = match (&pure, &real) {
-        (None, Some(real)) => serde_json::to_string_pretty(real)?,
-        (pure, real) => serde_json::to_string_pretty(&Said {
-            pure: pure.as_ref(),
-            real: real.as_ref(),
-        })?,
+    let mut played = Played {
+        pure: pure.transpose()?,
+        real: None,
     };
-    match &args.json {
-        Some(path) if path.as_os_str() == "-" => println!("{json}"),
-        path => {
-            let said = pure.iter().map(text);
-            let markdown = args.real.markdown();
-            let said = said.chain(real.iter().map(|o| real::text(o, markdown)));
-            print!("{}", said.collect::<Vec<String>>().join("\n"));
-            if let Some(path) = path {
-                std::fs::write(path, json)
-                    .with_context(|| format!("cannot write {}", path.display()))?;
+    let mut ended = played.end();
+    if !args.pure && ended.is_ok() {
+        match args.play_real() {
+            Ok(real) => {
+                played.real = Some(real);
+                ended = played.end();
             }
+            // what was simulated is told all the same
+            Err(error) if played.pure.is_some() => ended = Err(error),
+            Err(error) => return Err(error),
         }
     }
-    let Some(real) = real else {
-        return Ok(());
-    };
-    if let Some(folder) = args.real.plot() {
-        real::draw(&real, folder)?;
-    }
-    if let Some(why) = &real.broken_off {
-        bail!("broken off: {why}");
-    }
-    ensure!(!args.quick || real.counts.hits > 0, "nothing was hit");
+    args.output.close(ended, &played)?;
+    let hits = played.real.as_ref().map_or(1, |real| real.counts.hits);
+    ensure!(!args.quick || hits > 0, "nothing was hit");
     Ok(())
 }
 
@@ -97,13 +122,13 @@ impl Args {
         let (story, pattern) = (self.pool.story(&trace), self.pool.pattern()?);
         let settings = self.pool.settings(story.hours, Architecture::X86)?;
         let skipped = trace.skipped;
-        Ok(play(&self.pool, &story, &pattern, &settings, skipped))
+        play(&self.pool, &story, &pattern, &settings, skipped)
     }
 
     fn play_real(&self) -> Result<RealOutcome> {
         let (trace, pattern, day) = match self.quick {
             true => {
-                let (trace, pattern) = real::quick();
+                let (trace, pattern) = real::quick(self.pool.seed);
                 (trace, pattern, "a tenth every third minute".into())
             }
             false => (
@@ -114,89 +139,6 @@ impl Args {
         };
         real::run(&self.real, &self.pool, trace, &pattern, day)
     }
-}
-
-/// A page of text.
-pub(crate) fn text(o: &Outcome) -> String {
-    let mut text = String::new();
-    let percent = |share: f64| format!("{:.3} %", share * 100.0);
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<34}{value}");
-    };
-    let (pool, tally) = (&o.pool, &o.tally);
-    line(
-        "pool",
-        format!(
-            "{} nodes of {} MiB, {}, {:.1} GB of objects at {} MB/s a function",
-            pool.nodes, pool.memory_mb, pool.geometry, pool.capacity_gb, pool.function_mb_s
-        ),
-    );
-    if let Some(profile) = &pool.profile {
-        line("platform", profile.to_string());
-    }
-    line("reclaims", format!("{}: {:.0}", o.day, o.reclaims));
-    line("", format!("both instances of a node {:.1} times", o.pairs));
-    line("seeds", format!("{:?}", o.seeds));
-    line(
-        "trace",
-        format!(
-            "{} requests in {} h, {} lines skipped",
-            o.requests, o.hours, o.skipped_lines
-        ),
-    );
-    line("hit ratio", percent(o.hit_ratio));
-    line(
-        "  of an LRU without losses",
-        format!("{} (same capacity)", percent(o.lru_hit_ratio)),
-    );
-    line(
-        "RESETs, share of hits",
-        format!(
-            "{} ({:.1}; worst seed {})",
-            percent(o.reset_share_of_hits),
-            tally.resets,
-            percent(o.worst_seed_reset_share_of_hits)
-        ),
-    );
-    line(
-        "available in the worst hour",
-        percent(o.worst_hour_available),
-    );
-    line(
-        "stored, evicted, too large",
-        format!(
-            "{:.0}, {:.0}, {:.0}",
-            tally.stores, tally.evicted, tally.too_large
-        ),
-    );
-    line(
-        "GB read, stored, backups, repairs",
-        format!(
-            "{:.0}, {:.0}, {:.0}, {:.0}",
-            tally.read_bytes / 1e9,
-            tally.stored_bytes / 1e9,
-            o.backup_gb,
-            o.repair_gb
-        ),
-    );
-    let [mean, hour, minute] = o.proxy_mb_s;
-    line(
-        "MB/s through the proxy",
-        format!("{mean:.0}, busiest hour {hour:.0}, busiest minute {minute:.0}"),
-    );
-    let bills = &o.bills;
-    for (name, bill) in [
-        ("serve", bills.serve),
-        ("warm", bills.warm),
-        ("backup", bills.backup),
-        ("repair", bills.repair),
-    ] {
-        line(
-            name,
-            format!("{:.0} invocations, {:.0} GB-s", bill.invocations, bill.gb_s),
-        );
-    }
-    text
 }
 
 #[cfg(test)]

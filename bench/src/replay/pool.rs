@@ -35,6 +35,10 @@ pub(crate) struct PoolArgs {
     /// Runs; figures are their means.
     #[arg(long, default_value = "5")]
     pub(crate) seeds: NonZeroUsize,
+    /// Of the first run, and of a trace that is generated; the others count up from it.
+    /// Played for real: of contents and reclaims.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
     #[arg(long, default_value_t = NODES)]
     pub(crate) nodes: u16,
     /// Memory of a function in MiB, as it is billed.
@@ -101,14 +105,15 @@ impl PoolArgs {
     pub(crate) fn requests(&self, is_quick: bool) -> Result<Trace> {
         match &self.trace {
             Some(path) => Trace::read(path, self.skip_bad_lines),
-            None if is_quick => Ok(story::of_gets(&population::generate(3.0, 1))),
+            None if is_quick => Ok(story::of_gets(&population::generate(3.0, self.seed))),
             None => bail!("--trace FILE is needed (or --quick, for a generated one)"),
         }
     }
 
     /// Seeds of the runs.
     pub(crate) fn all_seeds(&self) -> Vec<u64> {
-        (1..=self.seeds.get() as u64).collect()
+        let seed = |i: usize| self.seed.wrapping_add(i as u64);
+        (0..self.seeds.get()).map(seed).collect()
     }
 
     pub(crate) fn threads(&self) -> usize {

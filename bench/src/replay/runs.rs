@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use anyhow::{Result, bail, ensure};
 use local_lambda::Architecture;
 use serde::Serialize;
 
@@ -15,7 +16,9 @@ use crate::availability::index::Keys;
 use crate::availability::patterns::Pattern;
 use crate::availability::settings::Settings;
 use crate::availability::sim::{Run, replay};
+use crate::interrupt::Watch;
 use crate::progress::Progress;
+use crate::results;
 
 /// Invocations and GB-seconds of the whole trace, by what they were for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -82,17 +85,22 @@ pub(crate) struct Outcome {
     /// Gigabytes into the proxy and out of it.
     pub(crate) proxy_gb: [f64; 2],
     pub(crate) by_hour: Vec<Hour>,
+    /// Why not every seed was played; none if all were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ended_early: Option<String>,
 }
 
-/// Plays a story with every seed, on so many threads.
+/// Plays a story with every seed, on so many threads. Told to stop, it ends what is under way:
+/// the outcome is of the seeds that were played, and there is none without any.
 pub(crate) fn play(
     args: &PoolArgs,
     story: &Story,
     pattern: &Pattern,
     settings: &Settings,
     skipped_lines: u64,
-) -> Outcome {
+) -> Result<Outcome> {
     let seeds = args.all_seeds();
+    let watch = Watch::new()?;
     let keys = Keys {
         of: &story.keys,
         node_budget_bytes: args.node_budget_bytes(),
@@ -104,6 +112,9 @@ pub(crate) fn play(
         for _ in 0..args.threads().clamp(1, seeds.len()) {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if watch.is_told() {
+                        return;
+                    }
                     let run = replay(settings, pattern, &story.script, keys, *seed);
                     if let Ok(mut runs) = runs.lock() {
                         runs.push((*seed, run));
@@ -117,11 +128,15 @@ pub(crate) fn play(
     let mut runs = runs.into_inner().unwrap_or_default();
     // sums of fractions depend on their order
     runs.sort_by_key(|(seed, _)| *seed);
+    let played: Vec<u64> = runs.iter().map(|(seed, _)| *seed).collect();
+    ensure!(!played.is_empty(), "interrupted before the first run ended");
     let runs: Vec<Run> = runs.into_iter().map(|(_, run)| run).collect();
     let mut outcome = mean(args, settings, &runs);
+    outcome.ended_early = results::why(&watch.end()).filter(|_| played.len() < seeds.len());
+    outcome.seeds = played;
     outcome.requests = story.script.steps.len();
     outcome.skipped_lines = skipped_lines;
-    outcome
+    Ok(outcome)
 }
 
 fn mean(args: &PoolArgs, settings: &Settings, runs: &[Run]) -> Outcome {
@@ -178,6 +193,17 @@ fn mean(args: &PoolArgs, settings: &Settings, runs: &[Run]) -> Outcome {
         ],
         proxy_gb,
         by_hour,
+        ended_early: None,
+    }
+}
+
+impl Outcome {
+    /// An error if not all was played.
+    pub(crate) fn end(&self) -> Result<()> {
+        match &self.ended_early {
+            Some(why) => bail!("{why}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ fn played(line: &str, trace: &Trace) -> Outcome {
     let story = pool.story(trace);
     let settings = pool.settings(story.hours, Architecture::X86).unwrap();
     let pattern = pool.pattern().unwrap();
-    play(&pool, &story, &pattern, &settings, 0)
+    play(&pool, &story, &pattern, &settings, 0).unwrap()
 }
 
 const POOL: &str = "x --pure --nodes 30 --memory-mb 256 --seeds 1";
@@ -102,15 +102,19 @@ fn what_is_read_and_written_is_billed_by_its_bytes() {
 #[test]
 fn a_quick_replay_says_everything() {
     let folder = tempfile::tempdir().unwrap();
-    let mut args = parse("x --pure --quick --seeds 1 --nodes 20");
-    args.json = Some(folder.path().join("out.json"));
+    let mut args = parse("x --pure --quick --seeds 1 --nodes 20 --seed 8");
+    args.output.json = Some(folder.path().join("out.json"));
+    args.output.plot = Some(folder.path().to_owned());
     run(args).unwrap();
     let json = std::fs::read(folder.path().join("out.json")).unwrap();
     let outcome: serde_json::Value = serde_json::from_slice(&json).unwrap();
     assert_eq!(outcome["pool"]["nodes"], 20);
-    assert_eq!(outcome["seeds"], serde_json::json!([1, 2]));
+    assert_eq!(outcome["seeds"], serde_json::json!([8, 9]));
     assert!(outcome["hit_ratio"].as_f64().unwrap() > 0.1);
     assert!(outcome["bills"]["serve"]["gb_s"].as_f64().unwrap() > 0.0);
+    let drawn = std::fs::read_to_string(folder.path().join("replay-invocations.svg"));
+    assert!(drawn.unwrap().contains(">backup<"));
+    assert!(folder.path().join("replay-shares.svg").is_file());
     let error = run(parse("x --pure")).unwrap_err().to_string();
     assert!(error.contains("--trace FILE is needed"), "{error}");
 }

@@ -11,14 +11,15 @@ mod split;
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::{Mutex, RwLock};
 use rand::seq::{IteratorRandom, SliceRandom};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use self::slots::{MEMBERS, SlotMap};
 pub(crate) use self::{
@@ -38,10 +39,13 @@ use crate::{
 
 /// Between the end of one question for who has which slot and the next one.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// Members that are asked for the map, one after another.
+/// Members that are asked for the map.
 const ASKED: usize = 12;
-/// So many of them at a time.
+/// So many of them at first, and as many more each time that nobody has told it for a while:
+/// whoever hangs keeps his time, and nobody else from being asked.
 const ASKED_AT_ONCE: usize = 3;
+/// Of a request's time, until more are asked: all are, before it is over.
+const PATIENCE_SHARE: u32 = 4;
 
 /// The servers of a client.
 pub(crate) struct Cluster {
@@ -210,7 +214,8 @@ impl Client {
         // who gives up has asked, too
         cluster.asked.lock().last = Some(Instant::now());
         let limit = self.inner.options.request_timeout;
-        match timeout(limit, first_map(cluster.who_knows())).await {
+        let first = first_map(cluster.who_knows(), limit / PATIENCE_SHARE);
+        match timeout(limit, first).await {
             Ok(Some(map)) => cluster.install(map),
             Ok(None) | Err(_) => tracing::debug!("no map of the cluster"),
         }
@@ -233,18 +238,30 @@ impl Client {
     }
 }
 
-/// The first one that any of them tells. A few are asked at the same time: who is gone
-/// or hangs keeps nobody else from answering.
-async fn first_map(members: Vec<Arc<Member>>) -> Option<SlotMap> {
-    let asked = stream::iter(members).map(async |member: Arc<Member>| map_of(&member).await);
-    let mut maps = asked.buffer_unordered(ASKED_AT_ONCE);
-    while let Some(map) = maps.next().await {
-        match map {
-            Ok(map) => return Some(map),
-            Err(error) => tracing::debug!(%error, "a member does not tell the map"),
+/// The first one that any of them tells. A few are asked at the same time: who is gone is
+/// followed by another at once, who hangs by some more after `patience`.
+async fn first_map(members: Vec<Arc<Member>>, patience: Duration) -> Option<SlotMap> {
+    let ask = |member: Arc<Member>| async move { map_of(&member).await };
+    let mut members = members.into_iter();
+    let mut asked = FuturesUnordered::new();
+    asked.extend(members.by_ref().take(ASKED_AT_ONCE).map(ask));
+    let mut more = pin!(sleep(patience));
+    loop {
+        tokio::select! {
+            biased;
+            told = asked.next() => match told? {
+                Ok(map) => return Some(map),
+                Err(error) => {
+                    tracing::debug!(%error, "a member does not tell the map");
+                    asked.extend(members.next().map(ask));
+                }
+            },
+            () = &mut more, if members.len() > 0 => {
+                asked.extend(members.by_ref().take(ASKED_AT_ONCE).map(ask));
+                more.set(sleep(patience));
+            }
         }
     }
-    None
 }
 
 async fn map_of(member: &Member) -> Result<SlotMap, Error> {

@@ -19,7 +19,7 @@ use scatterhoard_client::{
 
 use tokio::sync::Notify;
 
-use crate::servers::{Fake, Peer, Server, free_address};
+use crate::servers::{Fake, Peer, Server, all_at, free_address, member};
 
 /// Three proxies; slots 0 to 5460, 5461 to 10922, and the others.
 pub(crate) fn proxies() -> Vec<Server> {
@@ -244,22 +244,6 @@ async fn slots_move_from_one_redis_to_another() {
     assert_eq!(client.delete_many(["foo", "{foo}new"]).await.unwrap(), 2);
 }
 
-/// What a member answers, by the words of the request.
-type Answer = Arc<dyn Fn(&[String]) -> String + Send + Sync>;
-
-async fn member(answer: Answer) -> Fake {
-    Fake::start(move |_, peer: Peer| {
-        let answer = Arc::clone(&answer);
-        async move { peer.answer_as_member(|words| answer(words)).await }
-    })
-    .await
-}
-
-/// CLUSTER SLOTS, when one has all.
-fn all_at(port: u16) -> String {
-    format!("*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$2\r\nid\r\n")
-}
-
 #[tokio::test]
 async fn members_that_send_us_to_each_other_are_given_up() {
     let ports = Arc::new(Mutex::new(HashMap::new()));
@@ -332,80 +316,6 @@ async fn the_map_is_brought_by_one_for_all_and_not_too_often() {
     let most = begun.elapsed().as_secs() + 2;
     let maps = maps.load(SeqCst) as u64;
     assert!((1..=most).contains(&maps), "{maps} maps, at most {most}");
-}
-
-#[tokio::test]
-async fn members_that_hang_are_waited_for_once_by_all() {
-    const LIMIT: Duration = Duration::from_secs(4);
-    let maps = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&maps);
-    let seed = Fake::start(move |_, mut peer: Peer| {
-        let maps = Arc::clone(&counter);
-        async move {
-            while let Some(words) = peer.request().await {
-                match words[0].as_str() {
-                    "HELLO" => {
-                        let hello = "%2\r\n+proto\r\n:3\r\n+mode\r\n+cluster\r\n";
-                        peer.say(hello).await;
-                    }
-                    "CLIENT" => peer.say("-ERR unknown subcommand\r\n").await,
-                    "PING" => peer.say("+PONG\r\n").await,
-                    "CLUSTER" => {
-                        maps.fetch_add(1, SeqCst);
-                        std::future::pending().await
-                    }
-                    _ => peer.say("$1\r\nv\r\n").await,
-                }
-            }
-        }
-    })
-    .await;
-    let options = seed.options().request_timeout(LIMIT).retries(0);
-    let client = Client::connect(options).await.unwrap();
-    // all of them find that there is no map, before any of them waits
-    let all = (0..8).map(|n| client.get(format!("k{n}")));
-    let all = tokio::time::timeout(Duration::from_secs(60), join_all(all));
-    for value in all.await.unwrap() {
-        // who is known is asked for the value, although he does not tell the map
-        assert_eq!(value.unwrap().unwrap(), "v");
-    }
-    assert_eq!(maps.load(SeqCst), 1);
-}
-
-#[tokio::test]
-async fn the_one_of_ten_members_that_is_left_tells_the_map() {
-    let me = Arc::new(AtomicUsize::new(0));
-    let mine = Arc::clone(&me);
-    let home = member(Arc::new(move |words: &[String]| match words[0].as_str() {
-        "CLUSTER" => all_at(mine.load(SeqCst).try_into().unwrap()),
-        _ => "$1\r\nv\r\n".into(),
-    }))
-    .await;
-    let port = home.address.port();
-    me.store(port.into(), SeqCst);
-    let gone = (0..9).map(|_| free_address().port());
-    let ports: Vec<u16> = gone.chain([port]).collect();
-    let seed = member(Arc::new(move |words: &[String]| {
-        let range = |(place, port): (usize, &u16)| {
-            let (first, last) = (place * 1638, place * 1638 + 1637);
-            format!("*3\r\n:{first}\r\n:{last}\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}\r\n")
-        };
-        match words[0].as_str() {
-            "CLUSTER" => format!(
-                "*10\r\n{}",
-                ports.iter().enumerate().map(range).collect::<String>()
-            ),
-            _ => "+PONG\r\n".into(),
-        }
-    }))
-    .await;
-    let client = Client::connect(seed.options().retries(1)).await.unwrap();
-    let error = client.get("foo").await.unwrap_err();
-    assert!(matches!(error, Error::Connect { .. }), "{error}");
-    drop(seed);
-    // the map may be asked for again
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(client.get("foo").await.unwrap().unwrap(), "v");
 }
 
 #[tokio::test]
@@ -516,30 +426,6 @@ async fn a_stream_that_met_a_moving_slot_can_be_made_again() {
     seen.lock().unwrap().clear();
     assert!(put().await.unwrap().stored);
     assert_eq!(seen.lock().unwrap()[..], ["new EXISTS", "new SET"]);
-}
-
-#[tokio::test]
-async fn who_takes_over_for_a_member_that_is_gone_is_found() {
-    let gone = free_address().port();
-    let calls = Arc::new(AtomicUsize::new(0));
-    let (counter, me) = (Arc::clone(&calls), Arc::new(AtomicUsize::new(0)));
-    let mine = Arc::clone(&me);
-    let seed = member(Arc::new(move |words: &[String]| match words[0].as_str() {
-        "CLUSTER" if counter.fetch_add(1, SeqCst) == 0 => all_at(gone),
-        "CLUSTER" => all_at(mine.load(SeqCst).try_into().unwrap()),
-        _ => "$1\r\nv\r\n".into(),
-    }))
-    .await;
-    me.store(seed.address.port().into(), SeqCst);
-    let client = Client::new(seed.options().retries(1));
-    let error = client.get("k").await.unwrap_err();
-    assert!(matches!(error, Error::Connect { .. }), "{error}");
-    assert!(error.to_string().contains(&gone.to_string()));
-    // the map may be asked for again
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(client.get("k").await.unwrap().unwrap(), "v");
-    assert_eq!(calls.load(SeqCst), 2);
-    assert!(client.close(Duration::from_secs(30)).await);
 }
 
 #[tokio::test]

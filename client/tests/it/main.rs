@@ -19,6 +19,7 @@ mod commands;
 mod embedded;
 mod examples;
 mod fill;
+mod hung_members;
 mod lanes;
 mod login;
 mod metrics;

@@ -6,7 +6,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -286,4 +289,20 @@ impl Peer {
             }
         }
     }
+}
+
+/// What a member answers, by the words of the request.
+pub(crate) type Answer = Arc<dyn Fn(&[String]) -> String + Send + Sync>;
+
+pub(crate) async fn member(answer: Answer) -> Fake {
+    Fake::start(move |_, peer: Peer| {
+        let answer = Arc::clone(&answer);
+        async move { peer.answer_as_member(|words| answer(words)).await }
+    })
+    .await
+}
+
+/// CLUSTER SLOTS, when one has all.
+pub(crate) fn all_at(port: u16) -> String {
+    format!("*1\r\n*3\r\n:0\r\n:16383\r\n*3\r\n$9\r\n127.0.0.1\r\n:{port}\r\n$2\r\nid\r\n")
 }

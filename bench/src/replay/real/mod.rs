@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use local_lambda::Architecture;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -23,6 +22,7 @@ use super::{Outcome, PoolArgs, play};
 use crate::availability::patterns::Pattern;
 use crate::availability::population;
 use crate::chaos::platform::Platform;
+use crate::interrupt::Signals;
 use crate::pool::Ack;
 use crate::procfs;
 use crate::progress::Progress;
@@ -34,7 +34,7 @@ pub(crate) use outcome::RealOutcome;
 use plan::Plan;
 pub(crate) use plan::RealArgs;
 use reclaims::Reaper;
-pub(super) use report::{draw, text};
+pub(super) use report::{drawing, text};
 
 /// From everything being there to the trace's begin.
 const RUN_UP: Duration = Duration::from_millis(200);
@@ -52,8 +52,8 @@ impl RealArgs {
 }
 
 /// An hour of a generated trace, and minutes of which every third takes a tenth.
-pub(super) fn quick() -> (Trace, Pattern) {
-    let trace = super::story::of_gets(&population::generate(1.0, 1));
+pub(super) fn quick(seed: u64) -> (Trace, Pattern) {
+    let trace = super::story::of_gets(&population::generate(1.0, seed));
     (trace, Pattern::Minutes(vec![(0.67, 0), (1.0, 40)]))
 }
 
@@ -71,7 +71,8 @@ pub(super) fn run(
     let skipped = trace.skipped;
     let story = plan.simulated.story(&trace);
     let settings = plan.simulated.settings(story.hours, Architecture::X86)?;
-    let simulated = play(&plan.simulated, &story, pattern, &settings, skipped);
+    let simulated = play(&plan.simulated, &story, pattern, &settings, skipped)?;
+    simulated.end()?;
     let lru_hits = story.script.steps.iter().map(|s| s.is_hit).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -117,7 +118,7 @@ impl World<'_> {
             trace,
             lru_hits,
             self.plan.simulated.max_object_mb << 20,
-            self.args.seed,
+            self.plan.simulated.seed,
             begin,
         )?);
         let done = self.drive(&shared, listener, &platform).await;
@@ -125,7 +126,7 @@ impl World<'_> {
         let broken_off = server.explain(done).err();
         let mut outcome = RealOutcome::new(&self.plan, &shared, &self.simulated);
         outcome.day = self.day;
-        outcome.seed = self.args.seed;
+        outcome.seed = self.plan.simulated.seed;
         outcome.elapsed_s = elapsed_s;
         outcome.broken_off = broken_off.map(|error| format!("{error:#}"));
         if outcome.broken_off.is_none() {
@@ -146,7 +147,7 @@ impl World<'_> {
         listener: Listener,
         platform: &Platform,
     ) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
+        let mut signals = Signals::new()?;
         let mut clients = JoinSet::new();
         for _ in 0..self.args.clients {
             let shared = shared.clone();
@@ -164,7 +165,7 @@ impl World<'_> {
             self.pattern,
             simulated.correlation,
             has_standbys,
-            self.args.seed,
+            simulated.seed,
         );
         let reap = reaper.reap(
             platform,
@@ -179,8 +180,7 @@ impl World<'_> {
             heard = listener.listen(&shared.heard) => heard,
             reaped = reap => reaped.context("local-lambda"),
             () = show(shared, &progress) => Ok(()),
-            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-            _ = terminate.recv() => Err(anyhow::anyhow!("terminated")),
+            word = signals.next() => Err(anyhow::anyhow!(word)),
         };
         progress.end();
         ended

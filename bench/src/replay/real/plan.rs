@@ -2,7 +2,7 @@
 //! what the proxy goes by with them. Pure.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -48,21 +48,12 @@ pub(crate) struct RealArgs {
     /// Connections; a request that finds none waits.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(super) clients: u16,
-    /// Of contents and reclaims.
-    #[arg(long, default_value_t = 1)]
-    pub(super) seed: u64,
     /// The scatterhoard program [default: the one beside this program].
     #[arg(long, value_name = "PATH")]
     pub(super) scatterhoard: Option<PathBuf>,
     /// The local-lambda program [default: the one beside this program].
     #[arg(long, value_name = "PATH")]
     pub(super) local_lambda: Option<PathBuf>,
-    /// Prints Markdown.
-    #[arg(long)]
-    pub(super) markdown: bool,
-    /// Draws latencies into this folder.
-    #[arg(long, value_name = "DIR")]
-    pub(super) plot: Option<PathBuf>,
 }
 
 const LOCAL_NODES: u16 = 20;
@@ -123,14 +114,6 @@ impl Plan {
 }
 
 impl RealArgs {
-    pub(crate) fn markdown(&self) -> bool {
-        self.markdown
-    }
-
-    pub(crate) fn plot(&self) -> Option<&Path> {
-        self.plot.as_deref()
-    }
-
     fn check(&self) -> Result<()> {
         ensure!(
             (1.0..=MAX_SPEED_UP).contains(&self.speed_up),

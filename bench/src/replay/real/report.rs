@@ -1,13 +1,11 @@
 //! A real replay as text or Markdown, and its latencies as a drawing.
 
 use std::fmt::Write as _;
-use std::path::Path;
-
-use anyhow::Result;
 
 use super::RealOutcome;
 use super::outcome::Percentiles;
-use crate::chart::{self, Chart};
+use crate::chart::Chart;
+use crate::grid::Grid;
 
 pub(crate) fn text(o: &RealOutcome, markdown: bool) -> String {
     let pool = &o.pool;
@@ -30,9 +28,9 @@ pub(crate) fn text(o: &RealOutcome, markdown: bool) -> String {
     if let Some(why) = &o.broken_off {
         let _ = writeln!(text, "BROKEN OFF, figures are of what was played: {why}\n");
     }
-    text.push_str(&lines(&beside(o), markdown));
+    text.push_str(&lines(beside(o), markdown));
     text.push('\n');
-    text.push_str(&lines(&latencies(o), markdown));
+    text.push_str(&lines(latencies(o), markdown));
     let c = &o.counts;
     let _ = writeln!(
         text,
@@ -154,29 +152,18 @@ fn latencies(o: &RealOutcome) -> Vec<[String; 7]> {
     ]
 }
 
-fn lines<const N: usize>(rows: &[[String; N]], markdown: bool) -> String {
-    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max();
-    let mut text = String::new();
-    for (i, row) in rows.iter().enumerate() {
-        if markdown {
-            let _ = writeln!(text, "| {} |", row.join(" | "));
-            if i == 0 {
-                let _ = writeln!(text, "|---|{}", "--:|".repeat(N - 1));
-            }
-            continue;
-        }
-        let cell = |(column, cell): (usize, &String)| {
-            let width = width(column).unwrap_or(0);
-            format!("{cell:<width$}")
-        };
-        let cells: Vec<String> = row.iter().enumerate().map(cell).collect();
-        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-    }
-    text
+fn lines<const N: usize>(rows: Vec<[String; N]>, markdown: bool) -> String {
+    let mut rows = rows.into_iter().map(Vec::from);
+    let grid = Grid {
+        headings: rows.next().unwrap_or_default(),
+        left: vec![0],
+        rows: rows.collect(),
+    };
+    grid.text(markdown)
 }
 
 /// Latencies by how rare they are: one in so many takes longer.
-pub(crate) fn draw(o: &RealOutcome, folder: &Path) -> Result<()> {
+pub(crate) fn drawing(o: &RealOutcome) -> (String, String) {
     let line = |name: &str, p: &Percentiles| {
         let points = [
             (2.0, p.p50),
@@ -197,5 +184,5 @@ pub(crate) fn draw(o: &RealOutcome, folder: &Path) -> Result<()> {
             line("SET after a miss", &l.set),
         ],
     };
-    chart::write(&folder.join("replay-latency.svg"), &chart.svg())
+    ("replay-latency.svg".into(), chart.svg())
 }
