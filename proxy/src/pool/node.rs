@@ -479,7 +479,10 @@ impl Inner {
         let before = self.instances.lost();
         let meeting = self.instances.meet(about.instance);
         self.count_lost(before);
-        if matches!(meeting, Meeting::Stranger | Meeting::Back) {
+        // a round that woke it compares both instances anyhow
+        let is_round = self.backup.is_running()
+            && self.life.woken_for() == scatterhoard_wire::invoke::Purpose::Backup;
+        if meeting == Meeting::Stranger || meeting == Meeting::Back && !is_round {
             self.backup.urge();
         }
         let birth = std::mem::replace(&mut self.birth_unix_ms, about.birth_unix_ms);
