@@ -18,6 +18,7 @@ use std::{
 use parking_lot::Mutex;
 use scatterhoard_wire::{
     InstanceId, InvocationId, NodeId, WriteId,
+    invoke::Purpose,
     limits::DELETE_BATCH,
     message::{Held, Message},
 };
@@ -480,8 +481,7 @@ impl Inner {
         let meeting = self.instances.meet(about.instance);
         self.count_lost(before);
         // a round that woke it compares both instances anyhow
-        let is_round = self.backup.is_running()
-            && self.life.woken_for() == scatterhoard_wire::invoke::Purpose::Backup;
+        let is_round = self.backup.is_running() && self.life.woken_for() == Purpose::Backup;
         if meeting == Meeting::Stranger || meeting == Meeting::Back && !is_round {
             self.backup.urge();
         }

@@ -30,6 +30,10 @@ struct World {
 impl World {
     /// Values of all layouts, on nodes with standbys that have them, too.
     fn start(reserved_concurrency: Option<u32>) -> Self {
+        Self::start_with(reserved_concurrency, &[])
+    }
+
+    fn start_with(reserved_concurrency: Option<u32>, more: &[&str]) -> Self {
         let platform = Platform::start(NODES);
         for mut function in platform.handle().functions() {
             function.reserved_concurrency = reserved_concurrency;
@@ -37,7 +41,7 @@ impl World {
         }
         let url = platform.url();
         let nodes = NODES.to_string();
-        let server = Server::start(&[
+        let arguments = [
             "--lambda-endpoint",
             &url,
             "--nodes",
@@ -48,7 +52,8 @@ impl World {
             "1",
             "--hot-tier-mb",
             "0",
-        ]);
+        ];
+        let server = Server::start(&[&arguments, more].concat());
         let (mut redis, mut random) = (server.client(), Random::new(7));
         let mut stored = BTreeMap::new();
         for (i, size) in [3_000_000, 1_200_000, 700_000, 90_000, 40_000, 20_000]
@@ -150,6 +155,25 @@ fn every_node_may_lose_one_of_its_instances_at_the_same_time() {
     assert_eq!(
         world.server.metric("scatterhoard_repaired_chunks_total"),
         0.0
+    );
+    world.server.stop();
+}
+
+/// Whichever of the two the platform brings first: a round is no reason for another one.
+#[test]
+fn an_idle_node_has_one_round_in_an_interval() {
+    let every_s = ["--warm-interval-s", "1", "--warm-interval-max-s", "1"];
+    let world = World::start_with(None, &every_s);
+    world.until_backed_up();
+    let invocations = || world.server.metric("scatterhoard_invocations_total");
+    let (began, before) = (Instant::now(), invocations());
+    std::thread::sleep(Duration::from_secs(12));
+    let count = invocations() - before;
+    // both instances, and a round that was under way at each end
+    let most = (2 * NODES) as f64 * (began.elapsed().as_secs_f64() + 2.0);
+    assert!(
+        (1.0..most).contains(&count),
+        "{count} invocations, {most} expected at most"
     );
     world.server.stop();
 }
