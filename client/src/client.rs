@@ -363,7 +363,7 @@ impl Client {
     ) -> Result<Reply, Error> {
         let name = request.arguments().first().cloned().unwrap_or_default();
         let watch = Watch::begin(&self.inner.options, &name, request.bytes());
-        let span = tracing::debug_span!("request", command = %name.escape_ascii(), ?lane);
+        let span = request_span(&name, lane);
         async {
             let mut route = Route::new(self, slot, repeat, watch);
             loop {
@@ -406,6 +406,11 @@ impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Client").field(&self.inner.options).finish()
     }
+}
+
+/// Around all attempts of a request.
+pub(crate) fn request_span(command: &[u8], lane: Lane) -> tracing::Span {
+    tracing::debug_span!("request", command = %command.escape_ascii(), ?lane)
 }
 
 /// A command of one key, which is copied.

@@ -3,6 +3,11 @@
 
 locals {
   machine_usd_h = {
+    "c6a.large"    = 0.0765
+    "c6g.medium"   = 0.034
+    "c7a.medium"   = 0.05132
+    "c8a.medium"   = 0.05389
+    "c8i.large"    = 0.09371
     "c5n.large"    = 0.108
     "c5n.xlarge"   = 0.216
     "c6gn.medium"  = 0.0432

@@ -13,13 +13,14 @@ use tokio::{
     io::{AsyncRead, ReadBuf},
     time::{Instant, Sleep, sleep, sleep_until},
 };
+use tracing::{Instrument, Span};
 
 use super::resume::{Progress, Resume};
 use crate::{
     Client, Error,
-    client::keyed,
+    client::{keyed, request_span},
     cluster::{Route, slot_of},
-    command::checked,
+    command::{Lane, checked},
     connection::{Failure, closed, pool::Lease},
     metrics::{Outcome, Watch},
     protocol::{Event, Reply, Request},
@@ -49,7 +50,9 @@ impl Client {
     ) -> Result<Option<ValueStream>, Error> {
         let key = Bytes::copy_from_slice(key.as_ref());
         let watch = Watch::begin(&self.inner.options, b"GET", key.len() as u64);
-        let (begun, mut watch) = self.begin(&key, &keyed("GET", &key), watch).await?;
+        let (request, span) = (keyed("GET", &key), request_span(b"GET", Lane::Own));
+        let begun = self.begin(&key, &request, watch);
+        let (begun, mut watch) = begun.instrument(span.clone()).await?;
         let Some((len, source)) = begun else {
             watch.replied(&Reply::Null);
             return Ok(None);
@@ -60,6 +63,7 @@ impl Client {
             progress: Progress::new(len, resume),
             state: State::Reading(Box::new(source)),
             watch,
+            span,
         }))
     }
 
@@ -213,6 +217,8 @@ pub struct ValueStream {
     progress: Progress,
     state: State,
     watch: Watch,
+    /// Ends with the stream.
+    span: Span,
 }
 
 impl ValueStream {
@@ -243,6 +249,8 @@ impl ValueStream {
         mut out: Option<&mut ReadBuf<'_>>,
         limit: usize,
     ) -> Poll<Result<Option<Bytes>, Error>> {
+        let span = self.span.clone();
+        let _inside = span.enter();
         loop {
             match &mut self.state {
                 State::Ended => return Poll::Ready(Ok(None)),

@@ -5,12 +5,13 @@ use std::{collections::VecDeque, io, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tracing::Instrument;
 
 use crate::{
     Client, Error, ErrorCode, Set, SetOptions,
-    client::keyed,
+    client::{keyed, request_span},
     cluster::{Route, slot_of},
-    command::checked,
+    command::{Lane, checked},
     connection::{pool::Lease, send},
     metrics::Watch,
     protocol::{Encoded, Reply},
@@ -44,7 +45,9 @@ impl Client {
         source: impl Stream<Item = Bytes>,
         options: SetOptions,
     ) -> Result<Set, Error> {
-        self.put(key.as_ref(), len, source.map(Ok), options).await
+        self.put(key.as_ref(), len, source.map(Ok), options)
+            .instrument(request_span(b"SET", Lane::Own))
+            .await
     }
 
     /// The same of a stream that may fail: then with [`Error::Source`], and
@@ -59,7 +62,9 @@ impl Client {
         source: impl Stream<Item = io::Result<Bytes>>,
         options: SetOptions,
     ) -> Result<Set, Error> {
-        self.put(key.as_ref(), len, source, options).await
+        self.put(key.as_ref(), len, source, options)
+            .instrument(request_span(b"SET", Lane::Own))
+            .await
     }
 
     /// Stores the next `len` bytes of a reader, such as a file; further ones are
@@ -87,7 +92,9 @@ impl Client {
                 }
             },
         );
-        self.put(key.as_ref(), len, pieces, options).await
+        self.put(key.as_ref(), len, pieces, options)
+            .instrument(request_span(b"SET", Lane::Own))
+            .await
     }
 
     async fn put(

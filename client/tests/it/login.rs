@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::PrivateKeyDer;
-use scatterhoard_client::{Client, Command, Error, ErrorCode, Options, Reply, Tls, rustls};
+use scatterhoard_client::{
+    Client, Command, Error, ErrorCode, Options, Reply, SetOptions, Tls, rustls,
+};
 use tokio_rustls::TlsAcceptor;
 
-use crate::servers::{Fake, Server};
+use crate::servers::{Fake, Server, free_address};
 
 #[tokio::test]
 async fn passwords_and_users() {
@@ -144,9 +147,12 @@ async fn tls(server: &Server) -> (u16, String, tokio::task::JoinHandle<()>) {
         }
     };
     let task = tokio::spawn(task);
-    let text = base64(cert.der());
-    let pem = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
-    (port, pem, task)
+    (port, pem("CERTIFICATE", cert.der()), task)
+}
+
+fn pem(what: &str, bytes: &[u8]) -> String {
+    let text = base64(bytes);
+    format!("-----BEGIN {what}-----\n{text}\n-----END {what}-----\n")
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -197,4 +203,43 @@ async fn tls_with_a_certificate_that_is_known_only() {
     );
     let url = Options::from_url(&format!("rediss://localhost:{port}")).unwrap();
     assert!(matches!(Client::connect(url).await, Err(Error::Usage(_))));
+}
+
+#[tokio::test]
+async fn the_proxys_own_tls_with_users_and_streams() {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let certificate = pem("CERTIFICATE", cert.der());
+    let cert_file = file("cert.pem", &certificate);
+    let key_file = file("key.pem", &pem("PRIVATE KEY", &signing_key.serialize_der()));
+    let listen = free_address();
+    let _server = Server::scatterhoard(&[
+        "--requirepass",
+        "secret",
+        "--tls-listen",
+        &listen.to_string(),
+        "--tls-cert-file",
+        &cert_file,
+        "--tls-key-file",
+        &key_file,
+    ]);
+    let url = format!("rediss://:secret@localhost:{}", listen.port());
+    let options = Options::from_url(&url).unwrap();
+    let known = Tls::with_authorities(certificate.as_bytes()).unwrap();
+    let client = Client::connect(options.tls(known.clone())).await.unwrap();
+    let value = Bytes::from(vec![5; 3_000_000]);
+    let source = futures_util::stream::iter([value.clone()]);
+    let put = client.put_stream("k", 3_000_000, source, SetOptions::new());
+    assert!(put.await.unwrap().stored);
+    assert!(client.get("k").await.unwrap().unwrap() == value);
+    assert!(client.get_small("k").await.unwrap().unwrap() == value);
+    let nobody = Options::new("localhost", listen.port()).tls(known);
+    let error = Client::connect(nobody.retries(0)).await.unwrap_err();
+    assert_eq!(error.code(), Some(&ErrorCode::NoAuth));
 }

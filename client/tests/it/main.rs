@@ -24,4 +24,5 @@ mod lanes;
 mod login;
 mod metrics;
 mod servers;
+mod spans;
 mod streams;

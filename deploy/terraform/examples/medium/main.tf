@@ -1,6 +1,6 @@
 # 100 functions of 1 GB: about 80 GB.
 #
-#   deploy/package all --arch arm64
+#   deploy/package all      # on an arm64 machine, or with -var architecture=x86_64
 #   aws ssm put-parameter --type SecureString --name /scatterhoard/medium/requirepass \
 #       --value "$(openssl rand -base64 33)"
 #   terraform init && terraform apply
@@ -34,6 +34,12 @@ variable "client_cidrs" {
   default     = ["10.87.0.0/16"]
 }
 
+variable "architecture" {
+  description = "What the packages were built for."
+  type        = string
+  default     = "arm64"
+}
+
 provider "aws" {
   region = var.region
 }
@@ -42,12 +48,12 @@ module "pool" {
   source = "../.."
 
   name                = "medium"
-  architecture        = "arm64"
-  node_package        = "${var.packages}/node-arm64.zip"
-  proxy_package       = "${var.packages}/scatterhoard-arm64.tar.gz"
+  architecture        = var.architecture
+  node_package        = "${var.packages}/node-${var.architecture}.zip"
+  proxy_package       = "${var.packages}/scatterhoard-${var.architecture}.tar.gz"
   nodes               = 100
   node_memory_mb      = 1024
-  proxy_instance_type = "c6gn.large"
+  proxy_instance_type = var.architecture == "arm64" ? "c6gn.large" : "c5n.large"
   account_concurrency = 1000
   client_cidrs        = var.client_cidrs
   monthly_budget_usd  = 200
