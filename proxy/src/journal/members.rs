@@ -5,7 +5,7 @@
 use scatterhoard_wire::NodeId;
 
 use super::{
-    Journal, JournalError,
+    Journal, JournalError, Why,
     tables::{Op, Table},
 };
 use crate::pool::membership::State;
@@ -34,20 +34,25 @@ impl Journal {
         let Some(tables) = tables.as_ref() else {
             return Ok(members);
         };
+        let mut later = None;
         let read = tables.rows(Table::Nodes, &mut |key, value| match decode(key, value) {
             Some(member) => members.push(member),
-            None => damaged += 1,
+            None => match value {
+                [version, ..] if *version > VERSION => later = Some(*version),
+                _ => damaged += 1,
+            },
         });
         if damaged > 0 {
             metrics::counter!("scatterhoard_journal_damaged_total").increment(damaged);
             tracing::warn!(damaged, "records of nodes are damaged and left out");
         }
         let path = self.place.path().to_owned();
-        read.map_err(|error| JournalError {
-            path,
-            why: error.into(),
-        })?;
-        Ok(members)
+        let read = match later {
+            Some(version) => Err(Why::Later(version)),
+            None => read.map_err(Why::from),
+        };
+        let failed = |why| JournalError { path, why };
+        read.map(|()| members).map_err(failed)
     }
 
     /// Notes states of nodes, all or none. When it returns, only the death of the
@@ -86,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::journal::{Fsync, memory::MemoryDisk};
+    use crate::journal::{Fsync, memory::MemoryDisk, tables::Tables};
 
     proptest! {
         #[test]
@@ -118,6 +123,25 @@ mod tests {
         journal.write(&mut index);
         let members = open().members().unwrap();
         assert_eq!(members, [going, (NodeId(9), State::Gone)]);
+    }
+
+    #[test]
+    fn what_a_later_release_says_of_nodes_is_not_left_out() {
+        for (version, is_later) in [(VERSION + 1, true), (0, false)] {
+            let disk = MemoryDisk::default();
+            let journal = Journal::open_in_memory(&disk, Fsync::Always).unwrap();
+            let (key, mut value) = encode(NodeId(3), State::Gone);
+            value[0] = version;
+            let tables = disk.open().unwrap();
+            tables
+                .commit(vec![Op::Put(Table::Nodes, key, value)])
+                .unwrap();
+            let members = journal.members();
+            match is_later {
+                true => assert!(members.unwrap_err().to_string().contains("a later release")),
+                false => assert_eq!(members.unwrap(), []),
+            }
+        }
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Backup {
     alone_since: Option<Instant>,
     /// Urged since the latest failure.
     urged_anew: bool,
+    /// The latest round was too early.
+    was_early: bool,
     running: bool,
     ended: u64,
     not_before: Instant,
@@ -83,6 +85,7 @@ impl Backup {
             alone: 0,
             alone_since: None,
             urged_anew: false,
+            was_early: false,
             running: false,
             ended: 0,
             not_before: last,
@@ -163,8 +166,13 @@ impl Backup {
         self.running = false;
         self.ended += 1;
         self.attempted = now;
+        let is_early = how == Ending::Early;
         // nothing brings it back sooner
-        self.urged_anew = how == Ending::Early;
+        self.urged_anew = is_early;
+        if std::mem::replace(&mut self.was_early, is_early) && !is_early {
+            // those were none
+            self.failures = 0;
+        }
         match how {
             Ending::Alone => {
                 self.alone = self.alone.saturating_add(1);
@@ -275,6 +283,10 @@ mod tests {
             let before = at.checked_sub(Duration::from_millis(1)).unwrap();
             assert!(!b.begin(S, before) && b.begin(S, at));
         }
+        // they make no other failure last longer
+        b.ended(Ending::BrokenOff, false, at);
+        at += RETRY;
+        assert!(b.begin(S, at));
         b.ended(Ending::Done, false, at);
         b.urge();
         assert!(b.begin(S, at + SEARCH) && b.can_search());

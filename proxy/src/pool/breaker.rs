@@ -65,6 +65,8 @@ pub struct Breaker {
     pause: Duration,
     cause: Cause,
     opened_at: Option<Instant>,
+    /// The same of the last time, though it has closed since.
+    last_opened: Option<Instant>,
 }
 
 impl Default for Breaker {
@@ -74,6 +76,7 @@ impl Default for Breaker {
             pause: FIRST_PAUSE,
             cause: Cause::Service,
             opened_at: None,
+            last_opened: None,
         }
     }
 }
@@ -112,19 +115,21 @@ impl Breaker {
         let Blame::Pool { in_a_row } = cause.blame() else {
             return self.works(now);
         };
+        if self.last_opened.is_some_and(|at| sent < at) {
+            // it says nothing new
+            return None;
+        }
         match &mut self.state {
             State::Closed { failures } => {
                 *failures += 1;
                 if *failures < in_a_row {
                     return None;
                 }
-                self.opened_at = Some(now);
+                (self.opened_at, self.last_opened) = (Some(now), Some(now));
                 self.open(cause, now);
                 Some(Change::Opened(cause))
             }
             State::Open { .. } => None,
-            // it says nothing new
-            State::Probing { .. } if self.opened_at.is_some_and(|at| sent < at) => None,
             State::Probing { .. } => {
                 let longest = match cause {
                     Cause::CredentialsMissing
@@ -279,6 +284,11 @@ mod tests {
             breaker.works(failed + 2 * FIRST_PAUSE),
             Some(Change::Closed(_))
         ));
+        // and then the others do not open it again
+        for _ in 0..100 {
+            assert_eq!(breaker.failed(Cause::Service, sent, failed), None);
+        }
+        assert_eq!(breaker.admit(failed + 2 * FIRST_PAUSE), Admission::Free);
     }
 
     proptest! {

@@ -223,25 +223,37 @@ impl Store {
     pub async fn settle_for_ever(self: Arc<Self>, drain: CancellationToken) {
         let mut settling = FuturesUnordered::new();
         let mut groups = VecDeque::new();
+        // those that no quorum took, and when they are tried again
+        let mut refused: VecDeque<(Instant, Vec<Waiting>)> = VecDeque::new();
         let (mut due, mut began, mut pause) = (None, Instant::now(), GATHER);
         let mut hurries = false;
         loop {
             let (wanted, hurry) = (self.behind.wanted.notified(), self.behind.hurry.notified());
             let waiting = self.index.lock().waiting();
             let is_last = drain.is_cancelled();
-            if waiting == 0 && groups.is_empty() && settling.is_empty() && is_last {
+            let is_idle = groups.is_empty() && refused.is_empty() && settling.is_empty();
+            if waiting == 0 && is_idle && is_last {
                 return;
+            }
+            let now = Instant::now();
+            while let Some((_, group)) = refused.pop_front_if(|(at, _)| *at <= now) {
+                groups.push_back(group);
             }
             let many = waiting >= MANY || self.behind.is_half_used();
             let is_pressed = is_last || hurries || many;
-            let at_once = if is_pressed { HURRIED } else { UNHURRIED };
+            let at_once = match (is_last, is_pressed) {
+                // one that hangs is not to hold up others, there is no time
+                (true, _) => usize::MAX,
+                (false, true) => HURRIED,
+                (false, false) => UNHURRIED,
+            };
             while settling.len() < at_once
                 && let Some(group) = groups.pop_front()
             {
                 settling.push(self.settle(group));
             }
-            let now = Instant::now();
             let at = (waiting > 0).then(|| *due.get_or_insert(now + pause));
+            let again = refused.front().map(|(at, _)| *at);
             let room = groups.is_empty() && settling.len() < at_once;
             let is_due = at.is_some_and(|at| is_pressed || now >= at);
             if is_due && room {
@@ -254,7 +266,10 @@ impl Store {
             }
             tokio::select! {
                 biased;
-                Some(()) = settling.next(), if !settling.is_empty() => {
+                Some(not_taken) = settling.next(), if !settling.is_empty() => {
+                    if let Some(group) = not_taken {
+                        refused.push_back((Instant::now() + RETRY_AFTER, group));
+                    }
                     if settling.is_empty() && groups.is_empty() {
                         pause = (began.elapsed() * WRITING_SHARE).clamp(GATHER, GATHER_LONG);
                     }
@@ -262,6 +277,7 @@ impl Store {
                 () = hurry => hurries = true,
                 () = wanted => {}
                 () = sleep_until(at.unwrap_or(now)), if at.is_some() && room => {}
+                () = sleep_until(again.unwrap_or(now)), if again.is_some() => {}
                 () = drain.cancelled(), if !is_last => {}
             }
         }
@@ -287,26 +303,21 @@ impl Store {
         groups(small, len).into_iter().chain(alone).collect()
     }
 
-    async fn settle(self: &Arc<Self>, mut group: Vec<Waiting>) {
-        loop {
-            let values = self.waiting_values(&mut group).await;
-            if group.is_empty() {
-                return;
-            }
-            match self.try_settle(&group, values).await {
-                Ok(()) => return,
-                // none will take them any more; the journal has them, if there is one
-                Err(error) if self.pool.is_stopping() => {
-                    tracing::warn!(values = group.len(), %error, "acknowledged values are not on nodes");
-                    return;
-                }
-                Err(error) => {
-                    metrics::counter!("scatterhoard_settle_errors_total").increment(1);
-                    tracing::warn!(values = group.len(), %error, "acknowledged values not on nodes yet");
-                    tokio::time::sleep(RETRY_AFTER).await;
-                }
-            }
+    /// Writes what is left of a group to nodes; gives it back if they do not take it.
+    async fn settle(self: &Arc<Self>, mut group: Vec<Waiting>) -> Option<Vec<Waiting>> {
+        let values = self.waiting_values(&mut group).await;
+        if group.is_empty() {
+            return None;
         }
+        let error = self.try_settle(&group, values).await.err()?;
+        // none will take them any more; the journal has them, if there is one
+        if self.pool.is_stopping() {
+            tracing::warn!(values = group.len(), %error, "acknowledged values are not on nodes");
+            return None;
+        }
+        metrics::counter!("scatterhoard_settle_errors_total").increment(1);
+        tracing::warn!(values = group.len(), %error, "acknowledged values not on nodes yet");
+        Some(group)
     }
 
     /// The values of a group, one behind the other; those that were overwritten leave it.

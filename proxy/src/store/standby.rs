@@ -149,7 +149,9 @@ impl Store {
         // what is not whole or not named yet was counted before this round, and is for the next
         let may_be_named = |id: &WriteId| *id > began || under_way.contains(id);
         let is_later = |id: &WriteId| !named.contains(id) && may_be_named(id);
-        if is_put_under_way || on_main.iter().any(|c| is_later(&c.id.write_id)) {
+        // on either: those that the other instance took are lacking here once they are named
+        let mut on_both = on_main.iter().chain(&on_second);
+        if is_put_under_way || on_both.any(|c| is_later(&c.id.write_id)) {
             round.node.owe_backup();
         }
         tally.garbage = self.discard_from(round, suspects(&on_main)).await?;

@@ -16,6 +16,7 @@ use redis::Commands;
 
 use crate::{
     contents::Random,
+    fakes::{Fakes, Manner},
     server::{Server, client, program, stat, until},
 };
 
@@ -128,4 +129,41 @@ fn node_processes_go_with_a_killed_proxy() {
     until("no orphans", Duration::from_secs(5), || {
         children.iter().all(|pid| stat(*pid).is_none())
     });
+}
+
+#[test]
+fn a_node_that_is_silent_at_the_end_holds_up_no_values_of_others() {
+    let fakes = Fakes::start(8);
+    let mut server = Server::start(&[
+        "--lambda-endpoint",
+        &fakes.url(),
+        "--nodes",
+        "8",
+        "--data-parity",
+        "4+2",
+        "--ack",
+        "proxy",
+        "--hot-tier-mb",
+        "16",
+        // a change of manners shows in the next invocation
+        "--linger-max-ms",
+        "10",
+        "--shutdown-timeout-s",
+        "30",
+    ]);
+    fakes.misbehave(&[0], Manner::Mute);
+    let (mut redis, mut random) = (server.client(), Random::new(9));
+    let mut pipe = redis::pipe();
+    for i in 0..600 {
+        // longer than what shares segments: each goes alone
+        pipe.set(i, random.bytes(20_000)).ignore();
+    }
+    let () = pipe.query(&mut redis).unwrap();
+    server.signal(Signal::SIGTERM);
+    let status = server.ended(Duration::from_secs(60));
+    assert_eq!(status.and_then(|s| s.code()), Some(0), "{}", server.log());
+    let log = server
+        .log()
+        .replace("acknowledged values not on nodes yet", "");
+    assert!(!log.contains("not on nodes"), "{log}");
 }
