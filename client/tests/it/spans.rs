@@ -76,12 +76,16 @@ async fn requests_and_streams_have_a_span_each() {
 async fn a_stream_that_goes_on_says_so_within_its_span() {
     let fake = Fake::start(async |number, mut peer: Peer| {
         peer.welcome().await;
-        let said: &[u8] = match number {
-            0 => b"$6\r\nabc",
-            // from the first of the bytes that were delivered
-            _ => b"$6\r\nabcdef\r\n",
-        };
-        peer.say(said).await;
+        if number == 0 {
+            peer.say("$200000\r\n").await;
+            peer.say(vec![7; 50_000]).await;
+        } else {
+            // from the 64th of the last bytes that were delivered
+            peer.say("$150064\r\n").await;
+            peer.say(vec![7; 150_064]).await;
+            peer.say("\r\n").await;
+            while peer.request().await.is_some() {}
+        }
     })
     .await;
     let (log, _guard) = Log::begin();
@@ -89,7 +93,7 @@ async fn a_stream_that_goes_on_says_so_within_its_span() {
     let on = Resume::IfUnchanging { attempts: 1 };
     let stream = client.get_stream_with("k", on).await;
     let pieces: Vec<Bytes> = stream.unwrap().unwrap().try_collect().await.unwrap();
-    assert_eq!(pieces.concat(), b"abcdef");
+    assert!(pieces.concat() == vec![7; 200_000]);
     let words = ["request{command=GET lane=Own}", "reading on", "from="];
     assert_eq!(log.count(&words), 1);
 }
