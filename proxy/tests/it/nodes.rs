@@ -399,7 +399,7 @@ fn what_a_later_proxy_adds_does_no_harm() {
     assert!(matches!(stored, Message::Stored { complete: true, .. }));
     visit.assert_holds(&chunk, 3);
     let report = visit.leave();
-    assert_eq!((report.ending, report.speaks), (Ending::Idle, SPOKEN));
+    assert_eq!((report.ending, report.speaks), (Ending::Released, SPOKEN));
 }
 
 #[test]
