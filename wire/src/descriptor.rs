@@ -67,9 +67,14 @@ impl ChunkDescriptor {
     pub fn cell(&self, stripe: u32, payload: Bytes) -> Cell {
         Cell {
             stripe,
-            checksum: checksum::cell(self, stripe, &payload),
+            checksum: self.checksum(stripe, &payload),
             payload,
         }
+    }
+
+    /// [`checksum::cell`] of the cell of this chunk in `stripe`.
+    pub fn checksum(&self, stripe: u32, payload: &[u8]) -> u32 {
+        checksum::cell(self, stripe, payload)
     }
 
     /// Whether these bytes are the cell of this chunk and stripe, unharmed.

@@ -3,6 +3,7 @@
 //! Both backends use the same matrix, so what one encodes the other decodes
 //! (property-tested). With d = 1 a parity chunk is a copy and no code is run.
 
+mod known;
 mod portable;
 mod simd;
 
@@ -23,16 +24,40 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// What runs here: the AVX2 build is not attempted without AVX2, since it
-    /// would end the process with an illegal instruction.
-    pub fn available(self) -> Self {
-        if self == Self::ReedSolomonErasure && !simd::is_supported() {
-            tracing::warn!(
-                "this processor has no AVX2: using the portable erasure code, which is slower"
-            );
-            return Self::RustyErasure;
+    /// What runs here and computes right, which is tried with known answers: this
+    /// one, else the other one, with a warning. The AVX2 build is not attempted
+    /// without AVX2, since it would end the process with an illegal instruction.
+    fn or_other(self) -> Result<Self, CodecError> {
+        let other = match self {
+            Self::ReedSolomonErasure => Self::RustyErasure,
+            Self::RustyErasure => Self::ReedSolomonErasure,
+        };
+        for backend in [self, other] {
+            let why = match backend.is_supported() {
+                false => "this processor has no AVX2".to_owned(),
+                true => {
+                    let code = backend.code(known::DATA, known::PARITY);
+                    match code.and_then(|code| known::holds(&*code)) {
+                        Ok(true) => return Ok(backend),
+                        Ok(false) => "it computes wrongly on this processor".to_owned(),
+                        Err(error) => error.to_string(),
+                    }
+                }
+            };
+            tracing::warn!(?backend, why, "erasure code cannot be used");
         }
-        self
+        Err(CodecError("none that works on this processor".into()))
+    }
+
+    fn is_supported(self) -> bool {
+        self == Self::RustyErasure || simd::is_supported()
+    }
+
+    fn code(self, d: usize, p: usize) -> Result<Arc<dyn Code>, CodecError> {
+        Ok(match self {
+            Self::ReedSolomonErasure => Arc::new(simd::Simd::new(d, p)?),
+            Self::RustyErasure => Arc::new(portable::Portable::new(d, p)?),
+        })
     }
 }
 
@@ -44,7 +69,9 @@ pub struct CodecError(String);
 /// Encodes and decodes stripes of one geometry with d >= 2 and p >= 1. All
 /// cells of a stripe have the same length.
 trait Code: Send + Sync {
-    fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), CodecError>;
+    /// Adds the data cell of `chunk` to the parity cells, which are zeros before
+    /// chunk 0, the first.
+    fn add(&self, chunk: usize, cell: &[u8], parity: &mut [&mut [u8]]) -> Result<(), CodecError>;
     /// Fills in the missing ones of the first d cells from any d cells.
     fn decode(&self, cells: &mut [Option<BytesMut>], cell_len: usize) -> Result<(), CodecError>;
 }
@@ -61,7 +88,7 @@ impl Codec {
     /// written with other settings, are made when they are needed.
     pub fn new(full: Geometry, backend: Backend) -> Result<Self, CodecError> {
         let codec = Self {
-            backend: backend.available(),
+            backend: backend.or_other()?,
             codes: Arc::default(),
         };
         for d in 2..=full.data_u8() {
@@ -76,34 +103,31 @@ impl Codec {
         if let Some(code) = self.codes.read().get(&geometry) {
             return Ok(code.clone());
         }
-        let (d, p) = (geometry.data(), geometry.parity());
-        let code: Arc<dyn Code> = match self.backend {
-            Backend::ReedSolomonErasure => Arc::new(simd::Simd::new(d, p)?),
-            Backend::RustyErasure => Arc::new(portable::Portable::new(d, p)?),
-        };
+        let code = self.backend.code(geometry.data(), geometry.parity())?;
         self.codes.write().insert(geometry, code.clone());
         Ok(code)
     }
 
+    /// Begins the parity of a stripe whose cells have `cell_len` bytes.
+    pub fn begin(&self, geometry: Geometry, cell_len: usize) -> Result<Parity, CodecError> {
+        let coded = geometry.data() > 1 && geometry.parity() > 0;
+        Ok(Parity {
+            code: coded.then(|| self.code(geometry)).transpose()?,
+            cells: (0..geometry.parity())
+                .filter(|_| coded)
+                .map(|_| BytesMut::zeroed(cell_len))
+                .collect(),
+            copies: Vec::new(),
+            geometry,
+            next: 0,
+        })
+    }
+
     /// The parity cells of a stripe, from its d equally long data cells.
     pub fn parity(&self, geometry: Geometry, data: &[Bytes]) -> Result<Vec<Bytes>, CodecError> {
-        if geometry.data() == 1 {
-            return Ok(vec![
-                data.first().cloned().unwrap_or_default();
-                geometry.parity()
-            ]);
-        }
-        if geometry.parity() == 0 {
-            return Ok(Vec::new());
-        }
-        let len = data.first().map_or(0, Bytes::len);
-        let mut parity: Vec<BytesMut> = (0..geometry.parity())
-            .map(|_| BytesMut::zeroed(len))
-            .collect();
-        let data: Vec<&[u8]> = data.iter().map(|c| &c[..]).collect();
-        let mut out: Vec<&mut [u8]> = parity.iter_mut().map(|c| &mut c[..]).collect();
-        self.code(geometry)?.encode(&data, &mut out)?;
-        Ok(parity.into_iter().map(BytesMut::freeze).collect())
+        let mut parity = self.begin(geometry, data.first().map_or(0, Bytes::len))?;
+        data.iter().try_for_each(|cell| parity.add(cell))?;
+        Ok(parity.finish())
     }
 
     /// The d data cells of a stripe, from any d of its d + p cells.
@@ -133,6 +157,38 @@ impl Codec {
         } else {
             Err(CodecError("too few cells".into()))
         }
+    }
+}
+
+/// The parity of a stripe while its data cells come: each is added when it has
+/// just been read, since it is in the processor's cache then.
+pub struct Parity {
+    /// None if nothing is to be computed.
+    code: Option<Arc<dyn Code>>,
+    cells: Vec<BytesMut>,
+    /// With d = 1.
+    copies: Vec<Bytes>,
+    geometry: Geometry,
+    next: usize,
+}
+
+impl Parity {
+    /// The next data cell of the stripe.
+    pub fn add(&mut self, cell: &Bytes) -> Result<(), CodecError> {
+        if let Some(code) = &self.code {
+            let mut cells: Vec<&mut [u8]> = self.cells.iter_mut().map(|c| &mut c[..]).collect();
+            code.add(self.next, cell, &mut cells)?;
+        } else if self.geometry.data() == 1 {
+            self.copies = vec![cell.clone(); self.geometry.parity()];
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    /// The p parity cells, when all d data cells have come.
+    pub fn finish(self) -> Vec<Bytes> {
+        let coded = self.cells.into_iter().map(BytesMut::freeze);
+        coded.chain(self.copies).collect()
     }
 }
 

@@ -20,9 +20,9 @@ impl Portable {
 }
 
 impl Code for Portable {
-    fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), CodecError> {
+    fn add(&self, chunk: usize, cell: &[u8], parity: &mut [&mut [u8]]) -> Result<(), CodecError> {
         self.coder
-            .encode(data, parity)
+            .update(chunk, cell, parity)
             .map_err(|e| CodecError(e.to_string()))
     }
 

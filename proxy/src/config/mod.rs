@@ -348,7 +348,7 @@ impl Config {
             functions,
             function_check: seconds(options.function_check_s.unwrap_or(300)),
             geometry,
-            codec: options.codec.unwrap_or(Backend::ReedSolomonErasure),
+            codec: options.codec.unwrap_or(Backend::RustyErasure),
             hot_bytes,
             hot_value_bytes: kib(options.hot_value_kb, 64 << 10),
             pack_up_to_bytes: kib(options.pack_up_to_kb, 16 << 10),

@@ -269,7 +269,7 @@ options! {
     /// Longest cell, in KB [default: 256]
     #[arg(long, env = "SCATTERHOARD_CELL_KB", value_name = "K")]
     cell_kb: u32,
-    /// Erasure code: reed-solomon-erasure or rusty-erasure [default: the first]
+    /// Erasure code: rusty-erasure or reed-solomon-erasure [default: the first]
     #[arg(long, env = "SCATTERHOARD_CODEC", value_name = "NAME", value_parser = backend)]
     codec: Backend,
     /// What goes when nodes are full, by Redis's names [default: allkeys-lru]

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, ops::Range, pin::pin, sync::Arc, time::Duration
 
 use bytes::Bytes;
 use scatterhoard_wire::{
-    ChunkDescriptor, ChunkId,
+    Cell, ChunkDescriptor, ChunkId,
     message::{Message, Refusal},
 };
 use tokio::{
@@ -67,7 +67,7 @@ pub trait CellSource: Sync {
     /// be had any more. Asked in order, and again from an earlier stripe when
     /// another instance answers after an interruption. May be dropped and asked
     /// again, if [`Self::is_ready`] ever says no.
-    fn cell(&self, stripe: u32) -> impl Future<Output = Option<Bytes>> + Send;
+    fn cell(&self, stripe: u32) -> impl Future<Output = Option<Cell>> + Send;
 
     /// Whether the cell is there. Where it is not, a window ends.
     fn is_ready(&self, stripe: u32) -> bool;
@@ -309,16 +309,15 @@ impl<S: CellSource> Put<'_, S> {
     async fn send_window(&self, call: &Call, window: Range<u32>) -> Result<Option<Sent>, PutError> {
         let last = window.end - 1;
         for stripe in window {
-            let Some(payload) = self.cells.cell(stripe).await else {
+            let Some(cell) = self.cells.cell(stripe).await else {
                 return Err(PutError::Gone);
             };
             // the link's own task writes large cells while the next are encoded
-            let pace = if payload.len() > LARGE_CELL_BYTES {
+            let pace = if cell.payload.len() > LARGE_CELL_BYTES {
                 Pace::Batched
             } else {
                 self.pace
             };
-            let cell = self.chunk.cell(stripe, payload);
             let put = call.put(self.chunk, cell, stripe == last, pace);
             match timeout(self.patience, put).await {
                 Ok(Ok(())) => {}

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use scatterhoard_node::random;
 use scatterhoard_wire::{
-    ChunkDescriptor, ChunkId, Epoch, Geometry, Layout, WriteId, limits::MAX_WINDOW_CELLS,
+    Cell, ChunkDescriptor, ChunkId, Epoch, Geometry, Layout, WriteId, limits::MAX_WINDOW_CELLS,
 };
 use tokio::{
     sync::mpsc,
@@ -193,8 +193,9 @@ fn chunk(epoch: Epoch, size_bytes: u64, cell_bytes: u32) -> Option<ChunkDescript
 struct Same<'a>(&'a ChunkDescriptor);
 
 impl CellSource for Same<'_> {
-    async fn cell(&self, stripe: u32) -> Option<Bytes> {
-        Some(Bytes::from(vec![0x5a; self.0.layout.cell_len(stripe)]))
+    async fn cell(&self, stripe: u32) -> Option<Cell> {
+        let payload = Bytes::from(vec![0x5a; self.0.layout.cell_len(stripe)]);
+        Some(self.0.cell(stripe, payload))
     }
 
     fn is_ready(&self, _stripe: u32) -> bool {

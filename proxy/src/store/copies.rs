@@ -5,7 +5,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
-use scatterhoard_wire::{Geometry, GeometryPolicy, message::Message, stream::SendQueue};
+use scatterhoard_wire::{
+    Epoch, Geometry, GeometryPolicy, WriteId, message::Message, stream::SendQueue,
+};
 
 use super::{
     body::{Body, InMemory},
@@ -60,7 +62,11 @@ fn a_value_that_is_stored_is_written_from_where_it_was_received() {
     let (policy, codec) = codec();
     let layout = policy.layout(SIZE).unwrap();
     let d = layout.geometry().data();
-    let stripes = Stripes::new(layout, &codec);
+    let write_id = WriteId {
+        epoch: Epoch(1),
+        counter: 1,
+    };
+    let stripes = Stripes::new(write_id, layout, &codec);
     let mut received = Vec::new();
     let segments: Vec<Bytes> = (0..layout.stripes() as usize * d)
         .map(|i| Bytes::from(vec![i as u8; layout.cell_len((i / d) as u32)]))
@@ -87,7 +93,7 @@ fn a_value_that_is_stored_is_written_from_where_it_was_received() {
                 stripe,
                 checksum: 0,
             };
-            link.push(1, &message, cell);
+            link.push(1, &message, cell.payload);
         }
     }
     let mut slices = [std::io::IoSlice::new(&[]); 64];

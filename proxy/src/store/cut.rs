@@ -1,29 +1,35 @@
 //! A value on its way to nodes: cut into the cells of its layout, stripe by
 //! stripe, while it arrives.
 //!
-//! A stripe's parity is computed when its last data cell is there. Stripes are
-//! kept for nodes that are interrupted and ask again: all of them while memory
+//! Checksums and parity are computed cell by cell, while each is in the
+//! processor's cache. Stripes are kept for nodes that are interrupted and ask again: all of them while memory
 //! is plenty, otherwise until every node has its cell.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use scatterhoard_wire::Layout;
+use scatterhoard_wire::{Cell, ChunkDescriptor, ChunkId, Layout, WriteId};
 use tokio::sync::Notify;
 
 use crate::{
     admission::Permit,
-    codec::{Codec, CodecError},
+    codec::{Codec, CodecError, Parity},
     keyspace::Object,
     pool::{link::Pace, node::Reservation, requests::CellSource},
 };
 
+/// The node of a chunk "has everything": nothing is kept for it.
+pub(super) const NOT_WANTED: u32 = u32::MAX;
+
 /// The cells of one object that is written.
 pub(super) struct Stripes<'a> {
+    write_id: WriteId,
     layout: Layout,
     codec: &'a Codec,
     inner: Mutex<Inner>,
+    /// Of the stripe begun last, as far as it has come.
+    parity: Mutex<Option<Parity>>,
     /// Rung when a cell of the chunk came, or none will come any more.
     came: Vec<Notify>,
     /// Rung when a stripe was let go.
@@ -44,14 +50,27 @@ struct Inner {
 
 struct Stripe {
     /// The data cells that have come, then parity.
-    cells: Vec<Bytes>,
+    cells: Vec<Kept>,
     _memory: Permit,
 }
 
+/// A cell, and its checksum unless nobody wanted it when it came.
+#[derive(Clone)]
+struct Kept {
+    payload: Bytes,
+    checksum: Option<u32>,
+}
+
 impl Inner {
-    fn cell(&self, stripe: u32, chunk: usize) -> Option<&Bytes> {
+    fn cell(&self, stripe: u32, chunk: usize) -> Option<&Kept> {
         let offset = stripe.checked_sub(self.first)?;
         self.kept.get(offset as usize)?.cells.get(chunk)
+    }
+
+    /// The stripe begun last, and the chunk whose cell comes next.
+    fn begun(&self) -> Option<(u32, usize)> {
+        let stripe = self.kept.back()?;
+        Some((self.first + self.kept.len() as u32 - 1, stripe.cells.len()))
     }
 
     fn drop_stored(&mut self, total: u32) {
@@ -63,9 +82,10 @@ impl Inner {
 }
 
 impl<'a> Stripes<'a> {
-    pub(super) fn new(layout: Layout, codec: &'a Codec) -> Self {
+    pub(super) fn new(write_id: WriteId, layout: Layout, codec: &'a Codec) -> Self {
         let total = layout.geometry().total();
         Self {
+            write_id,
             layout,
             codec,
             inner: Mutex::new(Inner {
@@ -75,6 +95,7 @@ impl<'a> Stripes<'a> {
                 keeps_all: true,
                 broken: false,
             }),
+            parity: Mutex::new(None),
             came: std::iter::repeat_with(Notify::new).take(total).collect(),
             freed: Notify::new(),
         }
@@ -92,27 +113,45 @@ impl<'a> Stripes<'a> {
     /// The next data cell of the stripe begun last, padded to its full length.
     pub(super) fn push(&self, cell: Bytes) -> Result<(), CodecError> {
         let geometry = self.layout.geometry();
-        let mut inner = self.inner.lock();
-        let Some(stripe) = inner.kept.back_mut() else {
+        let Some((stripe, chunk)) = self.inner.lock().begun() else {
             return Ok(());
         };
-        let chunk = stripe.cells.len();
-        stripe.cells.push(cell);
-        let data = (chunk + 1 == geometry.data()).then(|| stripe.cells.clone());
-        drop(inner);
-        self.came[chunk].notify_waiters();
-        if let Some(data) = data {
-            // others may take the data cells meanwhile
-            let parity = self.codec.parity(geometry, &data)?;
-            drop(data);
-            if let Some(stripe) = self.inner.lock().kept.back_mut() {
-                stripe.cells.extend(parity);
-            }
-            self.came[geometry.data()..]
-                .iter()
-                .for_each(Notify::notify_waiters);
+        self.keep(stripe, chunk, cell.clone());
+        let mut parity = self.parity.lock();
+        let mut sum = match parity.take() {
+            Some(sum) => sum,
+            None => self.codec.begin(geometry, cell.len())?,
+        };
+        sum.add(&cell)?;
+        if chunk + 1 < geometry.data() {
+            *parity = Some(sum);
+            return Ok(());
+        }
+        for (index, cell) in (geometry.data()..).zip(sum.finish()) {
+            self.keep(stripe, index, cell);
         }
         Ok(())
+    }
+
+    /// Adds a cell to the stripe begun last.
+    fn keep(&self, stripe: u32, chunk: usize, payload: Bytes) {
+        let is_wanted = self.inner.lock().stored[chunk] != NOT_WANTED;
+        let checksum = is_wanted.then(|| self.descriptor(chunk).checksum(stripe, &payload));
+        if let Some(stripe) = self.inner.lock().kept.back_mut() {
+            stripe.cells.push(Kept { payload, checksum });
+        }
+        self.came[chunk].notify_waiters();
+    }
+
+    fn descriptor(&self, chunk: usize) -> ChunkDescriptor {
+        ChunkDescriptor {
+            id: ChunkId {
+                write_id: self.write_id,
+                // d + p is far below 256
+                index: chunk as u8,
+            },
+            layout: self.layout,
+        }
     }
 
     /// Nobody need wait for what has not come.
@@ -172,20 +211,27 @@ impl<'a> Stripes<'a> {
     }
 
     /// The cell, when it has come; `None` if it is not kept or will not come.
-    pub(super) async fn cell(&self, stripe: u32, chunk: usize) -> Option<Bytes> {
-        loop {
+    pub(super) async fn cell(&self, stripe: u32, chunk: usize) -> Option<Cell> {
+        let kept = loop {
             let came = self.came[chunk].notified();
             {
                 let inner = self.inner.lock();
                 if let Some(cell) = inner.cell(stripe, chunk) {
-                    return Some(cell.clone());
+                    break cell.clone();
                 }
                 if inner.broken || stripe < inner.first {
                     return None;
                 }
             }
             came.await;
-        }
+        };
+        let checksum = kept.checksum;
+        Some(Cell {
+            stripe,
+            checksum: checksum
+                .unwrap_or_else(|| self.descriptor(chunk).checksum(stripe, &kept.payload)),
+            payload: kept.payload,
+        })
     }
 }
 
@@ -199,7 +245,7 @@ pub(super) struct ChunkOf<'a, 'b> {
 }
 
 impl CellSource for ChunkOf<'_, '_> {
-    async fn cell(&self, stripe: u32) -> Option<Bytes> {
+    async fn cell(&self, stripe: u32) -> Option<Cell> {
         self.stripes.cell(stripe, self.index).await
     }
 
@@ -218,7 +264,7 @@ impl CellSource for ChunkOf<'_, '_> {
 mod tests {
     use futures_util::FutureExt;
     use proptest::{collection::vec, prelude::*};
-    use scatterhoard_wire::{Geometry, GeometryPolicy};
+    use scatterhoard_wire::{Epoch, Geometry, GeometryPolicy};
 
     use super::*;
     use crate::{
@@ -227,9 +273,14 @@ mod tests {
         value::Value,
     };
 
+    const WRITE_ID: WriteId = WriteId {
+        epoch: Epoch(3),
+        counter: 7,
+    };
+
     /// Cuts a value whole.
     fn cut<'a>(value: &Value, layout: Layout, codec: &'a Codec) -> Stripes<'a> {
-        let (stripes, mut body) = (Stripes::new(layout, codec), InMemory::new(value));
+        let (stripes, mut body) = (Stripes::new(WRITE_ID, layout, codec), InMemory::new(value));
         for stripe in 0..layout.stripes() {
             stripes.begin(Permit::default());
             for chunk in 0..layout.geometry().data() {
@@ -246,7 +297,14 @@ mod tests {
     }
 
     fn cell(stripes: &Stripes<'_>, stripe: u32, chunk: usize) -> Option<Bytes> {
-        stripes.cell(stripe, chunk).now_or_never().flatten()
+        let cell = stripes.cell(stripe, chunk).now_or_never().flatten()?;
+        let verifies = |c: &Cell| {
+            stripes
+                .descriptor(chunk)
+                .verifies(stripe, c.checksum, &c.payload)
+        };
+        assert!(verifies(&cell));
+        Some(cell.payload)
     }
 
     proptest! {
@@ -311,11 +369,27 @@ mod tests {
         assert!(!stripes.is_whole());
     }
 
+    #[test]
+    fn a_chunk_that_nobody_wanted_is_whole_for_who_asks_later() {
+        let geometry = Geometry::new(2, 1).unwrap();
+        let codec = Codec::new(geometry, Backend::RustyErasure).unwrap();
+        let layout = Layout::new(geometry, 20, 10).unwrap();
+        let stripes = Stripes::new(WRITE_ID, layout, &codec);
+        (1..3).for_each(|chunk| stripes.stored(chunk, NOT_WANTED));
+        stripes.begin(Permit::default());
+        for fill in [1, 2] {
+            stripes.push(Bytes::from(vec![fill; 10])).unwrap();
+        }
+        // a substitute: the node that was to have it did not take it
+        assert_eq!(cell(&stripes, 0, 1), Some(Bytes::from(vec![2; 10])));
+        assert!(cell(&stripes, 0, 2).is_some());
+    }
+
     #[tokio::test]
     async fn who_waits_for_a_cell_hears_of_it() {
         let geometry = Geometry::new(2, 2).unwrap();
         let codec = Codec::new(geometry, Backend::RustyErasure).unwrap();
-        let stripes = Stripes::new(Layout::new(geometry, 20, 10).unwrap(), &codec);
+        let stripes = Stripes::new(WRITE_ID, Layout::new(geometry, 20, 10).unwrap(), &codec);
         let waiting = futures_util::future::join_all((0..4).map(|c| stripes.cell(0, c)));
         let pushing = async {
             stripes.begin(Permit::default());
@@ -334,7 +408,7 @@ mod tests {
     fn nobody_waits_for_a_body_that_broke_off() {
         let geometry = Geometry::new(2, 1).unwrap();
         let codec = Codec::new(geometry, Backend::RustyErasure).unwrap();
-        let stripes = Stripes::new(Layout::new(geometry, 40, 10).unwrap(), &codec);
+        let stripes = Stripes::new(WRITE_ID, Layout::new(geometry, 40, 10).unwrap(), &codec);
         assert!(stripes.cell(0, 0).now_or_never().is_none());
         stripes.break_off();
         assert_eq!(stripes.cell(0, 0).now_or_never(), Some(None));

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Broken, Key, Lookup, Pinned, ReadError, Store,
     body::Stored,
-    cut::{ChunkOf, Stripes},
+    cut::{ChunkOf, NOT_WANTED, Stripes},
 };
 use crate::{
     clock,
@@ -130,10 +130,10 @@ impl Store {
         if rooms.is_empty() {
             return Err(RepairError::NoRoom);
         }
-        let stripes = Stripes::new(layout, &self.codec);
+        let stripes = Stripes::new(object.write_id, layout, &self.codec);
         for index in 0..object.chunks() {
             if !rooms.iter().any(|(missing, _)| *missing == index) {
-                stripes.stored(index, u32::MAX);
+                stripes.stored(index, NOT_WANTED);
             }
         }
         let taking = async {
@@ -206,7 +206,7 @@ impl Store {
             .pool
             .put_chunk(node, &descriptor, &chunk, patience, chunk.pace);
         let result = put.await;
-        chunk.stripes.stored(chunk.index, u32::MAX);
+        chunk.stripes.stored(chunk.index, NOT_WANTED);
         if let Err(error) = &result {
             tracing::info!(node = %node.id, %error, "chunk not repaired");
         }

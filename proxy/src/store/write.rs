@@ -9,7 +9,7 @@ use scatterhoard_wire::{Layout, NodeId, WriteId, geometry::GeometryError};
 use super::{
     Store,
     body::{Body, InMemory},
-    cut::{ChunkOf, Stripes},
+    cut::{ChunkOf, NOT_WANTED, Stripes},
     written::{Attempt, Cargo, Written},
 };
 use crate::{
@@ -222,7 +222,7 @@ impl Store {
         body: B,
         pace: Pace,
     ) -> Result<Vec<Option<NodeId>>, Broken<B::Error>> {
-        let stripes = Stripes::new(layout, &self.codec);
+        let stripes = Stripes::new(attempt.write_id, layout, &self.codec);
         let taking = async {
             let taken = self.take_in(&stripes, layout, body).await;
             if taken.is_err() {
@@ -291,7 +291,7 @@ impl Store {
         let plan = Object::new(attempt.write_id, layout, vec![None; total]);
         let send = |index, room, tries| self.send_chunk(stripes, &plan, pace, index, room, tries);
         // nothing is kept for chunks that have no node
-        (rooms.len()..total).for_each(|index| stripes.stored(index, u32::MAX));
+        (rooms.len()..total).for_each(|index| stripes.stored(index, NOT_WANTED));
         let mut sending: FuturesUnordered<_> = rooms
             .into_iter()
             .enumerate()
@@ -315,7 +315,7 @@ impl Store {
                         stripes.stored(sent.index, 0);
                         sending.push(send(sent.index, room, sent.tries + 1));
                     } else {
-                        stripes.stored(sent.index, u32::MAX);
+                        stripes.stored(sent.index, NOT_WANTED);
                     }
                 }
             }
