@@ -93,7 +93,7 @@ async fn what_precedes_nothing_is_written_by_the_task() {
     );
     let delete = Message::Delete(Vec::new());
     assert!(link.precede(&delete));
-    let served = timeout(Duration::from_millis(1), write(&link)).await;
+    let served = tokio::time::timeout(Duration::from_millis(1), serving::write(&link)).await;
     assert!(served.is_err(), "it serves until the link ends");
     assert_eq!(kept.messages(), [delete]);
 }
