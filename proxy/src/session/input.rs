@@ -56,3 +56,95 @@ fn give_back(buffer: BytesMut) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use bytes::Buf;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn read(stream: &mut DuplexStream, input: &mut BytesMut) -> Option<usize> {
+        let mut cx = Context::from_waker(Waker::noop());
+        match poll_read(stream, input, 4096, &mut cx) {
+            Poll::Ready(read) => Some(read.unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_take_turns_with_a_buffer() {
+        let mut memory = Vec::new();
+        for text in [&b"one"[..], b"two"] {
+            let (mut near, mut far) = duplex(1 << 16);
+            let mut input = BytesMut::new();
+            assert_eq!((read(&mut far, &mut input), input.capacity()), (None, 0));
+            near.write_all(text).await.unwrap();
+            assert_eq!(read(&mut far, &mut input), Some(3));
+            assert_eq!(input, text);
+            memory.push(input.as_ptr());
+            // half a request stays where it is
+            input.advance(2);
+            assert_eq!(read(&mut far, &mut input), None);
+            assert_eq!(input, text[2..]);
+            input.advance(1);
+            near.write_all(&[b'x'; READ_BYTES]).await.unwrap();
+            assert_eq!(
+                read(&mut far, &mut input),
+                Some(READ_BYTES),
+                "all of it is free"
+            );
+            input.clear();
+            assert_eq!((read(&mut far, &mut input), input.capacity()), (None, 0));
+        }
+        assert_eq!(memory[0], memory[1]);
+    }
+
+    #[tokio::test]
+    async fn what_a_request_keeps_is_not_overwritten() {
+        let (mut near, mut far) = duplex(1 << 16);
+        let mut input = BytesMut::new();
+        near.write_all(b"kept").await.unwrap();
+        assert_eq!(read(&mut far, &mut input), Some(4));
+        let kept = input.split().freeze();
+        assert_eq!(read(&mut far, &mut input), None);
+        assert!(input.capacity() > 0, "the rest of it is still this one's");
+        let (mut other, mut end) = duplex(1 << 16);
+        let mut others = BytesMut::new();
+        for (near, far, input) in [
+            (&mut near, &mut far, &mut input),
+            (&mut other, &mut end, &mut others),
+        ] {
+            near.write_all(b"others").await.unwrap();
+            assert_eq!(read(far, input), Some(6));
+            assert_eq!((&input[..], &kept[..]), (&b"others"[..], &b"kept"[..]));
+            input.clear();
+        }
+        drop(kept);
+        assert_eq!((read(&mut far, &mut input), input.capacity()), (None, 0));
+    }
+
+    #[tokio::test]
+    async fn what_grew_is_not_kept_and_spares_are_few() {
+        let mut connections = Vec::new();
+        for _ in 0..2 * SPARES {
+            let (mut near, mut far) = duplex(1 << 16);
+            let mut input = BytesMut::new();
+            near.write_all(b"x").await.unwrap();
+            assert_eq!(read(&mut far, &mut input), Some(1));
+            connections.push((near, far, input));
+        }
+        for (_near, far, input) in &mut connections {
+            input.clear();
+            assert_eq!((read(far, input), input.capacity()), (None, 0));
+        }
+        let spares = || SPARE.with_borrow(Vec::len);
+        assert_eq!(spares(), SPARES);
+        SPARE.with_borrow_mut(Vec::clear);
+        let (_near, mut far, mut input) = connections.pop().unwrap();
+        input.reserve(READ_BYTES * 3);
+        assert_eq!((read(&mut far, &mut input), spares()), (None, 0));
+    }
+}
