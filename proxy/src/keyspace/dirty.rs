@@ -50,41 +50,21 @@ impl Keyspace {
         named.is_some()
     }
 
-    /// As SET does: has the key name an object that is on no node, and holds its value.
-    pub fn hold(&mut self, key: KeyRef<'_>, object: Arc<Object>, value: Arc<[u8]>, now_ms: u64) {
-        let i = match self.live(key, now_ms) {
-            Some(i) => {
-                self.replace(i, object);
-                self.expire_slot(i, 0);
-                i
-            }
-            None => self.insert(key, object),
-        };
-        self.hold_at(i, value);
-    }
-
-    /// Several keys are about to be overwritten: looks at what they mean, so that the
-    /// processor waits for its memory once for many of them rather than once for each.
-    pub fn fetch<'a>(&self, keys: impl ExactSizeIterator<Item = KeyRef<'a>>) {
-        if keys.len() < 2 {
-            return;
-        }
-        let look = |key| {
-            let slot = self.slot(self.find(key)?)?;
-            let value = slot.hot.as_ref().map_or(0, Arc::strong_count);
-            Some(value + Arc::strong_count(&slot.object))
-        };
-        let seen: usize = keys.filter_map(look).sum();
-        std::hint::black_box(seen);
-    }
-
-    fn hold_at(&mut self, i: u32, value: Arc<[u8]>) {
+    pub(super) fn hold_at(&mut self, i: u32, value: Arc<[u8]>) {
         self.cool(i);
         let Some(slot) = self.slots[i as usize].as_mut() else {
             return;
         };
         slot.hot = Some(value);
         slot.is_dirty = true;
+        self.note_held(i);
+    }
+
+    /// The slot's value is a dirty one from now on.
+    pub(super) fn note_held(&mut self, i: u32) {
+        let Some(slot) = self.slots[i as usize].as_mut() else {
+            return;
+        };
         self.dirty.values += 1;
         if !std::mem::replace(&mut slot.is_queued, true) {
             self.dirty.is_news |= self.dirty.queue.len().is_multiple_of(NOTICE_EVERY);
@@ -147,9 +127,9 @@ impl Keyspace {
     }
 
     /// A dirty value has gone from its slot.
-    pub(super) fn left_dirty(&mut self, value: &[u8]) {
+    pub(super) fn left_dirty(&mut self, len: usize) {
         self.dirty.values -= 1;
-        self.dirty.released += dirty_bytes(value.len() as u64);
+        self.dirty.released += dirty_bytes(len as u64);
     }
 
     /// How many there are, those that are being written included.
@@ -186,7 +166,7 @@ mod tests {
     use scatterhoard_wire::{Epoch, Geometry};
 
     use super::{
-        super::{EvictionPolicy, Place, eviction::Verdict},
+        super::{EvictionPolicy, HeldString, Place, eviction::Verdict},
         *,
     };
 
@@ -204,8 +184,13 @@ mod tests {
     }
 
     fn hold(k: &mut Keyspace, key: u8, counter: u64, value: &[u8]) {
-        let object = Arc::new(Object::unplaced(id(counter), layout(value.len())));
-        k.hold(at(&[key]), object, value.into(), 1);
+        let key = [key];
+        let string = HeldString {
+            key: at(&key),
+            layout: layout(value.len()),
+            value,
+        };
+        k.hold_all(&[string], id(counter), 1);
     }
 
     fn value(k: &mut Keyspace, key: u8) -> Option<Vec<u8>> {

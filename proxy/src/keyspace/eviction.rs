@@ -174,13 +174,14 @@ impl<'a, W: FnMut(&Object) -> Verdict> Choice<'a, W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use rand::{SeedableRng, rngs::SmallRng};
     use scatterhoard_wire::{Epoch, Geometry, Layout};
 
     use super::{
-        super::tests::{at, put},
+        super::{
+            HeldString,
+            tests::{at, put},
+        },
         *,
     };
 
@@ -193,13 +194,13 @@ mod tests {
         let waiting = MAX_LOOKED_AT as u64 + 1;
         for counter in 1..=waiting {
             let epoch = Epoch(1);
-            let object = Object::unplaced(WriteId { epoch, counter }, layout);
-            k.hold(
-                at(&counter.to_be_bytes()),
-                Arc::new(object),
-                (*b"x").into(),
-                1,
-            );
+            let key = counter.to_be_bytes();
+            let string = HeldString {
+                key: at(&key),
+                layout,
+                value: b"x",
+            };
+            k.hold_all(&[string], WriteId { epoch, counter }, 1);
         }
         put(&mut k, b"on nodes", waiting + 1);
         let mut rng = SmallRng::seed_from_u64(1);

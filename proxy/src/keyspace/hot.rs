@@ -24,8 +24,8 @@ pub(super) struct Hot {
     longest_bytes: u64,
 }
 
-fn cost(value: &[u8]) -> u64 {
-    value.len() as u64 + ENTRY_BYTES
+fn cost(len: usize) -> u64 {
+    len as u64 + ENTRY_BYTES
 }
 
 impl Keyspace {
@@ -60,7 +60,7 @@ impl Keyspace {
         }
         self.cool(i);
         if let Some(slot) = self.slots[i as usize].as_mut() {
-            self.hot.bytes += cost(&value);
+            self.hot.bytes += cost(value.len());
             slot.hot = Some(value);
         }
         for _ in 0..MOST_STEPS {
@@ -109,7 +109,7 @@ impl Keyspace {
             && let Some(value) = slot.hot.take()
         {
             let was_dirty = std::mem::take(&mut slot.is_dirty);
-            self.lost_value(&value, was_dirty);
+            self.lost_value(value.len(), was_dirty);
         }
     }
 
@@ -123,14 +123,15 @@ impl Keyspace {
     /// A slot has left, with its value.
     pub(super) fn left_hot(&mut self, slot: &Slot) {
         if let Some(value) = &slot.hot {
-            self.lost_value(value, slot.is_dirty);
+            self.lost_value(value.len(), slot.is_dirty);
         }
     }
 
-    fn lost_value(&mut self, value: &[u8], was_dirty: bool) {
+    /// A value of this length is kept no longer.
+    pub(super) fn lost_value(&mut self, len: usize, was_dirty: bool) {
         match was_dirty {
-            true => self.left_dirty(value),
-            false => self.hot.bytes -= cost(value),
+            true => self.left_dirty(len),
+            false => self.hot.bytes -= cost(len),
         }
     }
 }
@@ -281,7 +282,7 @@ mod tests {
                         if let Some(id) = named { k.keep_value(at(&[key]), id, vec![key; len].into()); }
                     }
                 }
-                let kept: u64 = k.slots.iter().flatten().filter_map(|s| s.hot.as_deref()).map(cost).sum();
+                let kept: u64 = k.slots.iter().flatten().filter_map(|s| s.hot.as_deref()).map(|v| cost(v.len())).sum();
                 prop_assert_eq!(k.hot_bytes(), kept);
                 prop_assert!(kept <= 300);
             }

@@ -15,6 +15,7 @@ pub mod inventory;
 mod names;
 mod news;
 mod object;
+mod overwrite;
 mod recency;
 mod rename;
 mod segments;
@@ -39,6 +40,7 @@ pub use names::Names;
 use news::News;
 pub use news::{Departure, MAX_CHANGED, MAX_DEPARTURES, Why};
 pub use object::{Kind, Object, Place};
+pub use overwrite::HeldString;
 use recency::{Links, Recency};
 pub use rename::Rename;
 pub use segments::Member;
@@ -176,14 +178,17 @@ impl Keyspace {
 
     /// The slot of a key that has not expired; one that has goes.
     fn live(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<u32> {
-        let i = self.find(key)?;
-        let expires = self.slot(i)?.expires_unix_ms;
-        if expires != 0 && expires <= now_ms {
+        self.find(key).filter(|i| !self.meets_expired(*i, now_ms))
+    }
+
+    /// Whether what is in a slot has expired; it goes then.
+    fn meets_expired(&mut self, i: u32, now_ms: u64) -> bool {
+        let has_expired = self.slot(i).is_some_and(|slot| slot.is_expired(now_ms));
+        if has_expired {
             self.expired_total += 1;
             self.leave(i, Why::Expired);
-            return None;
         }
-        Some(i)
+        has_expired
     }
 
     /// What the key names. Counts as a use.

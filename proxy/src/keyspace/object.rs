@@ -94,6 +94,11 @@ impl Object {
         Self::new(write_id, layout, Vec::new())
     }
 
+    /// Whether no node has anything of it, so that it is nowhere but in the index.
+    pub fn is_unplaced(&self) -> bool {
+        matches!(&self.home, Home::Chunks(placement) if placement.is_empty())
+    }
+
     /// An object that lies in a segment with others. Its own layout only says
     /// how long it is.
     pub fn packed(write_id: WriteId, layout: Layout, place: Place) -> Self {

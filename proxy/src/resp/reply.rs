@@ -265,6 +265,11 @@ pub fn hot_bulk(value: &Arc<[u8]>, out: &mut OutBuffer) {
     bulk_end(out);
 }
 
+/// Appends [`Reply::OK`], which is the same in both protocols.
+pub fn ok(out: &mut OutBuffer) {
+    out.small(b"+OK\r\n");
+}
+
 /// The first line of a bulk string or of an aggregate.
 fn header(kind: u8, number: u64, out: &mut OutBuffer) {
     // kind, at most 20 digits, CRLF

@@ -15,7 +15,6 @@ use crate::{
     keyspace::KeyRef,
     pubsub::Classes,
     resp::{
-        Reply,
         ahead::{plain_get, plain_set},
         reply,
     },
@@ -23,25 +22,26 @@ use crate::{
 };
 
 /// Requests that are carried out under one hold of the index's lock.
-pub(super) const TOGETHER: usize = 64;
+const TOGETHER: usize = 64;
 
 /// They take less, all together; who logs such commands gets each by itself.
 const QUICK: Duration = Duration::from_millis(1);
 
 impl Session {
-    /// Carries out what is at the front of the input, if it is of this kind; whether it was.
-    pub(super) async fn carry_out_in_memory(&mut self) -> bool {
-        if plain_get(&self.input).is_some() {
-            return self.is_plain() && self.answer_gets();
+    /// Carries out what is at the front of the input, as far as it is of this kind; how many
+    /// requests that were.
+    pub(super) async fn carry_out_in_memory(&mut self) -> usize {
+        if plain_get(&self.input).is_some() && self.is_plain() {
+            return self.answer_gets();
         }
-        if plain_set(&self.input).is_some() {
-            return self.is_plain() && self.may_set() && self.carry_out_sets().await;
+        if plain_set(&self.input).is_some() && self.is_plain() && self.may_set() {
+            return self.carry_out_sets().await;
         }
-        false
+        0
     }
 
-    /// Answers GETs, up to one whose value is not in memory; whether there was any.
-    fn answer_gets(&mut self) -> bool {
+    /// Answers GETs, up to one whose value is not in memory; how many.
+    fn answer_gets(&mut self) -> usize {
         let (mut answered, mut taken) = (0, 0);
         let mut strings = self.context.store.hot_strings();
         while answered < TOGETHER && self.output.pending_bytes() < FLUSH_BYTES {
@@ -62,11 +62,11 @@ impl Session {
             self.client.entry.update(|entry| entry.command = "get");
             self.context.stats.count_hits(answered as u64);
         }
-        answered > 0
+        answered
     }
 
-    /// Commits SETs, if there is room for all of them at once; whether there was.
-    async fn carry_out_sets(&mut self) -> bool {
+    /// Commits SETs, if there is room for all of them at once; how many.
+    async fn carry_out_sets(&mut self) -> usize {
         let store = &self.context.store;
         let mut sets: SmallVec<[SmallSet<'_>; 16]> = SmallVec::new();
         let mut taken = 0;
@@ -81,7 +81,7 @@ impl Session {
         }
         let count = sets.len();
         if !store.commit_behind(self.client.db, &sets) {
-            return false;
+            return 0;
         }
         drop(sets);
         self.input.advance(taken);
@@ -94,11 +94,11 @@ impl Session {
         }
         for _ in 0..count {
             match &failure {
-                None => self.put(Reply::OK),
+                None => reply::ok(&mut self.output),
                 Some(why) => self.put(apply::journal_failed(why)),
             }
         }
-        true
+        count
     }
 
     /// Whether nothing but the requests themselves decides about SETs.

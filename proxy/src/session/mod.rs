@@ -7,6 +7,7 @@
 mod body;
 mod flush;
 mod hot;
+mod input;
 mod pace;
 mod pipeline;
 mod stream;
@@ -14,19 +15,17 @@ mod stream;
 mod tests;
 
 use std::{
+    future::poll_fn,
     io,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use futures_util::{StreamExt, stream as streams};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    task::coop::consume_budget,
-    time::timeout,
-};
-use tokio_util::sync::CancellationToken;
+use tokio::{io::AsyncWriteExt, task::coop::consume_budget, time::timeout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use self::pace::{LeastRate, Pace};
 use crate::{
@@ -44,10 +43,8 @@ use crate::{
 
 pub use stream::ClientStream;
 
-/// Read buffer of a connection: more than one ordinary request.
-const READ_BYTES: usize = 16 * 1024;
-/// No request that is carried out in the read buffer is shorter.
-const SHORTEST_BYTES: usize = b"*2\r\n$3\r\nGET\r\n$0\r\n\r\n".len();
+/// There is room for so much at least whenever a client's bytes are read.
+const LEAST_READ_BYTES: usize = 4 * 1024;
 /// Replies are written when so much waits, even in the middle of a pipeline.
 const FLUSH_BYTES: usize = 256 * 1024;
 /// Values of one MGET that are made ready ahead of the one that is sent.
@@ -119,6 +116,13 @@ pub struct Session {
     end: CancellationToken,
 }
 
+/// What a session hears whenever it waits for its client. Kept for all of its life: to begin
+/// and to end listening takes locks.
+struct Calls<'p, 'a> {
+    end: Pin<&'p mut WaitForCancellationFuture<'a>>,
+    stop: Pin<&'p mut WaitForCancellationFuture<'a>>,
+}
+
 impl Session {
     /// A session for a connection just accepted.
     pub fn new(
@@ -144,7 +148,7 @@ impl Session {
             client,
             parser: RequestParser::new(limits),
             next_step: None,
-            input: BytesMut::with_capacity(READ_BYTES),
+            input: BytesMut::new(),
             output: OutBuffer::new(),
             admitted: Admitted::default(),
             checked: 0,
@@ -160,7 +164,10 @@ impl Session {
     /// between two requests.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), SessionError> {
         self.shutdown = stop.clone();
-        let result = self.serve(&stop).await;
+        let end = self.end.clone();
+        let (end, stop) = (pin!(end.cancelled()), pin!(stop.cancelled()));
+        let mut calls = Calls { end, stop };
+        let result = self.serve(&mut calls).await;
         if let Err(error) = &result {
             self.note(error);
         }
@@ -196,13 +203,11 @@ impl Session {
         })
     }
 
-    async fn serve(&mut self, stop: &CancellationToken) -> Result<(), SessionError> {
+    async fn serve(&mut self, calls: &mut Calls<'_, '_>) -> Result<(), SessionError> {
         loop {
-            let waiting = self.input.len();
-            if self.carry_out_in_memory().await {
-                let taken = waiting - self.input.len();
-                let most = (taken / SHORTEST_BYTES).clamp(1, hot::TOGETHER);
-                for _ in 0..most {
+            let carried_out = self.carry_out_in_memory().await;
+            if carried_out > 0 {
+                for _ in 0..carried_out {
                     consume_budget().await;
                 }
                 self.flush_if_much().await?;
@@ -224,7 +229,7 @@ impl Session {
                 Ok(Step::NeedMore) => {
                     self.deliver(self.client.protocol).await?;
                     self.flush().await?;
-                    if !self.read_more(stop).await? {
+                    if !self.read_more(calls).await? {
                         return Ok(());
                     }
                 }
@@ -238,10 +243,9 @@ impl Session {
     }
 
     /// Reads what is there; false at the end of the connection.
-    async fn read_more(&mut self, stop: &CancellationToken) -> Result<bool, SessionError> {
-        let wanted = self.parser.wanted_bytes().max(READ_BYTES / 4);
-        self.input
-            .reserve(wanted.min(2 * crate::resp::Limits::default().large_from_bytes));
+    async fn read_more(&mut self, calls: &mut Calls<'_, '_>) -> Result<bool, SessionError> {
+        let wanted = self.parser.wanted_bytes().max(LEAST_READ_BYTES);
+        let room = wanted.min(2 * crate::resp::Limits::default().large_from_bytes);
         let idle = self.parser.is_idle() && self.input.is_empty();
         self.meet();
         self.show(Some(Instant::now()));
@@ -258,10 +262,10 @@ impl Session {
         };
         let n = tokio::select! {
             biased;
-            () = self.end.cancelled() => return Err(SessionError::Ended),
-            read = self.stream.read_buf(&mut self.input) => read?,
+            () = &mut calls.end => return Err(SessionError::Ended),
+            read = poll_fn(|cx| input::poll_read(&mut self.stream, &mut self.input, room, cx)) => read?,
             () = self.mailbox.arrived() => return Ok(true),
-            () = stop.cancelled(), if idle => return Ok(false),
+            () = &mut calls.stop, if idle => return Ok(false),
             () = late => return Err(SessionError::Stranger),
         };
         self.client.entry.update(|c| c.idle_since = None);
@@ -286,7 +290,12 @@ impl Session {
     /// Makes known to others how it stands; it is waited for since `idle_since`.
     fn show(&self, idle_since: Option<Instant>) {
         self.client.show();
-        let input = (self.input.len(), self.input.capacity() - self.input.len());
+        // without anything in it the buffer is another connection's
+        let room = match self.input.len() {
+            0 => 0,
+            len => self.input.capacity() - len,
+        };
+        let input = (self.input.len(), room);
         let arguments = self.parser.args_so_far().iter();
         // more would take long to count
         let argument_bytes = arguments.take(64).map(Value::len).sum::<u64>();

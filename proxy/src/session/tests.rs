@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use tokio::{sync::mpsc, task::yield_now};
+use tokio::{io::AsyncReadExt, sync::mpsc, task::yield_now};
 use tokio_util::task::TaskTracker;
 
 use super::*;

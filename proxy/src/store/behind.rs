@@ -30,7 +30,7 @@ use super::{Store, pack::groups, write::WriteError};
 use crate::{
     clock,
     journal::Unplaced,
-    keyspace::{KeyRef, Keyspace, Object, Waiting, dirty_bytes},
+    keyspace::{HeldString, KeyRef, Keyspace, Waiting, dirty_bytes},
     pool::link::Pace,
     value::Value,
 };
@@ -187,14 +187,21 @@ impl Store {
     /// With `ack = proxy`: has keys mean strings from now on, in order, as SET does. Only if
     /// all of them are small and there is room for them at once; whether it was done.
     pub fn commit_behind(&self, db: u8, sets: &[SmallSet<'_>]) -> bool {
-        let mut layouts: SmallVec<[Layout; 16]> = SmallVec::new();
+        let mut strings: SmallVec<[HeldString<'_>; 16]> = SmallVec::new();
         let mut all: u32 = 0;
         for set in sets {
-            match self.settings.geometry.layout(set.value.len() as u64) {
-                Ok(layout) if self.is_held(layout) => layouts.push(layout),
-                _ => return false,
+            let Ok(layout) = self.settings.geometry.layout(set.value.len() as u64) else {
+                return false;
+            };
+            if !self.is_held(layout) {
+                return false;
             }
             all = all.saturating_add(budget_units(set.value.len() as u64));
+            strings.push(HeldString {
+                key: KeyRef { db, key: set.key },
+                layout,
+                value: set.value,
+            });
         }
         let Ok(budget) = self.behind.budget.try_acquire_many(all) else {
             return false;
@@ -202,13 +209,10 @@ impl Store {
         // the index says when it is free again
         budget.forget();
         let now = clock::unix_ms();
-        let key_of = |key| KeyRef { db, key };
         let mut index = self.index();
-        index.fetch(sets.iter().map(|set| key_of(set.key)));
-        for (set, layout) in sets.iter().zip(layouts) {
-            let object = Arc::new(Object::unplaced(self.next_write_id(), layout));
-            index.hold(key_of(set.key), object, set.value.into(), now);
-        }
+        // with the index locked: what is committed later has a higher one
+        let first = self.next_write_ids(strings.len() as u64);
+        index.hold_all(&strings, first, now);
         self.free(&mut index);
         true
     }

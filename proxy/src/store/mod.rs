@@ -480,7 +480,12 @@ impl Store {
     }
 
     fn next_write_id(&self) -> WriteId {
-        let counter = self.last_write.fetch_add(1, Ordering::Relaxed) + 1;
+        self.next_write_ids(1)
+    }
+
+    /// The first of so many.
+    fn next_write_ids(&self, count: u64) -> WriteId {
+        let counter = self.last_write.fetch_add(count, Ordering::Relaxed) + 1;
         WriteId {
             epoch: self.epoch,
             counter,
