@@ -5,11 +5,23 @@ data "aws_lambda_functions" "there" {}
 
 locals {
   offered_in = flatten(data.aws_ec2_instance_type_offerings.proxy[*].locations)
+  there      = [for name in local.function_names : name if contains(data.aws_lambda_functions.there.function_names, name)]
   # of this pool, and not to be any more
   deleted = sort([
     for name in data.aws_lambda_functions.there.function_names : name
     if can(regex("^${var.name}-node-[0-9]{3}$", name)) && !contains(local.function_names, name)
   ])
+  # What makes all instances new at once when it changes, as it is to be and as it is.
+  functions_will_have = "${var.node_memory_mb} MB, ${var.function_timeout_s} s, ${var.architecture}"
+  functions_have      = one([for one in data.aws_lambda_function.first : "${one.memory_size} MB, ${one.timeout} s, ${join("", one.architectures)}"])
+}
+
+# One for all: they are alike, and changed together.
+data "aws_lambda_function" "first" {
+  count = length(local.there) > 0 ? 1 : 0
+
+  function_name = local.there[0]
+  qualifier     = "$LATEST"
 }
 
 resource "terraform_data" "settings" {
@@ -31,6 +43,10 @@ resource "terraform_data" "settings" {
     precondition {
       condition     = length(local.deleted) == 0 || coalesce(var.drained_to, -1) == var.nodes
       error_message = "nodes = ${var.nodes} deletes functions with what they hold: ${join(", ", local.deleted)}. Empty them first (scatterhoard pool drain ${length(local.deleted)} --wait, on the proxy's machine), then set drained_to = ${var.nodes}."
+    }
+    precondition {
+      condition     = local.functions_have == null || local.functions_have == local.functions_will_have || var.emptied_for == local.functions_will_have
+      error_message = "The functions have ${coalesce(local.functions_have, "nothing")}, and are to have ${local.functions_will_have}: Lambda replaces all their instances at once, and what the pool holds is lost. Change them node by node first (docs/operations.md, Rolling update), or set emptied_for = \"${local.functions_will_have}\" to begin with an empty pool."
     }
     precondition {
       condition     = var.lambda_api == "public" || var.vpc_id == null || var.private_dns_for_vpc

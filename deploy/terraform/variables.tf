@@ -47,6 +47,12 @@ variable "drained_to" {
   default     = null
 }
 
+variable "emptied_for" {
+  description = "Other memory, another time-out or architecture make all instances new at once: what the pool holds is lost, so a plan that would is refused and says what to set here, such as \"1024 MB, 900 s, arm64\". How to change memory and time-out without a loss: docs/operations.md, Rolling update."
+  type        = string
+  default     = null
+}
+
 variable "node_memory_mb" {
   description = "Memory of each function in MB. Capacity is about nodes x memory x 0.9 x data / (data + parity)."
   type        = number

@@ -6,9 +6,12 @@ neither memory nor payloads.
 """
 
 import os
+import pathlib
 import random
+import re
 import signal
 import subprocess
+import sys
 import threading
 
 import pytest
@@ -17,6 +20,7 @@ import redis
 import emulators
 from emulators import MiniStack, Proxy, Functions, until
 
+OPERATIONS = emulators.ROOT / "docs/operations.md"
 SIZES = [0, 1, 900, 70_000, 263_000, 3_000_000, 21_000_000]
 
 
@@ -159,12 +163,32 @@ def test_new_code_is_new_instances_and_nothing_wrong_is_read(proxy, functions, t
         verify(client, values)
 
 
-def test_code_is_updated_node_by_node_and_nothing_is_lost(cloud, functions, tmp_path):
+def test_code_is_updated_node_by_node_and_nothing_is_lost(cloud, tmp_path):
     """`scatterhoard pool update --zip`: the real command, the real API call."""
     made = Functions(cloud, "rolling-node", 7)
     proxy = Proxy(cloud, made, data_parity="3+2")
-    changed = changed_zip(tmp_path)
-    old = {name: code(made, name) for name in made.names}
+    changed_zip(tmp_path)
+    old = {configured(made, name)["CodeSha256"] for name in made.names}
+    update_under_readers(cloud, proxy, "--zip", tmp_path / "changed.zip", "--lambda-endpoint", cloud.url)
+    new = {configured(made, name)["CodeSha256"] for name in made.names}
+    assert len(new) == 1 and not new & old
+    proxy.stop()
+    made.delete()
+
+
+def test_memory_is_changed_node_by_node_and_nothing_is_lost(cloud):
+    """As docs/operations.md says it (Rolling update)."""
+    made = Functions(cloud, "growing-node", 7)
+    proxy = Proxy(cloud, made, data_parity="3+2")
+    (order,) = re.findall(r"pool update --command '(aws .+?)'", OPERATIONS.read_text(), re.S)
+    update_under_readers(cloud, proxy, "--command", order)
+    assert {configured(made, name)["MemorySize"] for name in made.names} == {1024}
+    proxy.stop()
+    made.delete()
+
+
+def update_under_readers(cloud, proxy, *how):
+    """`scatterhoard pool update` while everything is read, and nothing of it is lost."""
     with proxy.client() as client:
         values = fill(client, seed=6)
         seen, stop = [], threading.Event()
@@ -178,23 +202,22 @@ def test_code_is_updated_node_by_node_and_nothing_is_lost(cloud, functions, tmp_
         reading.start()
         try:
             subprocess.run(
-                [emulators.BINARY, "pool", "--admin", f"127.0.0.1:{proxy.admin_port}", "update",
-                 "--zip", str(tmp_path / "changed.zip"), "--lambda-endpoint", cloud.url],
-                check=True, timeout=300, env={**os.environ, "AWS_REGION": emulators.REGION},
+                [emulators.BINARY, "pool", "--admin", f"127.0.0.1:{proxy.admin_port}", "update", *how],
+                check=True, timeout=300,
+                # the AWS CLI is where this Python is
+                env={**os.environ, **cloud.environment,
+                     "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"},
             )
         finally:
             stop.set()
             reading.join()
         assert len(seen) >= len(values) and all(seen)
         verify(client, values)
-        new = {name: code(made, name) for name in made.names}
-        assert len(set(new.values())) == 1 and not set(new.values()) & set(old.values())
-    proxy.stop()
-    made.delete()
+        assert proxy.metric("scatterhoard_lost_objects_total") == 0
 
 
-def code(functions, name):
-    return functions.api.get_function_configuration(FunctionName=name)["CodeSha256"]
+def configured(functions, name):
+    return functions.api.get_function_configuration(FunctionName=name)
 
 
 def changed_zip(folder):

@@ -19,6 +19,7 @@ from emulators import BINARY, NODE_ZIP, REGION, ROOT, Moto, Proxy
 
 MODULE = ROOT / "deploy/terraform"
 TF = os.environ.get("TF", "terraform")
+ARCHITECTURE = NODE_ZIP.stem.removeprefix("node-")
 
 ROOT_MODULE = """
 terraform {
@@ -43,6 +44,16 @@ variable "drained_to" {
   default = null
 }
 
+variable "memory_mb" {
+  type    = number
+  default = 512
+}
+
+variable "emptied_for" {
+  type    = string
+  default = null
+}
+
 module "pool" {
   source = "./module"
 
@@ -52,7 +63,8 @@ module "pool" {
   proxy_package               = "%(proxy)s"
   nodes                       = var.nodes
   drained_to                  = var.drained_to
-  node_memory_mb              = 512
+  node_memory_mb              = var.memory_mb
+  emptied_for                 = var.emptied_for
   data_parity                 = "3+2"
   client_cidrs                = ["10.0.0.0/16"]
   backing_store               = true
@@ -211,7 +223,7 @@ class Deployment:
         proxy.write_bytes(b"what is in it is of no matter here")
         (folder / "main.tf").write_text(ROOT_MODULE % {
             "region": REGION, "name": name, "node": NODE_ZIP, "proxy": proxy, "more": more,
-            "architecture": NODE_ZIP.stem.removeprefix("node-"),
+            "architecture": ARCHITECTURE,
         })
         run("init", folder, configuration)
 
@@ -418,10 +430,16 @@ def test_applied_used_scaled_and_destroyed(cloud, deployed):
         client.set("more", b"x" * 2_500_000)
         values |= {"more": b"x" * 2_500_000, "wide": b"y" * 2_500_000}
         # fewer: not before they are empty, and that is said
-        refused = run("plan", deployed.folder, deployed.environment, "-var=nodes=7", check=False)
-        words = " ".join(re.sub("[│╵╷]", " ", refused.stderr).split())
-        assert refused.returncode != 0 and "builds-node-007, builds-node-008. Empty them first" in words, refused.stderr
+        words = refused(deployed, "-var=nodes=7")
+        assert "builds-node-007, builds-node-008. Empty them first" in words, words
         assert "scatterhoard pool drain 2 --wait" in words and "drained_to = 7" in words
+        # nor other memory, at which Lambda would replace all instances
+        have, will_have = (f"{mb} MB, 900 s, {ARCHITECTURE}" for mb in (512, 1024))
+        words = refused(deployed, "-var=nodes=9", "-var=memory_mb=1024")
+        assert f"have {have}, and are to have {will_have}" in words, words
+        assert f'set emptied_for = "{will_have}"' in words, words
+        run("plan", deployed.folder, deployed.environment, "-var=nodes=9", "-var=memory_mb=1024",
+            f"-var=emptied_for={will_have}")
         pool(proxy, "drain", "2", "--wait")
         deployed.outputs = deployed.apply(7, "-var=drained_to=7")
         assert listed(cloud, "builds-node-") == [f"builds-node-{i:03}" for i in range(7)]
@@ -435,6 +453,13 @@ def test_applied_used_scaled_and_destroyed(cloud, deployed):
     proxy.stop()
     deployed.destroy(7)
     assert listed(cloud, "builds-node-") == []
+
+
+def refused(deployed, *arguments):
+    """What a plan is refused with, in one line."""
+    done = run("plan", deployed.folder, deployed.environment, *arguments, check=False)
+    assert done.returncode != 0, done.stdout
+    return " ".join(re.sub("[│╵╷]", " ", done.stderr).split())
 
 
 def test_moto_takes_the_same_calls(configuration, tmp_path):

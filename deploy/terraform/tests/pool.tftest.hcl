@@ -7,6 +7,10 @@ mock_provider "aws" {
   mock_data "aws_ec2_instance_type_offerings" {
     defaults = { locations = ["us-east-1a", "us-east-1b"] }
   }
+  # as it is to be
+  mock_data "aws_lambda_function" {
+    defaults = { memory_size = 512, timeout = 900, architectures = ["x86_64"] }
+  }
   mock_data "aws_region" {
     defaults = { name = "us-east-1" }
   }
@@ -236,6 +240,76 @@ run "fewer_nodes_after_a_drain" {
   assert {
     condition     = local.deleted == tolist(["test-pool-node-014", "test-pool-node-015"])
     error_message = "those beyond, and nobody else's: ${join(" ", local.deleted)}"
+  }
+}
+
+run "functions_as_they_are" {
+  command = plan
+  override_data {
+    target = data.aws_lambda_functions.there
+    values = { function_names = ["test-pool-node-001", "other"] }
+  }
+  assert {
+    condition     = data.aws_lambda_function.first[0].function_name == "test-pool-node-001"
+    error_message = "asked is one that is there: ${data.aws_lambda_function.first[0].function_name}"
+  }
+}
+
+run "other_memory_empties_the_pool" {
+  command = plan
+  override_data {
+    target = data.aws_lambda_functions.there
+    values = { function_names = ["test-pool-node-000"] }
+  }
+  override_data {
+    target = data.aws_lambda_function.first[0]
+    values = { memory_size = 1024, timeout = 900, architectures = ["x86_64"] }
+  }
+  variables {
+    # of another change
+    emptied_for = "1024 MB, 900 s, x86_64"
+  }
+  expect_failures = [terraform_data.settings]
+}
+
+run "another_time_out_empties_the_pool" {
+  command = plan
+  override_data {
+    target = data.aws_lambda_functions.there
+    values = { function_names = ["test-pool-node-000"] }
+  }
+  override_data {
+    target = data.aws_lambda_function.first[0]
+    values = { memory_size = 512, timeout = 600, architectures = ["x86_64"] }
+  }
+  expect_failures = [terraform_data.settings]
+}
+
+run "another_architecture_empties_the_pool" {
+  command = plan
+  override_data {
+    target = data.aws_lambda_functions.there
+    values = { function_names = ["test-pool-node-000"] }
+  }
+  override_data {
+    target = data.aws_lambda_function.first[0]
+    values = { memory_size = 512, timeout = 900, architectures = ["arm64"] }
+  }
+  expect_failures = [terraform_data.settings]
+}
+
+run "a_pool_that_may_be_emptied" {
+  command = plan
+  override_data {
+    target = data.aws_lambda_functions.there
+    values = { function_names = ["test-pool-node-000"] }
+  }
+  override_data {
+    target = data.aws_lambda_function.first[0]
+    values = { memory_size = 1024, timeout = 600, architectures = ["arm64"] }
+  }
+  variables {
+    emptied_for = "512 MB, 900 s, x86_64"
   }
 }
 

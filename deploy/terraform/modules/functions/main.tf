@@ -15,6 +15,10 @@ resource "aws_cloudwatch_log_group" "nodes" {
   tags              = var.tags
 }
 
+resource "terraform_data" "architecture" {
+  input = var.architecture
+}
+
 resource "aws_lambda_function" "node" {
   for_each = toset(var.names)
 
@@ -55,9 +59,11 @@ resource "aws_lambda_function" "node" {
   }
 
   # New code empties what it is given to: `scatterhoard pool update` gives it to emptied nodes, a
-  # few at a time. Functions that are made anew get it at once.
+  # few at a time. Functions that are made anew get it at once; of another architecture they are,
+  # or they would keep code that does not run on it.
   lifecycle {
-    ignore_changes = [s3_key, source_code_hash]
+    ignore_changes       = [s3_key, source_code_hash]
+    replace_triggered_by = [terraform_data.architecture]
   }
 
   # A role that may not yet write or make interfaces is refused.
