@@ -42,17 +42,17 @@ const MANY: usize = 64 * 1024;
 /// Values looked at under one hold of the index's lock.
 const LOOK_UP: usize = 256;
 /// Objects and segments on their way to nodes at once while there is time: what clients
-/// send meanwhile waits no longer than for a few.
-const UNHURRIED: usize = 2;
+/// send meanwhile waits for no more than that.
+const UNHURRIED: usize = 1;
 /// The same when room is wanted.
 const HURRIED: usize = 16;
 /// Values wait so long for others: together they cost a fraction, and what is overwritten
 /// meanwhile costs nothing.
 const GATHER: Duration = Duration::from_millis(50);
 /// The longest that they do when writing takes long, so that it takes a part of the time.
-const GATHER_LONG: Duration = Duration::from_secs(1);
+const GATHER_LONG: Duration = Duration::from_secs(2);
 /// One in so many.
-const WRITING_SHARE: u32 = 16;
+const WRITING_SHARE: u32 = 64;
 /// Pause before a value that no quorum took is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
