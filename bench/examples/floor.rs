@@ -1,11 +1,11 @@
 //! What sockets alone cost: a server that passes values on to 12 processes and back
-//! as a proxy does (10 + 2, cells of 256 KiB), with nothing else: no checksums, no
-//! erasure code (two cells of each stripe are sent twice instead), no event loop, no
-//! index but a map, no quorum. Blocking sockets, a thread for each connection.
-//! No such cache can be faster on this machine.
+//! as a proxy does (10 + 2, cells of 256 KiB), with nothing else: no event loop, no
+//! index but a map, no quorum, no layout by size. Blocking sockets, a thread for each
+//! connection. With `checked` it also computes parity, and checksums that nodes verify
+//! and, for reads, the relay; without, two cells of each stripe are sent twice instead.
 //!
 //! ```sh
-//! cargo run --release -p scatterhoard-bench --example floor 7000 &
+//! cargo run --release -p scatterhoard-bench --example floor 7000 [checked] &
 //! target/release/scatterhoard-bench load --target redis=127.0.0.1:6379 --target floor=127.0.0.1:7000 \
 //!   --pid floor=$! --sizes 1m,10m,100m --ops set,get
 //! ```
@@ -20,6 +20,8 @@ use std::{
     thread,
 };
 
+use crc_fast::CrcAlgorithm::Crc32Iscsi;
+use rusty_erasure::{Coder, Matrix, coder};
 use socket2::{Domain, Socket, Type};
 
 const DATA: usize = 10;
@@ -27,15 +29,16 @@ const PARITY: usize = 2;
 const CELL_BYTES: usize = 256 << 10;
 /// Cells that a client's bytes are read into, in turn.
 const RING_CELLS: usize = 64;
-const HEADER_BYTES: usize = 25;
+const HEADER_BYTES: usize = 33;
 const MOST_BYTES: usize = 1 << 30;
 
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--node"] => node(),
-        [port] => relay(port.parse().map_err(io::Error::other)?),
-        _ => Err(io::Error::other("usage: floor PORT")),
+        [port] => relay(port.parse().map_err(io::Error::other)?, false),
+        [port, "checked"] => relay(port.parse().map_err(io::Error::other)?, true),
+        _ => Err(io::Error::other("usage: floor PORT [checked]")),
     }
 }
 
@@ -70,7 +73,14 @@ fn accept(
 
 // ---- node -------------------------------------------------------------------
 
-type Chunks = Arc<Mutex<HashMap<u64, Arc<Mutex<Vec<u8>>>>>>;
+#[derive(Default)]
+struct Chunk {
+    bytes: Vec<u8>,
+    /// By offset.
+    checksums: HashMap<usize, u64>,
+}
+
+type Chunks = Arc<Mutex<HashMap<u64, Arc<Mutex<Chunk>>>>>;
 
 /// A process that keeps chunks; it tells its port on standard output.
 fn node() -> io::Result<()> {
@@ -91,32 +101,40 @@ fn keep(mut stream: TcpStream, chunks: &Chunks) -> io::Result<()> {
     loop {
         stream.read_exact(&mut header)?;
         let word = |i: usize| {
-            header[i..]
-                .first_chunk()
-                .map_or(0, |b| u64::from_le_bytes(*b))
+            let bytes = header[1 + 8 * i..].first_chunk();
+            bytes.map_or(0, |b| u64::from_le_bytes(*b))
         };
-        let (id, offset, len) = (word(1), word(9) as usize, word(17) as usize);
-        let chunk = chunks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(id)
-            .or_default()
-            .clone();
-        let mut chunk = chunk.lock().unwrap_or_else(PoisonError::into_inner);
-        if chunk.len() < offset + len {
-            chunk.resize(offset + len, 0);
+        let (id, offset, len, checksum) = (word(0), word(1) as usize, word(2) as usize, word(3));
+        let chunk = locked(chunks).entry(id).or_default().clone();
+        let mut chunk = locked(&chunk);
+        if chunk.bytes.len() < offset + len {
+            chunk.bytes.resize(offset + len, 0);
         }
-        let cell = &mut chunk[offset..offset + len];
-        match header[0] {
-            b'g' => stream.write_all(cell)?,
-            op => {
-                stream.read_exact(cell)?;
-                if op == b'S' {
-                    stream.write_all(b"k")?;
-                }
-            }
+        if header[0] == b'g' {
+            let checksum = chunk.checksums.get(&offset).copied().unwrap_or(0);
+            stream.write_all(&checksum.to_le_bytes())?;
+            stream.write_all(&chunk.bytes[offset..offset + len])?;
+            continue;
+        }
+        stream.read_exact(&mut chunk.bytes[offset..offset + len])?;
+        check(&chunk.bytes[offset..offset + len], checksum)?;
+        chunk.checksums.insert(offset, checksum);
+        if header[0] == b'S' {
+            stream.write_all(b"k")?;
         }
     }
+}
+
+/// A checksum of 0 is none.
+fn check(cell: &[u8], checksum: u64) -> io::Result<()> {
+    match checksum == 0 || crc_fast::checksum(Crc32Iscsi, cell) == checksum {
+        true => Ok(()),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 // ---- relay ------------------------------------------------------------------
@@ -129,7 +147,7 @@ struct Nodes {
 /// Where a value is: an id that its chunks have, and its length.
 type Index = Arc<Mutex<HashMap<Vec<u8>, (u64, usize)>>>;
 
-fn relay(port: u16) -> io::Result<()> {
+fn relay(port: u16, checked: bool) -> io::Result<()> {
     let mut nodes = Nodes {
         ports: Vec::new(),
         _children: Vec::new(),
@@ -152,16 +170,24 @@ fn relay(port: u16) -> io::Result<()> {
         nodes._children.push(child);
     }
     let (nodes, index) = (Arc::new(nodes), Index::default());
-    accept(&listen(port)?, move |stream| serve(stream, &nodes, &index))
+    accept(&listen(port)?, move |stream| {
+        serve(stream, &nodes, &index, checked)
+    })
 }
 
 struct Session {
     client: BufReader<TcpStream>,
     links: Vec<TcpStream>,
     ring: Vec<u8>,
+    checker: Option<Checker>,
 }
 
-fn serve(stream: TcpStream, nodes: &Nodes, index: &Index) -> io::Result<()> {
+struct Checker {
+    coder: Coder,
+    parity: [Vec<u8>; PARITY],
+}
+
+fn serve(stream: TcpStream, nodes: &Nodes, index: &Index, checked: bool) -> io::Result<()> {
     let dial = |port: &u16| {
         let socket = socket()?;
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).into())?;
@@ -172,6 +198,7 @@ fn serve(stream: TcpStream, nodes: &Nodes, index: &Index) -> io::Result<()> {
         links: nodes.ports.iter().map(dial).collect::<io::Result<_>>()?,
         client: BufReader::with_capacity(16 << 10, stream),
         ring: vec![0; RING_CELLS * CELL_BYTES],
+        checker: checked.then(Checker::new).transpose()?,
     };
     loop {
         let count = session.number(b'*')?;
@@ -187,7 +214,7 @@ fn serve(stream: TcpStream, nodes: &Nodes, index: &Index) -> io::Result<()> {
             (b"SET", 3) => {
                 let len = session.number(b'$')?;
                 // an id for each key: its chunks are overwritten where they lie
-                let mut index = index.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut index = locked(index);
                 let next = index.len() as u64;
                 let entry = index.entry(words.remove(1)).or_insert((next, 0));
                 *entry = (entry.0, len);
@@ -196,7 +223,7 @@ fn serve(stream: TcpStream, nodes: &Nodes, index: &Index) -> io::Result<()> {
                 session.set(id, len)?;
             }
             (b"GET", 2) => {
-                let index = index.lock().unwrap_or_else(PoisonError::into_inner);
+                let index = locked(index);
                 let found = index.get(&words[1]).copied();
                 drop(index);
                 session.get(found)?;
@@ -238,22 +265,40 @@ impl Session {
     /// Each cell goes to its node as soon as it has come.
     fn set(&mut self, id: u64, len: usize) -> io::Result<()> {
         let cells = len.div_ceil(CELL_BYTES);
-        let stripes = cells.div_ceil(DATA);
         for i in 0..cells {
-            let cell = &mut self.ring[i % RING_CELLS * CELL_BYTES..]
-                [..CELL_BYTES.min(len - i * CELL_BYTES)];
+            let at = i % RING_CELLS * CELL_BYTES;
+            let cell = &mut self.ring[at..][..CELL_BYTES.min(len - i * CELL_BYTES)];
             self.client.read_exact(cell)?;
             let (stripe, chunk) = (i / DATA, i % DATA);
             // the last cell of each chunk is answered
-            let last = i + DATA >= cells;
-            send(&mut self.links[chunk], put(last, id, stripe), cell)?;
-            if chunk < PARITY {
-                send(&mut self.links[DATA + chunk], put(last, id, stripe), cell)?;
+            let put = |i: usize, cell: &[u8], checksum| {
+                let op = if i + DATA >= cells { b'S' } else { b's' };
+                header(op, id, stripe, cell.len(), checksum)
+            };
+            let Some(checker) = &mut self.checker else {
+                send(&mut self.links[chunk], put(i, cell, 0), cell)?;
+                if chunk < PARITY {
+                    send(&mut self.links[DATA + chunk], put(i, cell, 0), cell)?;
+                }
+                continue;
+            };
+            let checksum = crc_fast::checksum(Crc32Iscsi, cell);
+            send(&mut self.links[chunk], put(i, cell, checksum), cell)?;
+            checker.add(chunk, cell)?;
+            if chunk + 1 == DATA || i + 1 == cells {
+                let longest = if chunk > 0 { CELL_BYTES } else { cell.len() };
+                let links = self.links[DATA..].iter_mut();
+                for (link, parity) in links.zip(&checker.parity).take(cells.min(PARITY)) {
+                    let parity = &parity[..longest];
+                    let checksum = crc_fast::checksum(Crc32Iscsi, parity);
+                    // answered if it is the chunk's last
+                    let place = if i + 1 == cells { cells } else { stripe * DATA };
+                    send(link, put(place, parity, checksum), parity)?;
+                }
             }
         }
         let used = cells.min(DATA);
-        let asked = (0..used).chain(DATA..DATA + used.min(PARITY));
-        for chunk in asked.filter(|_| stripes > 0) {
+        for chunk in (0..used).chain(DATA..DATA + used.min(PARITY)) {
             self.links[chunk].read_exact(&mut [0])?;
         }
         self.client.read_exact(&mut [0; 2])?;
@@ -269,37 +314,54 @@ impl Session {
         let cells = len.div_ceil(CELL_BYTES);
         let cell_len = |i: usize| CELL_BYTES.min(len - i * CELL_BYTES);
         for i in 0..cells {
-            let ask = header(b'g', id, i / DATA, cell_len(i));
+            let ask = header(b'g', id, i / DATA, cell_len(i), 0);
             self.links[i % DATA].write_all(&ask)?;
         }
         for i in 0..cells {
             let cell = &mut self.ring[i % RING_CELLS * CELL_BYTES..][..cell_len(i)];
+            let mut checksum = [0; 8];
+            self.links[i % DATA].read_exact(&mut checksum)?;
             self.links[i % DATA].read_exact(cell)?;
+            check(cell, u64::from_le_bytes(checksum))?;
             self.client.get_mut().write_all(cell)?;
         }
         self.reply(b"\r\n")
     }
 }
 
-fn header(op: u8, id: u64, stripe: usize, len: usize) -> [u8; HEADER_BYTES] {
+impl Checker {
+    fn new() -> io::Result<Self> {
+        let matrix = Matrix::cauchy(DATA, PARITY).map_err(io::Error::other)?;
+        Ok(Self {
+            coder: coder(matrix).map_err(io::Error::other)?,
+            parity: std::array::from_fn(|_| vec![0; CELL_BYTES]),
+        })
+    }
+
+    fn add(&mut self, chunk: usize, cell: &[u8]) -> io::Result<()> {
+        if chunk == 0 {
+            self.parity.iter_mut().for_each(|parity| parity.fill(0));
+        }
+        let mut parity = self.parity.each_mut().map(|p| &mut p[..cell.len()]);
+        let added = self.coder.update(chunk, cell, &mut parity);
+        added.map_err(io::Error::other)
+    }
+}
+
+fn header(op: u8, id: u64, stripe: usize, len: usize, checksum: u64) -> [u8; HEADER_BYTES] {
     let mut header = [op; HEADER_BYTES];
-    header[1..9].copy_from_slice(&id.to_le_bytes());
-    header[9..17].copy_from_slice(&((stripe * CELL_BYTES) as u64).to_le_bytes());
-    header[17..].copy_from_slice(&(len as u64).to_le_bytes());
+    let words = [id, (stripe * CELL_BYTES) as u64, len as u64, checksum];
+    for (field, word) in header[1..].chunks_mut(8).zip(words) {
+        field.copy_from_slice(&word.to_le_bytes());
+    }
     header
 }
 
-/// The header of a cell that is stored, but for its length.
-fn put(last: bool, id: u64, stripe: usize) -> [u8; HEADER_BYTES] {
-    header(if last { b'S' } else { b's' }, id, stripe, 0)
-}
-
 /// Header and cell in one write, as long as the socket takes both.
-fn send(link: &mut TcpStream, mut head: [u8; HEADER_BYTES], cell: &[u8]) -> io::Result<()> {
-    head[17..].copy_from_slice(&(cell.len() as u64).to_le_bytes());
-    let sent = link.write_vectored(&[IoSlice::new(&head), IoSlice::new(cell)])?;
+fn send(link: &mut TcpStream, header: [u8; HEADER_BYTES], cell: &[u8]) -> io::Result<()> {
+    let sent = link.write_vectored(&[IoSlice::new(&header), IoSlice::new(cell)])?;
     if sent < HEADER_BYTES {
-        link.write_all(&head[sent..])?;
+        link.write_all(&header[sent..])?;
     }
     link.write_all(&cell[sent.saturating_sub(HEADER_BYTES)..])
 }
