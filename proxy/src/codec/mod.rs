@@ -35,14 +35,11 @@ impl Backend {
         for backend in [self, other] {
             let why = match backend.is_supported() {
                 false => "this processor has no AVX2".to_owned(),
-                true => {
-                    let code = backend.code(known::DATA, known::PARITY);
-                    match code.and_then(|code| known::holds(&*code)) {
-                        Ok(true) => return Ok(backend),
-                        Ok(false) => "it computes wrongly on this processor".to_owned(),
-                        Err(error) => error.to_string(),
-                    }
-                }
+                true => match known::holds(|d, p| backend.code(d, p)) {
+                    Ok(true) => return Ok(backend),
+                    Ok(false) => "it computes wrongly on this processor".to_owned(),
+                    Err(error) => error.to_string(),
+                },
             };
             tracing::warn!(?backend, why, "erasure code cannot be used");
         }

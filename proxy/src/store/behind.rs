@@ -165,6 +165,7 @@ impl Behind {
         let Some(budget) = budget else {
             return Err(value);
         };
+        self.took(bytes);
         // copied: a slice would keep the whole buffer that it was read with
         let value = Arc::from(&value.into_contiguous()[..]);
         Ok(Ticket { budget, value })
@@ -176,6 +177,15 @@ impl Behind {
         let free = self.budget.available_permits() as u64;
         let excess = self.excess.load(Ordering::Relaxed);
         u64::from(self.budget_bytes) + excess == free + held_bytes
+    }
+
+    /// So much of the budget was taken: who writes is told when half of it is.
+    fn took(&self, bytes: u32) {
+        let free = self.budget.available_permits();
+        let half = self.budget_bytes as usize / 2;
+        if free < half && free + bytes as usize >= half {
+            self.call();
+        }
     }
 
     fn is_half_used(&self) -> bool {
@@ -208,6 +218,7 @@ impl Store {
         };
         // the index says when it is free again
         budget.forget();
+        self.behind.took(all);
         let now = clock::unix_ms();
         let mut index = self.index();
         // with the index locked: what is committed later has a higher one
@@ -373,5 +384,26 @@ impl Store {
             yield_now().await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_writes_is_told_when_half_of_the_budget_is_used() {
+        let value = |len: usize| Value::from(bytes::Bytes::from(vec![7; len]));
+        let units = budget_units(1000);
+        let behind = Behind::new(u64::from(4 * units));
+        let mut tickets = Vec::new();
+        for (i, told) in [false, false, true, false].into_iter().enumerate() {
+            tickets.push(behind.admit(value(1000), Duration::from_secs(60)).await);
+            let called = behind.wanted.notified().now_or_never().is_some();
+            assert_eq!(called, told, "value {i}");
+        }
+        assert!(tickets.iter().all(Result::is_ok));
     }
 }

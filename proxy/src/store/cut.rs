@@ -118,7 +118,8 @@ impl<'a> Stripes<'a> {
         };
         self.keep(stripe, chunk, cell.clone());
         let mut parity = self.parity.lock();
-        let mut sum = match parity.take() {
+        // one of a stripe that was let go before it was whole is nobody's
+        let mut sum = match parity.take().filter(|_| chunk > 0) {
             Some(sum) => sum,
             None => self.codec.begin(geometry, cell.len())?,
         };
@@ -383,6 +384,29 @@ mod tests {
         // a substitute: the node that was to have it did not take it
         assert_eq!(cell(&stripes, 0, 1), Some(Bytes::from(vec![2; 10])));
         assert!(cell(&stripes, 0, 2).is_some());
+    }
+
+    #[test]
+    fn the_parity_of_a_stripe_that_was_let_go_is_forgotten() {
+        let geometry = Geometry::new(3, 1).unwrap();
+        for backend in [Backend::RustyErasure, Backend::ReedSolomonErasure] {
+            let codec = Codec::new(geometry, backend).unwrap();
+            let layout = Layout::new(geometry, 60, 10).unwrap();
+            let stripes = Stripes::new(WRITE_ID, layout, &codec);
+            (1..4).for_each(|chunk| stripes.stored(chunk, NOT_WANTED));
+            stripes.economise();
+            let push = |fill| stripes.push(Bytes::from(vec![fill; 10])).unwrap();
+            stripes.begin(Permit::default());
+            push(1);
+            // the only node that wants any of it has its cell
+            stripes.stored(0, 1);
+            (2..4).for_each(push);
+            stripes.begin(Permit::default());
+            (4..7).for_each(push);
+            let data: Vec<Bytes> = (0..3).map(|c| cell(&stripes, 1, c).unwrap()).collect();
+            let parity = cell(&stripes, 1, 3).unwrap();
+            assert_eq!(codec.parity(geometry, &data).unwrap(), [parity]);
+        }
     }
 
     #[tokio::test]
