@@ -2,8 +2,9 @@
 //! stripe, while it arrives.
 //!
 //! Checksums and parity are computed cell by cell, while each is in the
-//! processor's cache. Stripes are kept for nodes that are interrupted and ask again: all of them while memory
-//! is plenty, otherwise until every node has its cell.
+//! processor's cache. Stripes are kept for nodes that are interrupted and ask
+//! again: all of them while memory is plenty, otherwise until every node has its
+//! cell.
 
 use std::collections::VecDeque;
 
