@@ -15,9 +15,9 @@ use crate::{
 
 /// The longest string that Redis keeps in one piece with its header.
 const EMBSTR_BYTES: u64 = 44;
-/// What a key takes in the index besides its bytes: a slot, its place in the table,
-/// and the object that it names.
-const ENTRY_BYTES: u64 = 160;
+/// What a key takes in the index besides its bytes: a slot with the object that it names,
+/// and its place in the table.
+const ENTRY_BYTES: u64 = 128;
 
 pub(super) async fn apply(scope: Scope<'_>, command: InspectCommand) -> Outcome {
     let context = scope.context;
@@ -82,7 +82,7 @@ async fn encoding(scope: Scope<'_>, key: Key) -> Outcome {
     let Some(found) = find(scope, &key) else {
         return Reply::Null.into();
     };
-    let name = match (found.object.kind, found.object.size_bytes()) {
+    let name = match (found.object.kind(), found.object.size_bytes()) {
         (Kind::Hash, _) => "listpack",
         (Kind::String, EMBSTR_BYTES..) if found.object.size_bytes() > EMBSTR_BYTES => "raw",
         (Kind::String, _) => {

@@ -124,7 +124,7 @@ fn on_names(
             let k = key(db, &k);
             let found = index.peek(k.as_ref(), now);
             events.read(found.as_ref(), &k);
-            Reply::Simple(found.map_or("none", |f| f.object.kind.name()).into())
+            Reply::Simple(found.map_or("none", |f| f.object.kind().name()).into())
         }
         KeyCommand::Expire {
             key: k,
@@ -191,7 +191,7 @@ fn scan(index: &mut dyn Names, db: u8, now: u64, step: &Scan) -> Reply {
     let mut found = Vec::new();
     let kind = step.kind.as_ref();
     let mut visit = |k: &[u8], object: &Object| {
-        let name = object.kind.name().as_bytes();
+        let name = object.kind().name().as_bytes();
         let is_of_kind = kind.is_none_or(|kind| kind.eq_ignore_ascii_case(name));
         let fits = step
             .pattern

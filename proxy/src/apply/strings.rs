@@ -63,7 +63,9 @@ pub(super) async fn apply(
                 scope.missed(&k);
             }
             match found {
-                Some(found) if found.object.kind != Kind::String => CommandError::WrongType.into(),
+                Some(found) if found.object.kind() != Kind::String => {
+                    CommandError::WrongType.into()
+                }
                 found => {
                     let len = found.map_or(0, |f| f.object.size_bytes());
                     Reply::Integer(i64::try_from(len).unwrap_or(i64::MAX)).into()
@@ -198,7 +200,9 @@ async fn set(scope: Scope<'_>, client: &mut Client, command: Set) -> Outcome {
         false
     } else {
         let found = view.names(|names| names.peek(key.as_ref(), clock::unix_ms()));
-        let is_string = found.as_ref().is_none_or(|f| f.object.kind == Kind::String);
+        let is_string = found
+            .as_ref()
+            .is_none_or(|f| f.object.kind() == Kind::String);
         if answer == SetAnswer::OldValue && !is_string {
             return CommandError::WrongType.into();
         }

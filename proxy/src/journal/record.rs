@@ -93,7 +93,7 @@ impl Entry {
         out.put_u8(layout.geometry().parity_u8());
         out.put_u32_le(layout.cell_bytes());
         out.put_u64_le(layout.size_bytes());
-        let kind = self.object.kind.code() << KIND_SHIFT;
+        let kind = self.object.kind().code() << KIND_SHIFT;
         match self.object.place() {
             None => {
                 out.put_u8(CHUNKS | kind);

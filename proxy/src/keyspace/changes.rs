@@ -56,14 +56,9 @@ pub enum Change<'a> {
     Removed(KeyRef<'a>),
     /// The key means this, until this time in milliseconds since 1970; with the value, if
     /// no node has it.
-    Named(
-        KeyRef<'a>,
-        &'a Arc<Object>,
-        Option<u64>,
-        Option<&'a Arc<[u8]>>,
-    ),
+    Named(KeyRef<'a>, &'a Object, Option<u64>, Option<&'a Arc<[u8]>>),
     /// The segment's object is this.
-    Segment(&'a Arc<Object>),
+    Segment(&'a Object),
     /// The segment is gone.
     SegmentGone(WriteId),
 }
@@ -150,7 +145,7 @@ impl Keyspace {
                 gone.push((key.db, Box::from(key.key)));
                 return;
             }
-            self.insert(key, Arc::new(object));
+            self.insert(key, object);
             if let (Some(at), Some(i)) = (expires_unix_ms, self.find(key)) {
                 self.expire_slot(i, at);
             }

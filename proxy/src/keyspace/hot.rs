@@ -90,7 +90,7 @@ impl Keyspace {
         let i = self.find(key)?;
         let slot = self.slot(i)?;
         let has_expired = slot.expires_unix_ms != 0 && slot.expires_unix_ms <= now_ms;
-        if has_expired || slot.object.kind != Kind::String || slot.hot.is_none() {
+        if has_expired || slot.object.kind() != Kind::String || slot.hot.is_none() {
             return None;
         }
         self.recency.touch(&mut self.slots, i);

@@ -237,7 +237,7 @@ impl Inventory {
         let placement = (0..).zip(&seen.placement);
         let placement = placement.map(|(i, node)| node.or_else(|| expected(i)));
         let object = Object::new(labelled.write_id, seen.layout, placement.collect());
-        Some(object.of_kind(labelled.kind))
+        Some(object.of_kind(labelled.kind()))
     }
 }
 

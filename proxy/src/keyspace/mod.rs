@@ -87,8 +87,8 @@ pub enum NewExpiry {
 pub struct Committed {
     /// Whether the key names the new object now.
     pub done: bool,
-    /// What it named before.
-    pub previous: Option<Arc<Object>>,
+    /// The write that it named before.
+    pub previous: Option<WriteId>,
 }
 
 struct Slot {
@@ -98,13 +98,16 @@ struct Slot {
     is_dirty: bool,
     /// It is in the queue of those.
     is_queued: bool,
-    object: Arc<Object>,
+    object: Object,
     /// 0: never.
     expires_unix_ms: u64,
     /// The value, if it is kept.
     hot: Option<Arc<[u8]>>,
     links: Links,
 }
+
+// a million keys are an ordinary load
+const _: () = assert!(size_of::<Option<Slot>>() <= 112, "each key has one");
 
 /// A look at one key.
 #[derive(Clone, Debug)]
@@ -215,12 +218,13 @@ impl Keyspace {
         now_ms: u64,
     ) -> Committed {
         let present = self.live(key, now_ms);
-        let previous = present.and_then(|i| self.slot(i)).map(|s| s.object.clone());
+        let previous = present.and_then(|i| self.slot(i));
+        let previous = previous.map(|slot| slot.object.write_id);
         let allowed = match condition {
             Condition::Always => true,
             Condition::Absent => present.is_none(),
             Condition::Present => present.is_some(),
-            Condition::Names(write_id) => previous.as_ref().map(|o| o.write_id) == write_id,
+            Condition::Names(write_id) => previous == write_id,
         };
         if !allowed {
             self.release(object);
@@ -234,7 +238,7 @@ impl Keyspace {
                 self.replace(i, object);
                 i
             }
-            None => self.insert(key, object),
+            None => self.insert(key, Arc::unwrap_or_clone(object)),
         };
         if let NewExpiry::Set(at) = expiry {
             self.expire_live(i, at, now_ms);
@@ -246,7 +250,7 @@ impl Keyspace {
     }
 
     /// The slot that it gets.
-    fn insert(&mut self, key: KeyRef<'_>, object: Arc<Object>) -> u32 {
+    fn insert(&mut self, key: KeyRef<'_>, object: Object) -> u32 {
         self.counts[usize::from(key.db)] += 1;
         self.bytes += object.size_bytes();
         let slot = Slot {
@@ -291,7 +295,7 @@ impl Keyspace {
         }
     }
 
-    fn replace(&mut self, i: u32, object: Arc<Object>) {
+    fn replace(&mut self, i: u32, mut object: Arc<Object>) {
         let size = object.size_bytes();
         self.cool(i);
         self.join_segment(&object, i);
@@ -299,7 +303,8 @@ impl Keyspace {
         let Some(slot) = self.slots[i as usize].as_mut() else {
             return;
         };
-        let old = std::mem::replace(&mut slot.object, object);
+        std::mem::swap(&mut slot.object, Arc::make_mut(&mut object));
+        let old = object;
         self.news.changed(&slot.key);
         self.bytes = self.bytes + size - old.size_bytes();
         self.recency.touch(&mut self.slots, i);
@@ -327,7 +332,7 @@ impl Keyspace {
         self.expiries.remove(&(slot.expires_unix_ms, i));
         self.counts[usize::from(slot.db)] -= 1;
         self.bytes -= slot.object.size_bytes();
-        let object = slot.object.clone();
+        let object = Arc::new(slot.object);
         self.news.changed(&slot.key);
         self.changes.removed(slot.db, slot.key);
         self.release(object.clone());
@@ -368,23 +373,19 @@ impl Keyspace {
         node: scatterhoard_wire::NodeId,
     ) -> bool {
         let slot = self.find(key);
-        let object = match self.segments.object_mut(write_id) {
-            Some(segment) => {
-                self.changes.segment(write_id);
-                Some(segment)
-            }
-            None => {
-                slot.into_iter().for_each(|i| self.changes.slot(i));
-                let slot = slot.and_then(|i| self.slots[i as usize].as_mut());
-                slot.map(|s| &mut s.object)
-                    .filter(|o| o.write_id == write_id)
-            }
-        };
-        let named = object.is_some();
-        if let Some(object) = object {
-            *object = Arc::new(object.with_chunk_on(index, node));
+        if let Some(segment) = self.segments.object_mut(write_id) {
+            self.changes.segment(write_id);
+            Arc::make_mut(segment).put_chunk_on(index, node);
+            return true;
         }
-        named
+        let Some(i) = slot.filter(|i| self.is_named(*i, write_id)) else {
+            return false;
+        };
+        self.changes.slot(i);
+        if let Some(slot) = self.slots[i as usize].as_mut() {
+            slot.object.put_chunk_on(index, node);
+        }
+        true
     }
 
     /// Whether the key still names this write.
@@ -543,7 +544,7 @@ impl Slot {
 
     fn found(&self) -> Found {
         Found {
-            object: self.object.clone(),
+            object: Arc::new(self.object.clone()),
             expires_unix_ms: self.expiry(),
             hot: self.hot.clone(),
         }

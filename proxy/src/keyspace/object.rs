@@ -49,18 +49,23 @@ pub struct Object {
     pub write_id: WriteId,
     /// How it is cut.
     pub layout: Layout,
-    /// What the value is.
-    pub kind: Kind,
     home: Home,
 }
 
-/// Where an object's bytes are.
+/// Where an object's bytes are. Each says the kind by itself, where padding would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Home {
     /// In chunks of its own.
-    Chunks(Box<[NodeId]>),
+    Chunks {
+        kind: Kind,
+        placement: Box<[NodeId]>,
+    },
     /// Among others in a segment: a [`Place`], without its padding.
-    Packed { segment: WriteId, offset_bytes: u32 },
+    Packed {
+        kind: Kind,
+        offset_bytes: u32,
+        segment: WriteId,
+    },
 }
 
 /// Where in a segment a packed object lies.
@@ -81,11 +86,11 @@ impl Object {
             .into_iter()
             .map(|n| n.unwrap_or(NOWHERE))
             .collect();
+        let kind = Kind::String;
         Self {
             write_id,
             layout,
-            kind: Kind::String,
-            home: Home::Chunks(placement),
+            home: Home::Chunks { kind, placement },
         }
     }
 
@@ -96,7 +101,7 @@ impl Object {
 
     /// Whether no node has anything of it, so that it is nowhere but in the index.
     pub fn is_unplaced(&self) -> bool {
-        matches!(&self.home, Home::Chunks(placement) if placement.is_empty())
+        matches!(&self.home, Home::Chunks { placement, .. } if placement.is_empty())
     }
 
     /// An object that lies in a segment with others. Its own layout only says
@@ -105,28 +110,38 @@ impl Object {
         Self {
             write_id,
             layout,
-            kind: Kind::String,
             home: Home::Packed {
-                segment: place.segment,
+                kind: Kind::String,
                 offset_bytes: place.offset_bytes,
+                segment: place.segment,
             },
         }
     }
 
     /// The same, as a value of this kind.
     #[must_use]
-    pub fn of_kind(mut self, kind: Kind) -> Self {
-        self.kind = kind;
+    pub fn of_kind(mut self, new: Kind) -> Self {
+        match &mut self.home {
+            Home::Chunks { kind, .. } | Home::Packed { kind, .. } => *kind = new,
+        }
         self
+    }
+
+    /// What the value is.
+    pub fn kind(&self) -> Kind {
+        match self.home {
+            Home::Chunks { kind, .. } | Home::Packed { kind, .. } => kind,
+        }
     }
 
     /// Where in a segment it lies, if it does.
     pub fn place(&self) -> Option<Place> {
         match self.home {
-            Home::Chunks(_) => None,
+            Home::Chunks { .. } => None,
             Home::Packed {
                 segment,
                 offset_bytes,
+                ..
             } => Some(Place {
                 segment,
                 offset_bytes,
@@ -136,7 +151,7 @@ impl Object {
 
     fn placement(&self) -> &[NodeId] {
         match &self.home {
-            Home::Chunks(placement) => placement,
+            Home::Chunks { placement, .. } => placement,
             Home::Packed { .. } => &[],
         }
     }
@@ -181,25 +196,19 @@ impl Object {
     /// nowhere.
     #[must_use]
     pub fn within(mut self, is_there: impl Fn(NodeId) -> bool) -> Self {
-        if let Home::Chunks(placement) = &mut self.home {
+        if let Home::Chunks { placement, .. } = &mut self.home {
             let beyond = placement.iter_mut().filter(|n| !is_there(**n));
             beyond.for_each(|node| *node = NOWHERE);
         }
         self
     }
 
-    /// The same object with chunk `index` on another node.
-    #[must_use]
-    pub fn with_chunk_on(&self, index: usize, node: NodeId) -> Self {
-        let mut moved = self.clone();
-        if let Home::Chunks(placement) = &mut moved.home
+    /// Notes that chunk `index` is on another node.
+    pub fn put_chunk_on(&mut self, index: usize, node: NodeId) {
+        if let Home::Chunks { placement, .. } = &mut self.home
             && let Some(slot) = placement.get_mut(index)
         {
             *slot = node;
         }
-        moved
     }
 }
-
-// a million keys are an ordinary load
-const _: () = assert!(size_of::<Object>() <= 64, "each key has one");

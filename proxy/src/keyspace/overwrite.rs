@@ -56,25 +56,23 @@ impl Keyspace {
                 }
             }
             None => {
-                let object = Arc::new(Object::unplaced(write_id, layout));
-                let i = self.insert(string.key, object);
+                let i = self.insert(string.key, Object::unplaced(write_id, layout));
                 self.hold_at(i, string.value.into());
             }
         }
     }
 
-    /// Replaces an object that no node has in its own memory, if nobody else has it.
+    /// Replaces an object that no node has and nobody reads, without a word to anybody.
     fn rewrite(&mut self, i: u32, write_id: WriteId, layout: Layout) -> bool {
         let Some(slot) = self.slots[i as usize].as_mut() else {
             return false;
         };
         let old_size = slot.object.size_bytes();
         let is_pinned = !self.pins.is_empty() && self.pins.contains_key(&slot.object.write_id);
-        let object = Arc::get_mut(&mut slot.object);
-        let Some(object) = object.filter(|o| o.is_unplaced() && !is_pinned) else {
+        if is_pinned || !slot.object.is_unplaced() {
             return false;
-        };
-        *object = Object::unplaced(write_id, layout);
+        }
+        slot.object = Object::unplaced(write_id, layout);
         self.bytes = self.bytes + layout.size_bytes() - old_size;
         self.changes.slot(i);
         self.news.changed(&slot.key);
@@ -126,7 +124,7 @@ impl Slot {
     fn look(&self) -> usize {
         let value = self.hot.as_ref().map_or(0, Arc::strong_count);
         let key = self.key.first().copied().unwrap_or_default();
-        value + Arc::strong_count(&self.object) + usize::from(key)
+        value + usize::from(key)
     }
 }
 
@@ -170,12 +168,9 @@ mod tests {
         k
     }
 
-    fn memory_of(k: &mut Keyspace, key: u8) -> (*const u8, *const Object) {
+    fn memory_of(k: &mut Keyspace, key: u8) -> *const u8 {
         let slot = k.find(at(&[key])).and_then(|i| k.slot(i)).unwrap();
-        (
-            slot.hot.as_ref().unwrap().as_ptr(),
-            Arc::as_ptr(&slot.object),
-        )
+        slot.hot.as_ref().unwrap().as_ptr()
     }
 
     fn value(k: &mut Keyspace, key: u8) -> Option<Vec<u8>> {

@@ -120,11 +120,23 @@ impl Keyspace {
 
     /// The object whose chunks hold this one's bytes, and where they begin there.
     pub fn source(&self, object: &Arc<Object>) -> (Arc<Object>, u64) {
-        let packed = object.place().and_then(|place| {
-            let segment = self.segments.object(place.segment)?;
-            Some((segment.clone(), u64::from(place.offset_bytes)))
-        });
-        packed.unwrap_or_else(|| (object.clone(), 0))
+        match self.segment_of(object) {
+            Some((segment, offset)) => (segment.clone(), offset),
+            None => (object.clone(), 0),
+        }
+    }
+
+    /// The object whose chunks hold this one's bytes.
+    pub fn holder<'a>(&'a self, object: &'a Object) -> &'a Object {
+        self.segment_of(object)
+            .map_or(object, |(segment, _)| segment)
+    }
+
+    /// The segment in which an object lies, and where it begins there.
+    fn segment_of(&self, object: &Object) -> Option<(&Arc<Object>, u64)> {
+        let place = object.place()?;
+        let segment = self.segments.object(place.segment)?;
+        Some((segment, u64::from(place.offset_bytes)))
     }
 
     /// The object of a segment.
@@ -162,7 +174,7 @@ impl Keyspace {
             Some(Member {
                 db: slot.db,
                 key: slot.key.clone(),
-                object: slot.object.clone(),
+                object: Arc::new(slot.object.clone()),
             })
         };
         self.member_slots(id)
@@ -198,13 +210,11 @@ impl Keyspace {
         true
     }
 
-    pub(super) fn rehome_at(&mut self, i: u32, mut object: Arc<Object>) {
+    pub(super) fn rehome_at(&mut self, i: u32, object: Arc<Object>) {
         self.join_segment(&object, i);
         self.changes.slot(i);
         if let Some(slot) = self.slots[i as usize].as_mut() {
-            if object.kind != slot.object.kind {
-                object = Arc::new((*object).clone().of_kind(slot.object.kind));
-            }
+            let object = Arc::unwrap_or_clone(object).of_kind(slot.object.kind());
             let old = std::mem::replace(&mut slot.object, object);
             self.leave_segment(&old);
         }

@@ -54,10 +54,10 @@ impl Keyspace {
     ) -> Option<StockCursor> {
         let (slots, next) = cursor.step(count, self.slots.len());
         for slot in self.slots[slots].iter().flatten() {
-            let (source, _) = self.source(&slot.object);
+            let source = self.holder(&slot.object);
             if source.nodes().any(|holder| holder == node) {
                 let expires = slot.expiry();
-                visit(&source, slot.key(), &slot.object, expires);
+                visit(source, slot.key(), &slot.object, expires);
             }
         }
         next
@@ -172,7 +172,7 @@ impl Keyspace {
     /// back.
     pub fn is_elsewhere(&self, node: NodeId, what: &Elsewhere) -> bool {
         let object = match what.slot {
-            None => self.segments.object(what.write_id),
+            None => self.segments.object(what.write_id).map(|object| &**object),
             Some(slot) => self.slot(slot).map(|slot| &slot.object),
         };
         let object = object.filter(|o| o.write_id == what.write_id && o.chunks() > 0);

@@ -32,13 +32,15 @@ impl Store {
         });
     }
 
-    fn tell_label(&self, index: &Keyspace, key: KeyRef<'_>, object: &Arc<Object>, at: Option<u64>) {
+    fn tell_label(&self, index: &Keyspace, key: KeyRef<'_>, object: &Object, at: Option<u64>) {
         let Some(label) = label::of(key, object, at) else {
             return;
         };
-        let (source, _) = index.source(object);
         let message = Message::Label(label);
-        let nodes = source.nodes().filter_map(|id| self.pool.node(id));
+        let nodes = index
+            .holder(object)
+            .nodes()
+            .filter_map(|id| self.pool.node(id));
         nodes.for_each(|node| node.give_label(&message));
     }
 

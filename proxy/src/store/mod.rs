@@ -234,7 +234,7 @@ impl Looked {
     fn of(found: &Found) -> Self {
         Self {
             write_id: found.object.write_id,
-            kind: found.object.kind,
+            kind: found.object.kind(),
             expires_unix_ms: found.expires_unix_ms,
             lookup: Lookup::Missing,
         }

@@ -179,7 +179,7 @@ impl Written {
     /// it is the index that says it is no garbage.
     pub(super) fn into_parts(mut self) -> (Arc<Object>, Cargo) {
         let object = match self.object.take() {
-            Some(object) if object.kind == self.kind => object,
+            Some(object) if object.kind() == self.kind => object,
             other => {
                 self.object = other;
                 let object = self.object();
