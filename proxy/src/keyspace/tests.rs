@@ -172,7 +172,9 @@ fn keep_ttl_keeps_it() {
 #[test]
 fn the_longest_unused_go_first_and_pinned_ones_stay() {
     let mut k = Keyspace::default();
-    (0..5u8).for_each(|i| drop(put(&mut k, &[i], i.into())));
+    (0..5u8).for_each(|i| {
+        put(&mut k, &[i], i.into());
+    });
     k.get(at(&[0]), 0);
     k.pin(object(1, 10).write_id);
     let mut rng = SmallRng::seed_from_u64(1);
@@ -196,7 +198,9 @@ fn the_longest_unused_go_first_and_pinned_ones_stay() {
 #[test]
 fn a_scan_sees_every_key_that_stays() {
     let mut k = Keyspace::default();
-    (0..1000u32).for_each(|i| drop(put(&mut k, &i.to_be_bytes(), i.into())));
+    (0..1000u32).for_each(|i| {
+        put(&mut k, &i.to_be_bytes(), i.into());
+    });
     let (mut cursor, mut seen, mut round) = (0, Vec::new(), 0u32);
     loop {
         cursor = k.scan(0, cursor, 10, 0, |key, _| seen.push(key.to_vec()));
