@@ -16,6 +16,12 @@ impl Node {
         self.inner.lock().trouble
     }
 
+    /// Whether its link broke, and nobody has answered since: who does may take as long as
+    /// a start, and hold nothing.
+    pub fn broke_off(&self) -> bool {
+        self.inner.lock().life.broke_off()
+    }
+
     /// Whether somebody who wants its link would have it invoked now.
     pub(in crate::pool) fn would_invoke(&self, now: Instant) -> bool {
         self.inner.lock().life.would_invoke(now)
