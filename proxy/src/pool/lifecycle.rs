@@ -145,8 +145,6 @@ pub struct Lifecycle {
     companion: Companion,
     wanted: bool,
     failures: u32,
-    /// Its link or its invocation ended as it should not, and nobody has answered since.
-    broke_off: bool,
     last_contact: Instant,
     /// How long it is left alone.
     silence: Duration,
@@ -168,7 +166,6 @@ impl Lifecycle {
             companion: Companion::None,
             wanted: false,
             failures: 0,
-            broke_off: false,
             last_contact,
             silence: settings.warm_interval,
             woken_after: Duration::ZERO,
@@ -257,12 +254,6 @@ impl Lifecycle {
         matches!(self.phase, Phase::Unreachable { retry_at } if now < retry_at)
     }
 
-    /// Whether its link or its invocation broke off, and nobody has answered since: who
-    /// does may take as long as a start, and hold nothing.
-    pub fn broke_off(&self) -> bool {
-        self.broke_off
-    }
-
     /// Whether it would answer without an invoke.
     pub fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Active { .. })
@@ -296,7 +287,6 @@ impl Lifecycle {
                     return None;
                 }
                 if self.phase == (Phase::Active { invocation: id }) {
-                    self.broke_off = event == Event::LinkLost(id);
                     self.last_contact = now;
                     let deadline = now + self.settings.return_timeout;
                     self.phase = Phase::Returning {
@@ -364,7 +354,6 @@ impl Lifecycle {
                 self.phase = Phase::Active { invocation };
                 self.wanted = false;
                 self.failures = 0;
-                self.broke_off = false;
                 self.last_contact = now;
                 Action::Admit
             }
@@ -392,7 +381,6 @@ impl Lifecycle {
                     return self.failed(None, now);
                 }
                 self.failures = 0;
-                self.broke_off = false;
                 self.last_contact = now;
                 self.rest(now)
             }
@@ -401,7 +389,6 @@ impl Lifecycle {
             Phase::Active { invocation } | Phase::Returning { invocation, .. }
                 if invocation == id =>
             {
-                self.broke_off |= outcome == Outcome::Failed;
                 self.last_contact = now;
                 self.rest(now)
             }

@@ -199,7 +199,7 @@ impl ObjectReader {
                     State::Spare => asked.state = State::Asked,
                     _ => self.narrow = false,
                 }
-                self.narrow &= !self.broke_off(chunk);
+                self.narrow &= !self.is_in_doubt(chunk);
             }
         }
         if !self.narrow {
@@ -396,7 +396,7 @@ impl ObjectReader {
         }
         match call {
             Ok(call) => chunk.opened(end, call),
-            Err(NodeError::Interrupted | NodeError::Deadline) => self.interrupted(index),
+            Err(NodeError::Interrupted | NodeError::Deadline) => self.lost_touch(index),
             Err(error) => {
                 let node = self.object.node(index);
                 tracing::info!(?node, %error, "chunk not reachable");
@@ -430,15 +430,18 @@ impl ObjectReader {
             }
             Answer::Missing => self.fail(index, Failure::Missing),
             Answer::Refused(Refusal::Returning | Refusal::Busy) => self.interrupted(index),
-            Answer::LinkLost => {
-                // perhaps with all it had: nobody need wait until that is known
-                if self.chunks[index].interruptions == 0 && !self.narrow {
-                    self.enlist();
-                }
-                self.interrupted(index);
-            }
+            Answer::LinkLost => self.lost_touch(index),
             _ => self.fail(index, Failure::Unreachable),
         }
+    }
+
+    /// The link is gone, perhaps with all that the node had: nobody need wait until that
+    /// is known.
+    fn lost_touch(&mut self, index: usize) {
+        if self.chunks[index].interruptions == 0 && !self.narrow {
+            self.enlist();
+        }
+        self.interrupted(index);
     }
 
     /// The request came to nothing, but the node may be asked again.

@@ -32,43 +32,6 @@ fn a_request_wakes_serves_and_lets_go() {
 }
 
 #[test]
-fn who_broke_off_has_done_so_until_somebody_answers() {
-    let now = Instant::now();
-    let mut m = machine(now);
-    for (last, broke) in [
-        (Event::Goodbye(id(1)), false),
-        (Event::LinkLost(id(2)), true),
-        (Event::Returned(id(3), Outcome::Failed), true),
-        (Event::Returned(id(4), Outcome::Ok), false),
-    ] {
-        let (Event::Goodbye(invocation)
-        | Event::LinkLost(invocation)
-        | Event::Returned(invocation, _)) = last
-        else {
-            unreachable!()
-        };
-        let invoke = Action::Invoke(invocation, Purpose::Serve);
-        assert_eq!(m.step(Event::Wanted, now), Some(invoke));
-        m.step(Event::Hello(invocation), now);
-        assert!(!m.broke_off(), "it has answered");
-        m.step(last, now);
-        assert_eq!(m.broke_off(), broke, "{last:?}");
-        m.step(Event::Returned(invocation, Outcome::Ok), now);
-        assert_eq!(m.broke_off(), broke, "{last:?}, and has returned");
-    }
-    m.step(Event::Wanted, now);
-    m.step(Event::Hello(id(5)), now);
-    m.step(Event::LinkLost(id(5)), now);
-    m.step(Event::Returned(id(5), Outcome::Failed), now);
-    let late = now + Duration::from_secs(61);
-    let ping = Some(Action::Invoke(id(6), Purpose::Warm));
-    assert_eq!(m.step(Event::Tick, late), ping);
-    assert!(m.broke_off());
-    m.step(Event::Returned(id(6), Outcome::Ok), late);
-    assert!(!m.broke_off(), "it has answered a ping");
-}
-
-#[test]
 fn silence_is_ended_by_a_ping_and_traffic_counts_as_one() {
     let start = Instant::now();
     let mut m = machine(start);

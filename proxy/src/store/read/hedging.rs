@@ -52,21 +52,21 @@ impl ObjectReader {
         }
     }
 
-    /// Asks one more chunk, if there is one. One whose node broke off is asked, too,
-    /// so that it is started again, but not counted on.
+    /// Asks one more chunk, if there is one. One whose node is in doubt is asked, too,
+    /// so that it is started again and losses are found, but not counted on.
     pub(super) fn enlist(&mut self) {
         let is_spare = |reader: &Self, i: &&usize| reader.chunks[**i].state == State::Spare;
         while let Some(&i) = self.order.iter().find(|i| is_spare(self, i)) {
             self.chunks[i].state = State::Asked;
-            if !self.broke_off(i) {
+            if !self.is_in_doubt(i) {
                 return;
             }
         }
     }
 
-    /// Whether the chunk's node is being started again, as far as is known.
-    pub(super) fn broke_off(&self, chunk: usize) -> bool {
-        self.node(chunk).is_some_and(|node| node.broke_off())
+    /// Whether the chunk's node may take its time, and then not have it.
+    pub(super) fn is_in_doubt(&self, chunk: usize) -> bool {
+        self.node(chunk).is_some_and(|node| node.is_in_doubt())
     }
 
     /// The chunks of the range alone will not do: asks d, all from the stripe
@@ -77,7 +77,7 @@ impl ObjectReader {
         let rest = self.gather.rest();
         let usable = |i: &usize| !self.chunks[*i].is_failed();
         let chosen: Vec<usize> = self.order.iter().copied().filter(usable).take(d).collect();
-        let in_vain = chosen.iter().filter(|i| self.broke_off(**i)).count();
+        let in_vain = chosen.iter().filter(|i| self.is_in_doubt(**i)).count();
         for i in chosen {
             let (chunk, has_it) = (&mut self.chunks[i], self.gather.has(i));
             chunk.until = rest.end;
