@@ -39,6 +39,7 @@ mod http;
 mod instance;
 mod invoke_api;
 mod kernel;
+mod launch;
 mod ledger;
 mod local;
 mod platform;

@@ -7,15 +7,16 @@
 
 use crate::Error;
 use crate::kernel;
+use crate::launch::Launch;
 use parking_lot::Mutex;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, pidfd_open,
+    waitid, waitpid,
 };
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 
 #[derive(Debug)]
 enum Life {
-    Running(Child),
+    Running,
     /// Reaped.
     Ended(ExitStatus),
 }
@@ -85,7 +86,7 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         let life = self.life.lock();
-        if let Life::Running(_) = *life {
+        if let Life::Running = *life {
             // It can only have died meanwhile, which is no news to anyone.
             let _ = kill_process_group(self.pid, signal);
         }
@@ -94,7 +95,7 @@ impl Process {
     fn ended(&self) -> Option<ExitStatus> {
         match *self.life.lock() {
             Life::Ended(status) => Some(status),
-            Life::Running(_) => None,
+            Life::Running => None,
         }
     }
 
@@ -102,18 +103,17 @@ impl Process {
     /// takes the rest of its group along. `None` while it still runs.
     fn reap(&self) -> Option<ExitStatus> {
         let mut life = self.life.lock();
-        let child = match &mut *life {
-            Life::Ended(status) => return Some(*status),
-            Life::Running(child) => child,
-        };
+        if let Life::Ended(status) = *life {
+            return Some(status);
+        }
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         if let Ok(None) = waitid(WaitId::Pid(self.pid), ended) {
             return None;
         }
         // The group exists until its leader is reaped.
         let _ = kill_process_group(self.pid, Signal::KILL);
-        let status = match child.try_wait() {
-            Ok(status) => status?,
+        let status = match waitpid(Some(self.pid), WaitOptions::NOHANG) {
+            Ok(ended) => ExitStatus::from_raw(ended?.1.as_raw()),
             // Somebody else collected it; what it was is lost.
             Err(_) => ExitStatus::default(),
         };
@@ -172,8 +172,7 @@ impl Exit {
 }
 
 struct Order {
-    command: Command,
-    cgroup_procs: Option<File>,
+    launch: Launch,
     reply: oneshot::Sender<io::Result<Process>>,
 }
 
@@ -190,7 +189,7 @@ impl Spawner {
         let work = move || {
             while let Some(order) = inbox.blocking_recv() {
                 // Nobody waiting any more: the process dies when it is dropped.
-                let _ = order.reply.send(spawn(order.command, order.cgroup_procs));
+                let _ = order.reply.send(spawn(&order.launch));
             }
         };
         std::thread::Builder::new()
@@ -200,34 +199,21 @@ impl Spawner {
         Ok(Spawner { orders })
     }
 
-    pub(crate) async fn spawn(
-        &self,
-        command: Command,
-        cgroup_procs: Option<File>,
-    ) -> io::Result<Process> {
+    pub(crate) async fn spawn(&self, launch: Launch) -> io::Result<Process> {
         let (reply, answer) = oneshot::channel();
         let gone = |_| io::Error::other("the spawning thread has ended");
         self.orders
-            .send(Order {
-                command,
-                cgroup_procs,
-                reply,
-            })
+            .send(Order { launch, reply })
             .await
             .map_err(|_| gone(()))?;
         answer.await.map_err(|_| gone(()))?
     }
 }
 
-fn spawn(mut command: Command, cgroup_procs: Option<File>) -> io::Result<Process> {
-    command.stdin(Stdio::null()).process_group(0);
-    kernel::prepare_child(&mut command, cgroup_procs);
-    let child = command.spawn()?;
-    let pid = Pid::from_child(&child);
-    let life = Mutex::new(Life::Running(child));
+fn spawn(launch: &Launch) -> io::Result<Process> {
     Ok(Process {
-        pid,
-        life,
+        pid: kernel::start(launch)?,
+        life: Mutex::new(Life::Running),
         frozen: AtomicBool::new(false),
         over_memory: AtomicBool::new(false),
     })
@@ -237,10 +223,8 @@ fn spawn(mut command: Command, cgroup_procs: Option<File>) -> io::Result<Process
 mod tests {
     use super::*;
 
-    fn sleeper() -> Command {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "exec sleep 60"]);
-        command
+    fn sleeper() -> Launch {
+        Launch::new("/bin/sh").args(["-c", "exec sleep 60"])
     }
 
     fn state(pid: u32) -> Option<char> {
@@ -261,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn freezes_thaws_and_tells_of_the_end() {
         let spawner = Spawner::start().unwrap();
-        let process = Arc::new(spawner.spawn(sleeper(), None).await.unwrap());
+        let process = Arc::new(spawner.spawn(sleeper()).await.unwrap());
         let exit = Exit::watch(Arc::clone(&process)).unwrap();
         process.freeze();
         until(|| state(process.pid()) == Some('T')).await;
@@ -269,7 +253,6 @@ mod tests {
         until(|| state(process.pid()) == Some('S')).await;
         process.freeze();
         process.kill();
-        use std::os::unix::process::ExitStatusExt;
         assert_eq!(exit.wait().await.signal(), Some(9));
         assert_eq!(process.rss_bytes(), None);
     }
@@ -277,23 +260,77 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_the_thread_is_the_end_of_its_children() {
         let spawner = Spawner::start().unwrap();
-        let process = spawner.spawn(sleeper(), None).await.unwrap();
+        let process = spawner.spawn(sleeper()).await.unwrap();
         process.freeze();
         let pid = process.pid();
         drop(spawner);
         until(|| matches!(state(pid), None | Some('Z'))).await;
     }
 
+    /// What `script` prints, run by a shell.
+    async fn printed(spawner: &Spawner, script: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let out = std::fs::File::create(&path).unwrap();
+        let mut launch = Launch::new("sh")
+            .args(["-c", script])
+            .env([("GREETING", "good day")]);
+        launch.output = Some((out.try_clone().unwrap(), out));
+        let process = Arc::new(spawner.spawn(launch).await.unwrap());
+        let exit = Exit::watch(Arc::clone(&process)).unwrap();
+        assert!(exit.wait().await.success());
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_process_starts_with_what_it_is_told_and_nothing_else() {
+        let spawner = Spawner::start().unwrap();
+        let script = r#"echo "$GREETING"; ulimit -n; read -r line; echo "$?$line""#;
+        assert_eq!(printed(&spawner, script).await, "good day\n1024\n1\n");
+        // no signal is blocked; Rust ignores SIGPIPE, others do not
+        let script = "grep -E '^Sig(Blk|Ign)' /proc/self/status";
+        let status = printed(&spawner, script).await;
+        let masks: Vec<u64> = status
+            .lines()
+            .map(|line| u64::from_str_radix(line.split('\t').nth(1).unwrap(), 16).unwrap())
+            .collect();
+        let pipe = 1 << (Signal::PIPE.as_raw() - 1);
+        assert_eq!((masks[0], masks[1] & pipe), (0, 0), "{status}");
+    }
+
+    /// Minor faults of this thread.
+    fn faults() -> u64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let fields = stat.rsplit(')').next().unwrap();
+        fields.split_whitespace().nth(7).unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_this_process_writes_next_does_not_fault() {
+        const PAGES: usize = 4096;
+        let spawner = Spawner::start().unwrap();
+        let mut memory = vec![0u8; PAGES * 4096];
+        let mut write = |byte: u8| memory.iter_mut().step_by(4096).for_each(|b| *b = byte);
+        write(1);
+        let process = spawner.spawn(sleeper()).await.unwrap();
+        let before = faults();
+        write(2);
+        let faulted = faults() - before;
+        assert!(faulted < PAGES as u64 / 4, "{faulted} of {PAGES} pages");
+        assert!(memory.iter().step_by(4096).all(|byte| *byte == 2));
+        drop(process);
+    }
+
     #[tokio::test]
     async fn a_dropped_process_is_dead_and_reaped() {
         let spawner = Spawner::start().unwrap();
-        let process = spawner.spawn(sleeper(), None).await.unwrap();
+        let process = spawner.spawn(sleeper()).await.unwrap();
         let pid = process.pid();
         drop(process);
         assert_eq!(state(pid), None);
         assert!(
             spawner
-                .spawn(Command::new("/no/such/program"), None)
+                .spawn(Launch::new("/no/such/program"))
                 .await
                 .is_err()
         );

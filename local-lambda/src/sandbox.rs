@@ -8,17 +8,18 @@ use crate::cgroup::Group;
 use crate::fleet::InstanceId;
 use crate::function::FunctionConfig;
 use crate::http;
+use crate::launch::Launch;
 use crate::platform::Platform;
 use crate::process::{Exit, Process};
 use crate::runtime_api::{Delivery, Mailbox, Posted, RuntimeEvent};
 use crate::settings::Output;
 use rustix::process::Signal;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -70,16 +71,16 @@ impl Sandbox {
             handler,
         ));
 
-        let mut command = command(config, &platform.settings.region, id, address);
-        direct_output(&mut command, &platform.settings.output, &config.name)?;
+        let mut launch = launch(config, &platform.settings.region, id, address);
+        launch.output = output(&platform.settings.output, &config.name)?;
         let group = platform
             .cgroups
             .as_ref()
             .map(|c| c.group(id, config.memory_mb))
             .transpose()?;
-        let procs = group.as_ref().map(Group::procs).transpose()?;
+        launch.cgroup_procs = group.as_ref().map(Group::procs).transpose()?;
         let started = Instant::now();
-        let spawned = match platform.spawner.spawn(command, procs).await {
+        let spawned = match platform.spawner.spawn(launch).await {
             Ok(process) => Arc::new(process),
             Err(error) => {
                 if let Some(group) = group {
@@ -232,22 +233,18 @@ async fn ended(exit: &Exit, process: &Process, kill: &CancellationToken) -> Exit
 }
 
 /// The process as Lambda would start it: its own environment and nothing of ours.
-fn command(
+fn launch(
     config: &FunctionConfig,
     region: &str,
     id: InstanceId,
     runtime_api: SocketAddr,
-) -> Command {
-    let mut command = Command::new(&config.program);
-    command.args(&config.args).env_clear();
-    if let Some(path) = std::env::var_os("PATH") {
-        command.env("PATH", path);
-    }
+) -> Launch {
     let root = config.program.parent().unwrap_or_else(|| Path::new("/"));
-    command
-        .envs(&config.env)
-        .env("LAMBDA_TASK_ROOT", root)
-        .envs([
+    Launch::new(&config.program)
+        .args(&config.args)
+        .env(&config.env)
+        .env([("LAMBDA_TASK_ROOT", root)])
+        .env([
             ("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string()),
             ("AWS_LAMBDA_FUNCTION_NAME", config.name.clone()),
             ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned()),
@@ -262,34 +259,31 @@ fn command(
             ("AWS_LAMBDA_LOG_STREAM_NAME", format!("local/[$LATEST]{id}")),
             ("AWS_REGION", region.to_owned()),
             ("AWS_DEFAULT_REGION", region.to_owned()),
-        ]);
-    command.envs([
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
-        ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"),
-        ("AWS_ACCESS_KEY_ID", "local"),
-        ("AWS_SECRET_ACCESS_KEY", "local"),
-        ("AWS_SESSION_TOKEN", "local"),
-        ("_HANDLER", "bootstrap"),
-        ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
-        ("LANG", "en_US.UTF-8"),
-        ("TZ", ":UTC"),
-    ]);
-    command
+        ])
+        .env([
+            ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+            ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023"),
+            ("AWS_ACCESS_KEY_ID", "local"),
+            ("AWS_SECRET_ACCESS_KEY", "local"),
+            ("AWS_SESSION_TOKEN", "local"),
+            ("_HANDLER", "bootstrap"),
+            ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
+            ("LANG", "en_US.UTF-8"),
+            ("TZ", ":UTC"),
+        ])
 }
 
-fn direct_output(command: &mut Command, output: &Output, function: &str) -> io::Result<()> {
-    let (out, err) = match output {
-        Output::Inherit => (Stdio::inherit(), Stdio::inherit()),
-        Output::Null => (Stdio::null(), Stdio::null()),
+/// Standard output and error; none: ours.
+fn output(output: &Output, function: &str) -> io::Result<Option<(File, File)>> {
+    let mut options = OpenOptions::new();
+    let out = match output {
+        Output::Inherit => return Ok(None),
+        Output::Null => options.write(true).open("/dev/null")?,
         Output::Directory(folder) => {
             fs::create_dir_all(folder)?;
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(folder.join(format!("{function}.log")))?;
-            (file.try_clone()?.into(), file.into())
+            let path = folder.join(format!("{function}.log"));
+            options.create(true).append(true).open(path)?
         }
     };
-    command.stdout(out).stderr(err);
-    Ok(())
+    Ok(Some((out.try_clone()?, out)))
 }

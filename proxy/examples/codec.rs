@@ -33,18 +33,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let parity = codec.parity(geometry, &data)?;
             let encode = rate(cell, || drop(codec.parity(geometry, &data)));
             // two data cells lost; the copies are made outside of the clock
-            let cells = || -> Vec<Option<BytesMut>> {
-                let all = data.iter().chain(&parity).enumerate();
-                all.map(|(i, c)| (i > 1).then(|| BytesMut::from(&c[..])))
+            let known: Vec<Option<&[u8]>> =
+                (0..10).map(|i| (i > 1).then(|| &data[i][..])).collect();
+            let copy = || {
+                parity
+                    .iter()
+                    .map(|c| Some(BytesMut::from(&c[..])))
                     .collect()
             };
-            let mut ready: Vec<_> = (0..7 * (TOTAL_BYTES / (10 * cell)).clamp(1, 8))
-                .map(|_| cells())
+            let mut ready: Vec<Vec<Option<BytesMut>>> = (0..7
+                * (TOTAL_BYTES / (10 * cell)).clamp(1, 8))
+                .map(|_| copy())
                 .collect();
             let start = Instant::now();
             let n = ready.len();
-            for cells in ready.drain(..) {
-                codec.data(geometry, cells, cell)?;
+            for parity in ready.drain(..) {
+                codec.rebuild(geometry, &known, parity)?;
             }
             let decode = (n * 10 * cell) as f64 / start.elapsed().as_secs_f64() / 1e9;
             let name = format!("{backend:?}");

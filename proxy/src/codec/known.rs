@@ -69,11 +69,16 @@ pub(super) fn holds(
             }
             for first in [0, DATA - parity, DATA - 1] {
                 let lost = first..first + parity;
-                let kept = |i: usize| (!lost.contains(&i)).then(|| cells[i].clone());
-                let mut decoded: Vec<Option<BytesMut>> = (0..cells.len()).map(kept).collect();
-                code.decode(&mut decoded, len)?;
-                let pairs = decoded.iter().zip(&cells).take(DATA);
-                if !pairs.into_iter().all(|(a, b)| a.as_ref() == Some(b)) {
+                let kept = |i: usize| (!lost.contains(&i)).then(|| &cells[i][..]);
+                let data: Vec<Option<&[u8]>> = (0..DATA).map(kept).collect();
+                let mut sums: Vec<BytesMut> = cells[DATA..].to_vec();
+                let mut places: Vec<Option<&mut [u8]>> = (sums.iter_mut().enumerate())
+                    .map(|(i, cell)| (!lost.contains(&(DATA + i))).then_some(&mut cell[..]))
+                    .collect();
+                code.decode(&data, &mut places)?;
+                let made = places.iter().flatten().map(|cell| &cell[..]);
+                let wanted = lost.filter(|i| *i < DATA).map(|i| &cells[i][..]);
+                if !made.zip(wanted).all(|(made, wanted)| made == wanted) {
                     return Ok(false);
                 }
             }
@@ -136,10 +141,10 @@ mod tests {
 
         fn decode(
             &self,
-            cells: &mut [Option<BytesMut>],
-            cell_len: usize,
+            data: &[Option<&[u8]>],
+            parity: &mut [Option<&mut [u8]>],
         ) -> Result<(), CodecError> {
-            self.0.decode(cells, cell_len)
+            self.0.decode(data, parity)
         }
     }
 

@@ -69,8 +69,13 @@ trait Code: Send + Sync {
     /// Adds the data cell of `chunk` to the parity cells, which are zeros before
     /// chunk 0, the first.
     fn add(&self, chunk: usize, cell: &[u8], parity: &mut [&mut [u8]]) -> Result<(), CodecError>;
-    /// Fills in the missing ones of the first d cells from any d cells.
-    fn decode(&self, cells: &mut [Option<BytesMut>], cell_len: usize) -> Result<(), CodecError>;
+    /// Makes the data cells that are missing, in their order, in place of the first
+    /// parity cells that are there: at least as many, all cells equally long.
+    fn decode(
+        &self,
+        data: &[Option<&[u8]>],
+        parity: &mut [Option<&mut [u8]>],
+    ) -> Result<(), CodecError>;
 }
 
 /// Codes for every geometry that is met.
@@ -127,33 +132,34 @@ impl Codec {
         Ok(parity.finish())
     }
 
-    /// The d data cells of a stripe, from any d of its d + p cells.
-    pub fn data(
+    /// The data cells of a stripe that are missing, in their order, from any d of its
+    /// d + p cells. They take the memory of parity cells; what is there is only read.
+    pub fn rebuild(
         &self,
         geometry: Geometry,
-        mut cells: Vec<Option<BytesMut>>,
-        cell_len: usize,
-    ) -> Result<Vec<Bytes>, CodecError> {
-        let d = geometry.data();
-        if d == 1 {
-            let any = cells.into_iter().flatten().next();
-            let any = any.ok_or_else(|| CodecError("no cell at all".into()))?;
-            return Ok(vec![any.freeze()]);
+        data: &[Option<&[u8]>],
+        parity: Vec<Option<BytesMut>>,
+    ) -> Result<Vec<BytesMut>, CodecError> {
+        let missing = data.iter().filter(|cell| cell.is_none()).count();
+        let mut parity = parity;
+        let there = parity.iter().flatten().count();
+        if (data.len(), parity.len()) != (geometry.data(), geometry.parity()) || there < missing {
+            return Err(CodecError("too few cells".into()));
         }
-        if cells.iter().take(d).any(Option::is_none) {
-            self.code(geometry)?.decode(&mut cells, cell_len)?;
+        let known = data.iter().flatten().map(|cell| cell.len());
+        let mut lens = known.chain(parity.iter().flatten().map(BytesMut::len));
+        if let Some(len) = lens.next()
+            && lens.any(|other| other != len)
+        {
+            return Err(CodecError("cells of different lengths".into()));
         }
-        let data: Vec<Bytes> = cells
-            .into_iter()
-            .take(d)
-            .flatten()
-            .map(BytesMut::freeze)
-            .collect();
-        if data.len() == d {
-            Ok(data)
-        } else {
-            Err(CodecError("too few cells".into()))
+        // with d = 1 parity is what is missing
+        if missing > 0 && geometry.data() > 1 {
+            let mut cells: Vec<Option<&mut [u8]>> =
+                parity.iter_mut().map(Option::as_deref_mut).collect();
+            self.code(geometry)?.decode(data, &mut cells)?;
         }
+        Ok(parity.into_iter().flatten().take(missing).collect())
     }
 }
 

@@ -1,6 +1,5 @@
 //! reed-solomon-erasure with its AVX2 kernels.
 
-use bytes::BytesMut;
 use reed_solomon_erasure::galois_8::ReedSolomon;
 
 use super::{Code, CodecError};
@@ -20,14 +19,13 @@ pub(super) fn is_supported() -> bool {
 }
 
 pub(super) struct Simd {
-    data: usize,
     code: ReedSolomon,
 }
 
 impl Simd {
     pub(super) fn new(data: usize, parity: usize) -> Result<Self, CodecError> {
         let code = ReedSolomon::new(data, parity).map_err(|e| CodecError(e.to_string()))?;
-        Ok(Self { data, code })
+        Ok(Self { code })
     }
 }
 
@@ -46,29 +44,37 @@ impl Code for Simd {
         Ok(())
     }
 
-    fn decode(&self, cells: &mut [Option<BytesMut>], cell_len: usize) -> Result<(), CodecError> {
-        let present: Vec<bool> = cells.iter().map(Option::is_some).collect();
-        for cell in cells.iter_mut().take(self.data) {
-            cell.get_or_insert_with(|| BytesMut::zeroed(cell_len));
-        }
-        // parity that is missing stays missing, but the crate wants a place for it
-        let mut unused: Vec<[u8; BLOCK_BYTES]> = vec![[0; BLOCK_BYTES]; cells.len() - self.data];
-        let mut at = 0;
-        while at < cell_len {
-            let end = cell_len.min(at + BLOCK_BYTES);
-            let mut unused = unused.iter_mut();
-            let mut block: Vec<(&mut [u8], bool)> = cells
+    fn decode(
+        &self,
+        data: &[Option<&[u8]>],
+        parity: &mut [Option<&mut [u8]>],
+    ) -> Result<(), CodecError> {
+        let there = data.iter().map(Option::is_some);
+        let present: Vec<bool> = there.chain(parity.iter().map(Option::is_some)).collect();
+        let cell_len = parity.iter().flatten().map(|cell| cell.len()).next();
+        // the crate wants all of them to be its own
+        let mut blocks: Vec<[u8; BLOCK_BYTES]> = vec![[0; BLOCK_BYTES]; present.len()];
+        for at in (0..cell_len.unwrap_or(0)).step_by(BLOCK_BYTES) {
+            let columns = at..cell_len.unwrap_or(0).min(at + BLOCK_BYTES);
+            let known = data.iter().copied();
+            let sums = parity.iter().map(|cell| cell.as_deref());
+            for (block, cell) in blocks.iter_mut().zip(known.chain(sums)) {
+                if let Some(cell) = cell {
+                    block[..columns.len()].copy_from_slice(&cell[columns.clone()]);
+                }
+            }
+            let mut shards: Vec<(&mut [u8], bool)> = blocks
                 .iter_mut()
                 .zip(&present)
-                .filter_map(|(cell, present)| match cell {
-                    Some(cell) => Some((&mut cell[at..end], *present)),
-                    None => unused.next().map(|block| (&mut block[..end - at], false)),
-                })
+                .map(|(block, present)| (&mut block[..columns.len()], *present))
                 .collect();
             self.code
-                .reconstruct_data(&mut block)
+                .reconstruct_data(&mut shards)
                 .map_err(|e| CodecError(e.to_string()))?;
-            at = end;
+            let missing = blocks.iter().zip(data).filter(|(_, cell)| cell.is_none());
+            for (cell, (block, _)) in parity.iter_mut().flatten().zip(missing) {
+                cell[columns.clone()].copy_from_slice(&block[..columns.len()]);
+            }
         }
         Ok(())
     }

@@ -28,20 +28,31 @@ proptest! {
         order.shuffle(&mut rng);
         let kept = &order[..d];
         for codec in [&simd, &portable] {
-            let all = data.iter().chain(&parity);
-            let cells = all.enumerate().map(|(i, c)| kept.contains(&i).then(|| BytesMut::from(&c[..])));
-            prop_assert_eq!(&codec.data(geometry, cells.collect(), len).unwrap(), &data);
+            let there = |i: usize| kept.contains(&i);
+            let known: Vec<Option<&[u8]>> =
+                data.iter().enumerate().map(|(i, c)| there(i).then_some(&c[..])).collect();
+            let sums = parity.iter().enumerate();
+            let sums = sums.map(|(i, c)| there(d + i).then(|| BytesMut::from(&c[..]))).collect();
+            let lost: Vec<&Bytes> = (0..d).filter(|i| !there(*i)).map(|i| &data[i]).collect();
+            let rebuilt = codec.rebuild(geometry, &known, sums).unwrap();
+            prop_assert_eq!(rebuilt.iter().collect::<Vec<_>>(), lost);
         }
     }
 }
 
 #[test]
-fn too_few_cells_are_an_error() {
+fn too_few_cells_or_unequal_ones_are_an_error() {
     let geometry = Geometry::new(4, 2).unwrap();
     for backend in [Backend::ReedSolomonErasure, Backend::RustyErasure] {
         let codec = Codec::new(geometry, backend).unwrap();
-        let mut cells: Vec<Option<BytesMut>> = vec![None; 6];
-        cells[1] = Some(BytesMut::zeroed(10));
-        assert!(codec.data(geometry, cells, 10).is_err());
+        let cell = [0; 10];
+        let mut data: Vec<Option<&[u8]>> = vec![Some(&cell); 4];
+        data[1] = None;
+        let parity = |len: usize| vec![None, Some(BytesMut::zeroed(len))];
+        assert!(codec.rebuild(geometry, &data, parity(10)).is_ok());
+        assert!(codec.rebuild(geometry, &data, parity(9)).is_err());
+        assert!(codec.rebuild(geometry, &data[1..], parity(10)).is_err());
+        data[2] = None;
+        assert!(codec.rebuild(geometry, &data, parity(10)).is_err());
     }
 }

@@ -94,6 +94,8 @@ struct Inner {
     last_failure: Option<InvokeFailure>,
     /// Why it fails, if it does.
     trouble: Option<Trouble>,
+    /// Its link broke or another instance than before answers, and no cell came since.
+    in_doubt: bool,
 }
 
 /// Write ids whose chunks the node may free. Bounded by the chunks it holds.
@@ -197,6 +199,7 @@ impl Node {
             garbage: Garbage::default(),
             last_failure: None,
             trouble: None,
+            in_doubt: false,
         };
         Self {
             id,
@@ -235,7 +238,10 @@ impl Node {
 
     /// A cell came so long after it was asked for.
     pub fn answered(&self, took: Duration) {
-        self.inner.lock().latency.observe(took);
+        let mut inner = self.inner.lock();
+        inner.latency.observe(took);
+        // what came before its link broke may be looked at later
+        inner.in_doubt &= inner.link.is_none();
     }
 
     /// What takes longer is out of the ordinary; none before the first answer.
@@ -265,6 +271,7 @@ impl Node {
         let before = inner.life.phase();
         let action = inner.life.step(event, now);
         inner.note_trouble(event, before);
+        inner.note_doubt(event);
         if let Some(Action::Invoke(..)) = action {
             // one that cannot wait counts all the same
             let _ = inner.bucket.take(now);
@@ -480,6 +487,7 @@ impl Inner {
         let before = self.instances.lost();
         let meeting = self.instances.meet(about.instance);
         self.count_lost(before);
+        self.in_doubt |= meeting == Meeting::Stranger;
         // a round that woke it compares both instances anyhow
         let is_round = self.backup.is_running() && self.life.woken_for() == Purpose::Backup;
         if meeting == Meeting::Stranger || meeting == Meeting::Back && !is_round {

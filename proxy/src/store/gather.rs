@@ -2,13 +2,13 @@
 //! Pure.
 //!
 //! A data cell is handed on as soon as everything before it was. Where one is
-//! missing, the stripe waits for any d cells and is decoded; what was handed on
-//! is kept until then, since decoding needs it.
+//! missing, the stripe waits for any d cells and is decoded, into the memory of
+//! parity cells; what was handed on is kept until then, since decoding reads it.
 
 use std::{collections::VecDeque, ops::Range};
 
 use bytes::{Bytes, BytesMut};
-use scatterhoard_wire::Layout;
+use scatterhoard_wire::{Geometry, Layout};
 
 use crate::codec::{Codec, CodecError};
 
@@ -27,17 +27,34 @@ impl Slot {
         matches!(self, Self::Empty)
     }
 
-    /// For decoding, which wants to own it; copied if somebody still writes it.
-    fn take(&mut self) -> Option<BytesMut> {
-        match std::mem::take(self) {
+    fn bytes(&self) -> Option<&[u8]> {
+        match self {
             Self::Empty => None,
             Self::Here(cell) => Some(cell),
-            Self::HandedOn(cell) => Some(
-                cell.try_into_mut()
-                    .unwrap_or_else(|shared| BytesMut::from(&shared[..])),
-            ),
+            Self::HandedOn(cell) => Some(cell),
         }
     }
+
+    /// A parity cell, which never is handed on.
+    fn take_parity(&mut self) -> Option<BytesMut> {
+        match std::mem::take(self) {
+            Self::Here(cell) => Some(cell),
+            Self::Empty | Self::HandedOn(_) => None,
+        }
+    }
+}
+
+/// Fills in the data cells of a stripe that are missing.
+fn decode(slots: &mut [Slot], codec: &Codec, geometry: Geometry) -> Result<(), CodecError> {
+    let (data, parity) = slots.split_at_mut(geometry.data());
+    let parity = parity.iter_mut().map(Slot::take_parity).collect();
+    let known: Vec<Option<&[u8]>> = data.iter().map(Slot::bytes).collect();
+    let rebuilt = codec.rebuild(geometry, &known, parity)?;
+    let missing = data.iter_mut().filter(|slot| slot.is_empty());
+    for (slot, cell) in missing.zip(rebuilt) {
+        *slot = Slot::Here(cell);
+    }
+    Ok(())
 }
 
 /// Puts one range of an object's bytes together.
@@ -152,13 +169,9 @@ impl Gather {
         if open.clone().any(|chunk| missing(slots, chunk)) {
             let came = slots.iter().filter(|slot| !slot.is_empty()).count();
             if came >= geometry.data() {
-                let cells = slots.iter_mut().map(Slot::take).collect();
-                let data = codec.data(geometry, cells, self.layout.cell_len(stripe))?;
+                decode(slots, codec, geometry)?;
                 if geometry.data() > 1 {
                     metrics::counter!("scatterhoard_degraded_stripes_total").increment(1);
-                }
-                for (slot, cell) in slots.iter_mut().zip(data) {
-                    *slot = Slot::HandedOn(cell);
                 }
             } else if open.clone().any(|c| missing(slots, c) && given_up(c)) {
                 return Ok(Vec::new());

@@ -6,6 +6,7 @@
 //! checked before anybody sees it, and handed on as soon as its turn comes.
 //! Memory is bounded by the window.
 
+mod hedging;
 mod missing;
 mod through;
 
@@ -198,6 +199,7 @@ impl ObjectReader {
                     State::Spare => asked.state = State::Asked,
                     _ => self.narrow = false,
                 }
+                self.narrow &= !self.is_in_doubt(chunk);
             }
         }
         if !self.narrow {
@@ -341,79 +343,6 @@ impl ObjectReader {
         Ok(cells)
     }
 
-    /// Chunks that were asked and have not brought the stripe that is due.
-    fn late(&self) -> impl Iterator<Item = usize> + '_ {
-        let due = self.gather.next();
-        let late = move |(_, c): &(usize, &Chunk)| c.is_asked() && c.next <= due && due < c.until;
-        self.chunks.iter().enumerate().filter(late).map(|(i, _)| i)
-    }
-
-    /// As long as the slowest of those that are asked ordinarily takes.
-    fn hedge_after(&self) -> Duration {
-        let most = self.store.settings.hedge_after;
-        let ordinary = |i: usize| self.node(i)?.ordinary_latency();
-        let slowest = self.late().map(|i| ordinary(i).unwrap_or(most)).max();
-        slowest.unwrap_or(most).clamp(LEAST_HEDGE.min(most), most)
-    }
-
-    /// One more for each that is late.
-    fn hedge(&mut self) {
-        metrics::counter!("scatterhoard_hedged_reads_total").increment(1);
-        if self.narrow {
-            return self.widen();
-        }
-        (0..self.late().count()).for_each(|_| self.enlist());
-    }
-
-    /// A stripe was done without some that were asked: while enough others are
-    /// asked, these need not go on. Parity in place of a slow data chunk stays.
-    fn release_laggards(&mut self) {
-        let d = self.object.layout.geometry().data();
-        let due = self.gather.next();
-        let asked = self.chunks.iter().filter(|c| c.is_asked()).count();
-        let mut surplus = asked.saturating_sub(d);
-        if self.narrow || surplus == 0 {
-            return;
-        }
-        for at in (0..self.order.len()).rev() {
-            let index = self.order[at];
-            let chunk = &mut self.chunks[index];
-            if surplus > 0 && chunk.is_asked() && chunk.next < due {
-                chunk.state = State::Spare;
-                chunk.reset(due);
-                self.order.remove(at);
-                self.order.push(index);
-                surplus -= 1;
-            }
-        }
-    }
-
-    /// Asks one more chunk, if there is one.
-    fn enlist(&mut self) {
-        let spare = |i: &&usize| self.chunks[**i].state == State::Spare;
-        if let Some(&i) = self.order.iter().find(spare) {
-            self.chunks[i].state = State::Asked;
-        }
-    }
-
-    /// The chunks of the range alone will not do: asks d, all from the stripe
-    /// that is due to the end.
-    fn widen(&mut self) {
-        self.narrow = false;
-        let d = self.object.layout.geometry().data();
-        let rest = self.gather.rest();
-        let usable = |i: &usize| !self.chunks[*i].is_failed();
-        let chosen: Vec<usize> = self.order.iter().copied().filter(usable).take(d).collect();
-        for i in chosen {
-            let (chunk, has_it) = (&mut self.chunks[i], self.gather.has(i));
-            chunk.until = rest.end;
-            if !has_it && chunk.next > rest.start || chunk.state == State::Spare {
-                chunk.state = State::Asked;
-                chunk.reset(rest.start);
-            }
-        }
-    }
-
     /// Keeps every chunk that is asked busy, as far as there is memory.
     fn top_up(&mut self) {
         let (due, horizon) = (self.gather.next(), self.horizon());
@@ -467,7 +396,7 @@ impl ObjectReader {
         }
         match call {
             Ok(call) => chunk.opened(end, call),
-            Err(NodeError::Interrupted | NodeError::Deadline) => self.interrupted(index),
+            Err(NodeError::Interrupted | NodeError::Deadline) => self.lost_touch(index),
             Err(error) => {
                 let node = self.object.node(index);
                 tracing::info!(?node, %error, "chunk not reachable");
@@ -501,15 +430,18 @@ impl ObjectReader {
             }
             Answer::Missing => self.fail(index, Failure::Missing),
             Answer::Refused(Refusal::Returning | Refusal::Busy) => self.interrupted(index),
-            Answer::LinkLost => {
-                // perhaps with all it had: nobody need wait until that is known
-                if self.chunks[index].interruptions == 0 && !self.narrow {
-                    self.enlist();
-                }
-                self.interrupted(index);
-            }
+            Answer::LinkLost => self.lost_touch(index),
             _ => self.fail(index, Failure::Unreachable),
         }
+    }
+
+    /// The link is gone, perhaps with all that the node had: nobody need wait until that
+    /// is known.
+    fn lost_touch(&mut self, index: usize) {
+        if self.chunks[index].interruptions == 0 && !self.narrow {
+            self.enlist();
+        }
+        self.interrupted(index);
     }
 
     /// The request came to nothing, but the node may be asked again.

@@ -420,3 +420,47 @@ fn a_platform_that_takes_one_invoke_in_ten_loses_nothing() {
     });
     world.server.stop();
 }
+
+/// Whoever is started again may take its time: parity is asked at once.
+#[test]
+fn reads_do_not_wait_for_nodes_that_are_started_again() {
+    let platform = Platform::start(NODES);
+    for mut function in platform.handle().functions() {
+        // none has a standby, which would answer instead
+        function.reserved_concurrency = Some(1);
+        platform.handle().put_function(function).unwrap();
+    }
+    // longer than this test lets anybody wait, unless somebody is late
+    let more = [
+        "--hedge-after-ms",
+        "3000",
+        "--linger-ms",
+        "5000",
+        "--linger-max-ms",
+        "5000",
+        "--hot-tier-mb",
+        "0",
+    ];
+    let mut world = world_on(platform, 8, &more);
+    let lens = [5_000_000, 1_500_000, 5_000_000];
+    let keys = ["a", "b", "c"].into_iter().zip(lens);
+    let stored: Vec<_> = keys.map(|(key, len)| (key, world.set(key, len))).collect();
+    world.platform.handle().set_faults(Faults {
+        cold_start_delay: Duration::from_secs(60),
+        ..Faults::default()
+    });
+    world.signal_busy(PARITY, Signal::SIGKILL);
+    until("the proxy knows", Duration::from_secs(10), || {
+        world.server.log().matches("link lost").count() >= PARITY
+    });
+    let mut redis = world.server.client();
+    for (key, value) in &stored {
+        let whole: Vec<u8> = redis.get(key).unwrap();
+        assert_same(key, Some(&whole), value);
+        let range: Vec<u8> = redis.getrange(key, 0, 999_999).unwrap();
+        assert_same(key, Some(&range), &value[..1_000_000]);
+    }
+    let hedged = world.server.metric("scatterhoard_hedged_reads_total");
+    assert_eq!(hedged, 0.0, "somebody was waited for");
+    world.server.stop();
+}

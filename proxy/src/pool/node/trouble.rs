@@ -16,6 +16,12 @@ impl Node {
         self.inner.lock().trouble
     }
 
+    /// Whether its link broke, or another instance than before answers, and no cell came
+    /// of it since: it may take as long as a start, and hold nothing.
+    pub fn is_in_doubt(&self) -> bool {
+        self.inner.lock().in_doubt
+    }
+
     /// Whether somebody who wants its link would have it invoked now.
     pub(in crate::pool) fn would_invoke(&self, now: Instant) -> bool {
         self.inner.lock().life.would_invoke(now)
@@ -28,6 +34,14 @@ impl Node {
 }
 
 impl Inner {
+    /// What the step that was just taken says of what it holds; before the link goes.
+    pub(super) fn note_doubt(&mut self, event: Event) {
+        let (Event::LinkLost(id) | Event::Returned(id, Outcome::Failed)) = event else {
+            return;
+        };
+        self.in_doubt |= self.is_linked(id);
+    }
+
     /// What the step that was just taken says of it.
     pub(super) fn note_trouble(&mut self, event: Event, before: Phase) {
         let after = self.life.phase();

@@ -1,0 +1,91 @@
+//! Which chunks are asked: d at first, others in place of what is late or will be.
+
+use std::time::Duration;
+
+use super::{Chunk, LEAST_HEDGE, ObjectReader, State};
+
+impl ObjectReader {
+    /// Chunks that were asked and have not brought the stripe that is due.
+    pub(super) fn late(&self) -> impl Iterator<Item = usize> + '_ {
+        let due = self.gather.next();
+        let late = move |(_, c): &(usize, &Chunk)| c.is_asked() && c.next <= due && due < c.until;
+        self.chunks.iter().enumerate().filter(late).map(|(i, _)| i)
+    }
+
+    /// As long as the slowest of those that are asked ordinarily takes.
+    pub(super) fn hedge_after(&self) -> Duration {
+        let most = self.store.settings.hedge_after;
+        let ordinary = |i: usize| self.node(i)?.ordinary_latency();
+        let slowest = self.late().map(|i| ordinary(i).unwrap_or(most)).max();
+        slowest.unwrap_or(most).clamp(LEAST_HEDGE.min(most), most)
+    }
+
+    /// One more for each that is late.
+    pub(super) fn hedge(&mut self) {
+        metrics::counter!("scatterhoard_hedged_reads_total").increment(1);
+        if self.narrow {
+            return self.widen();
+        }
+        (0..self.late().count()).for_each(|_| self.enlist());
+    }
+
+    /// A stripe was done without some that were asked: while enough others are
+    /// asked, these need not go on. Parity in place of a slow data chunk stays.
+    pub(super) fn release_laggards(&mut self) {
+        let d = self.object.layout.geometry().data();
+        let due = self.gather.next();
+        let asked = self.chunks.iter().filter(|c| c.is_asked()).count();
+        let mut surplus = asked.saturating_sub(d);
+        if self.narrow || surplus == 0 {
+            return;
+        }
+        for at in (0..self.order.len()).rev() {
+            let index = self.order[at];
+            let chunk = &mut self.chunks[index];
+            if surplus > 0 && chunk.is_asked() && chunk.next < due {
+                chunk.state = State::Spare;
+                chunk.reset(due);
+                self.order.remove(at);
+                self.order.push(index);
+                surplus -= 1;
+            }
+        }
+    }
+
+    /// Asks one more chunk, if there is one. One whose node is in doubt is asked, too,
+    /// so that it is started again and losses are found, but not counted on.
+    pub(super) fn enlist(&mut self) {
+        let is_spare = |reader: &Self, i: &&usize| reader.chunks[**i].state == State::Spare;
+        while let Some(&i) = self.order.iter().find(|i| is_spare(self, i)) {
+            self.chunks[i].state = State::Asked;
+            if !self.is_in_doubt(i) {
+                return;
+            }
+        }
+    }
+
+    /// Whether the chunk's node may take its time, and then not have it.
+    pub(super) fn is_in_doubt(&self, chunk: usize) -> bool {
+        self.node(chunk).is_some_and(|node| node.is_in_doubt())
+    }
+
+    /// The chunks of the range alone will not do: asks d, all from the stripe
+    /// that is due to the end.
+    pub(super) fn widen(&mut self) {
+        self.narrow = false;
+        let d = self.object.layout.geometry().data();
+        let rest = self.gather.rest();
+        let usable = |i: &usize| !self.chunks[*i].is_failed();
+        let chosen: Vec<usize> = self.order.iter().copied().filter(usable).take(d).collect();
+        let in_vain = chosen.iter().filter(|i| self.is_in_doubt(**i)).count();
+        for i in chosen {
+            let (chunk, has_it) = (&mut self.chunks[i], self.gather.has(i));
+            chunk.until = rest.end;
+            if !has_it && chunk.next > rest.start || chunk.state == State::Spare {
+                chunk.state = State::Asked;
+                chunk.reset(rest.start);
+            }
+        }
+        (0..in_vain).for_each(|_| self.enlist());
+    }
+}
