@@ -70,14 +70,17 @@ impl Store {
     pub async fn make_rounds(self: Arc<Self>, stop: CancellationToken) {
         let mut rounds = JoinSet::new();
         while !stop.is_cancelled() {
+            while rounds.try_join_next().is_some() {}
             let room = ROUNDS_AT_ONCE - rounds.len();
-            for node in self.pool.due_rounds(room) {
+            let due = self.pool.due_rounds(room);
+            let may_be_more = due.len() == room;
+            for node in due {
                 rounds.spawn(self.clone().round(node));
             }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(_) = rounds.join_next(), if !rounds.is_empty() => {}
+                Some(_) = rounds.join_next(), if may_be_more && !rounds.is_empty() => {}
                 () = self.pool.round_may_be_due(LOOK) => {}
             }
         }
@@ -134,11 +137,14 @@ impl Store {
         let under_way = self.under_way.lock().clone();
         let is_put_under_way = round.node.is_put_under_way();
         let expected = self.expected_on(round.node.id).await;
-        let on_main = self.pool.list_on(&round.main, patience).await?;
-        let on_second = match &round.second {
-            Some(second) => self.pool.list_on(&second.link, patience).await?,
-            None => Vec::new(),
+        let list_second = async {
+            match &round.second {
+                Some(second) => self.pool.list_on(&second.link, patience).await,
+                None => Ok(Vec::new()),
+            }
         };
+        let list_main = self.pool.list_on(&round.main, patience);
+        let (on_main, on_second) = tokio::try_join!(list_main, list_second)?;
         let mut tally = Tally::default();
         let named: HashSet<WriteId> = expected.iter().map(|e| e.chunk.id.write_id).collect();
         let suspects = |chunks: &[ChunkDescriptor]| {
