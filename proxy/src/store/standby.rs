@@ -137,14 +137,11 @@ impl Store {
         let under_way = self.under_way.lock().clone();
         let is_put_under_way = round.node.is_put_under_way();
         let expected = self.expected_on(round.node.id).await;
-        let list_second = async {
-            match &round.second {
-                Some(second) => self.pool.list_on(&second.link, patience).await,
-                None => Ok(Vec::new()),
-            }
+        let on_main = self.pool.list_on(&round.main, patience).await?;
+        let on_second = match &round.second {
+            Some(second) => self.pool.list_on(&second.link, patience).await?,
+            None => Vec::new(),
         };
-        let list_main = self.pool.list_on(&round.main, patience);
-        let (on_main, on_second) = tokio::try_join!(list_main, list_second)?;
         let mut tally = Tally::default();
         let named: HashSet<WriteId> = expected.iter().map(|e| e.chunk.id.write_id).collect();
         let suspects = |chunks: &[ChunkDescriptor]| {
