@@ -20,6 +20,9 @@ pub struct Settings {
     pub after_bytes: u64,
 }
 
+/// A round that only keeps instances warm may come so much of its interval early, if others
+/// are due: made together, they cost the proxy less than one by one.
+const EARLY_SHARE: u32 = 32;
 /// After a round that failed the next one is due so much later, and twice as
 /// much after each further failure.
 const RETRY: Duration = Duration::from_millis(500);
@@ -127,24 +130,41 @@ impl Backup {
     /// `silence`: how long instances may be left alone; without anything new to
     /// be copied, a round only keeps them warm.
     pub fn begin(&mut self, silence: Duration, now: Instant) -> bool {
-        let Settings {
-            interval,
-            after_bytes,
-            ..
-        } = self.settings;
-        let interval = match self.fresh_bytes {
+        let regular = self.fresh_bytes >= self.settings.after_bytes
+            || now >= self.last + self.interval(silence);
+        let due = self.is_urgent || self.settings.standby && regular;
+        due && self.begin_now(now)
+    }
+
+    /// The same beside another round that was due: also if this one soon will be, and has
+    /// nothing to copy.
+    pub fn begin_in_company(&mut self, silence: Duration, now: Instant) -> bool {
+        let interval = self.interval(silence);
+        let soon = now >= self.last + (interval - interval / EARLY_SHARE);
+        self.settings.standby && self.fresh_bytes == 0 && soon && self.begin_now(now)
+    }
+
+    fn interval(&self, silence: Duration) -> Duration {
+        let interval = self.settings.interval;
+        match self.fresh_bytes {
             0 => interval.max(silence),
             _ => interval,
-        };
-        let regular = self.fresh_bytes >= after_bytes || now >= self.last + interval;
-        let due = self.is_urgent || self.settings.standby && regular;
-        if !due || self.running || now < self.not_before {
+        }
+    }
+
+    fn begin_now(&mut self, now: Instant) -> bool {
+        if self.running || now < self.not_before {
             return false;
         }
         self.running = true;
         self.is_urgent = false;
         self.fresh_bytes = 0;
         true
+    }
+
+    /// Whether another one is wanted for something else than the time that has passed.
+    pub fn is_urgent(&self) -> bool {
+        self.is_urgent
     }
 
     /// How many rounds have ended so far.
@@ -231,6 +251,34 @@ mod tests {
         b.ended(Ending::Done, false, now + 101 * S);
         b.urge();
         assert!(!b.begin(S, now + 101 * S) && b.begin(S, now + 102 * S));
+    }
+
+    #[test]
+    fn rounds_that_only_keep_warm_are_made_a_little_early_beside_others() {
+        let now = Instant::now();
+        let early = now + 60 * S - 60 * S / EARLY_SHARE;
+        let mut b = backup(now);
+        let before = early.checked_sub(Duration::from_millis(1)).unwrap();
+        assert!(!b.begin_in_company(S, before) && !b.begin(S, early));
+        assert!(!b.begin_in_company(90 * S, early), "left alone for longer");
+        let mut fresh = b.clone();
+        fresh.stored(1);
+        assert!(
+            !fresh.begin_in_company(S, early),
+            "copies may take their time"
+        );
+        assert!(b.begin_in_company(S, early));
+        assert!(!b.begin_in_company(S, now + 61 * S) && !b.begin(S, now + 61 * S));
+        b.ended(Ending::BrokenOff, false, now + 61 * S);
+        assert!(
+            b.is_urgent() && !b.begin_in_company(S, now + 61 * S),
+            "waits"
+        );
+        let alone = Settings {
+            standby: false,
+            ..b.settings
+        };
+        assert!(!Backup::new(alone, now).begin_in_company(S, now + 90 * S));
     }
 
     #[test]

@@ -216,8 +216,9 @@ async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
     });
     pool.met(node, hello.instance, contact);
     let link = Link::new(hello.invocation, guest.assembler.version(), guest.writer);
-    // first in the queue, before anybody can see the link
-    link.send(&Message::Welcome);
+    // first in the queue, before anybody can see the link; written together with what is
+    // behind it
+    link.precede(&Message::Welcome);
     node.attach(link.clone(), pool.floor());
     if pool.stop.is_cancelled() {
         link.send(&Message::Release);
@@ -236,7 +237,7 @@ async fn run_beside(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hel
     }
     tracing::debug!(node = %node.id, instance = %hello.instance, ?met, "second instance");
     let link = Link::new(hello.invocation, guest.assembler.version(), guest.writer);
-    link.send(&Message::Welcome);
+    link.precede(&Message::Welcome);
     link.send(&Message::DeleteBelow(pool.floor()));
     if pool.stop.is_cancelled() || met.meeting == Meeting::Same {
         link.send(&Message::Release);

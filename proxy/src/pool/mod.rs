@@ -401,12 +401,11 @@ impl Pool {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.stop.run_until_cancelled(tick.tick()).await.is_some() {
-            let longest = self.warmth.lock().longest(Instant::now());
-            // of one that has gone the end of its last invocation is awaited
-            for node in self.nodes().filter(|node| !node.is_at_rest_for_good()) {
-                node.leave_alone_at_most(longest + self.ping_slack());
-                node.give_up_mute(self.settings.patience);
-                self.drive(node, Event::Tick);
+            let now = Instant::now();
+            let longest = self.warmth.lock().longest(now) + self.ping_slack();
+            for node in self.nodes() {
+                let action = node.tick(longest, self.settings.patience, now);
+                self.act(node, action);
             }
             self.oversee();
         }

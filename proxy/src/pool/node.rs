@@ -4,6 +4,7 @@
 mod beside;
 mod handover;
 mod membership;
+mod tick;
 mod trouble;
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use scatterhoard_wire::{
     InstanceId, InvocationId, NodeId, WriteId,
     invoke::Purpose,
@@ -267,10 +268,18 @@ impl Node {
     }
 
     pub(super) fn step(&self, event: Event, now: Instant) -> Option<Action> {
-        let mut inner = self.inner.lock();
-        let before = inner.life.phase();
+        self.step_locked(self.inner.lock(), event, now)
+    }
+
+    fn step_locked(
+        &self,
+        mut inner: MutexGuard<'_, Inner>,
+        event: Event,
+        now: Instant,
+    ) -> Option<Action> {
+        let before = (inner.life.phase(), inner.life.companion());
         let action = inner.life.step(event, now);
-        inner.note_trouble(event, before);
+        inner.note_trouble(event, before.0);
         inner.note_doubt(event);
         if let Some(Action::Invoke(..)) = action {
             // one that cannot wait counts all the same
@@ -293,8 +302,11 @@ impl Node {
         {
             inner.garbage.begin_link(None);
         }
+        let is_same = before == (inner.life.phase(), inner.life.companion());
         drop(inner);
-        self.changed.notify_waiters();
+        if event != Event::Tick || !is_same {
+            self.changed.notify_waiters();
+        }
         action
     }
 
@@ -375,14 +387,6 @@ impl Node {
     /// The node is left alone for so long from now on, if it sleeps.
     pub(super) fn leave_alone(&self, silence: Duration) {
         self.inner.lock().life.leave_alone(silence);
-    }
-
-    /// The same, if it was to be left alone for longer.
-    pub(super) fn leave_alone_at_most(&self, longest: Duration) {
-        let mut inner = self.inner.lock();
-        if inner.life.silence() > longest {
-            inner.life.leave_alone(longest);
-        }
     }
 
     pub(super) fn failed(&self, failure: InvokeFailure) {

@@ -26,7 +26,8 @@ impl Pool {
     /// Takes a look at all nodes.
     pub(super) fn oversee(self: &Arc<Self>) {
         let now = Instant::now();
-        let troubles: Vec<_> = self.active().map(|node| node.trouble()).collect();
+        let active = self.nodes().filter_map(|node| node.trouble_if_active());
+        let troubles: Vec<_> = active.collect();
         let failing = troubles.iter().flatten().count();
         let decision = self.outage.lock().look(troubles.into_iter(), now);
         #[allow(clippy::cast_precision_loss, reason = "metrics are doubles")]

@@ -2,6 +2,7 @@
 //! can be listed on both and copied from one to the other.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -30,9 +31,11 @@ use super::{
 /// An instance that was invoked for a round returns when it hears nothing for so
 /// long.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
-/// A link of a round hears something this often; a node that serves others, too,
-/// returns when it hears nothing for its linger time.
-const KEEP_AWAKE: Duration = Duration::from_millis(3);
+/// So they hear something this often.
+const KEEP_AWAKE: Duration = Duration::from_millis(50);
+/// The same of one that was invoked for others: it returns when it hears nothing for its
+/// linger time.
+const KEEP_SERVING: Duration = Duration::from_millis(3);
 /// Cells of a chunk that are copied at a time.
 const COPY_CELLS: u32 = 4;
 
@@ -122,21 +125,27 @@ impl Drop for Round {
         }
         let second = self.second.as_ref().map(|s| (main, s.instance));
         let merged = second.filter(|_| self.is_merged);
-        self.node.end_round(self.how, merged, Instant::now());
-        self.pool.rounds.notify_one();
+        if self.node.end_round(self.how, merged, Instant::now()) {
+            self.pool.rounds.notify_one();
+        }
     }
 }
 
 impl Pool {
-    /// Nodes whose round is due, in turn; each of them must be given to
-    /// [`Self::open_round`].
+    /// Nodes whose round is due, in turn, and if there are any, others whose round would
+    /// be soon; each of them must be given to [`Self::open_round`].
     pub fn due_rounds(&self, at_most: usize) -> Vec<Arc<Node>> {
         let now = Instant::now();
         let count = self.seats.len();
         let first = self.next_round.load(Ordering::Relaxed) % count.max(1);
         let in_turn = self.nodes().cycle().skip(first).take(count);
-        let due = in_turn.filter(|node| node.begin_round(now)).take(at_most);
-        let due: Vec<Arc<Node>> = due.cloned().collect();
+        let begun = in_turn.clone().filter(|node| node.begin_round(now));
+        let mut due: Vec<Arc<Node>> = begun.take(at_most).cloned().collect();
+        if !due.is_empty() {
+            let rest = at_most - due.len();
+            let soon = in_turn.filter(|node| node.begin_round_in_company(now));
+            due.extend(soon.take(rest).cloned());
+        }
         if let Some(last) = due.last() {
             let next = usize::from(last.id.0) + 1;
             self.next_round.store(next, Ordering::Relaxed);
@@ -160,14 +169,22 @@ impl Pool {
         let deadline = began + patience;
         let opened = async {
             let main = self.link_for(&node, Event::RoundWanted, deadline).await?;
-            let awake = AbortOnDropHandle::new(self.tasks.spawn(keep_awake(vec![main.clone()])));
-            if !self.has_standbys() {
-                return Ok((main, None, awake));
+            let every = match node.woken_for_round(main.invocation()) {
+                true => KEEP_AWAKE,
+                false => KEEP_SERVING,
+            };
+            let mut second = None;
+            if self.has_standbys() {
+                second = tokio::select! {
+                    biased;
+                    second = self.second_link(&node, deadline) => second?,
+                    never = keep_awake(vec![main.clone()], every) => match never {},
+                };
             }
-            let second = self.second_link(&node, deadline).await?;
-            let links = vec![Some(main.clone()), second.as_ref().map(|s| s.link.clone())];
-            let both = keep_awake(links.into_iter().flatten().collect());
-            let awake = AbortOnDropHandle::new(self.tasks.spawn(both));
+            let links = [Some(&main), second.as_ref().map(|s| &s.link)];
+            let links = links.into_iter().flatten().cloned().collect();
+            let awake = async move { match keep_awake(links, every).await {} };
+            let awake = AbortOnDropHandle::new(self.tasks.spawn(awake));
             Ok((main, second, awake))
         };
         match opened.await {
@@ -320,9 +337,9 @@ impl Pool {
 }
 
 /// A task of its own: the round may be busy for longer than a node waits.
-async fn keep_awake(links: Vec<Arc<Link>>) {
+async fn keep_awake(links: Vec<Arc<Link>>, every: Duration) -> Infallible {
     loop {
-        sleep(KEEP_AWAKE).await;
+        sleep(every).await;
         links.iter().for_each(|link| link.keep_awake());
     }
 }

@@ -70,14 +70,17 @@ impl Store {
     pub async fn make_rounds(self: Arc<Self>, stop: CancellationToken) {
         let mut rounds = JoinSet::new();
         while !stop.is_cancelled() {
+            while rounds.try_join_next().is_some() {}
             let room = ROUNDS_AT_ONCE - rounds.len();
-            for node in self.pool.due_rounds(room) {
+            let due = self.pool.due_rounds(room);
+            let may_be_more = due.len() == room;
+            for node in due {
                 rounds.spawn(self.clone().round(node));
             }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(_) = rounds.join_next(), if !rounds.is_empty() => {}
+                Some(_) = rounds.join_next(), if may_be_more && !rounds.is_empty() => {}
                 () = self.pool.round_may_be_due(LOOK) => {}
             }
         }

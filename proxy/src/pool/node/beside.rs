@@ -138,17 +138,6 @@ impl Node {
         }
     }
 
-    /// Ends links on which nothing comes although somebody waits.
-    pub(in crate::pool) fn give_up_mute(&self, patience: Duration) {
-        let second = self.open_second().map(|s| s.link);
-        for link in self.open_link().into_iter().chain(second) {
-            if link.is_mute(patience) {
-                tracing::info!(node = %self.id, invocation = %link.invocation(), "node is mute");
-                link.give_up();
-            }
-        }
-    }
-
     /// Whether a round of this node is due; if so, it has begun.
     pub(in crate::pool) fn begin_round(&self, now: Instant) -> bool {
         let mut inner = self.inner.lock();
@@ -159,14 +148,24 @@ impl Node {
         inner.backup.begin(silence, now)
     }
 
+    /// The same beside another round, also if one of this node is due soon.
+    pub(in crate::pool) fn begin_round_in_company(&self, now: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.life.is_unreachable(now) || !inner.state.is_member() {
+            return false;
+        }
+        let silence = inner.life.silence().saturating_sub(PING_SLACK);
+        inner.backup.begin_in_company(silence, now)
+    }
+
     /// The round over this link is over. `merged`: the one that serves has all
-    /// that this instance has.
+    /// that this instance has. Whether another round is wanted behind it.
     pub(in crate::pool) fn end_round(
         &self,
         how: Ending,
         merged: Option<(InvocationId, InstanceId)>,
         now: Instant,
-    ) {
+    ) -> bool {
         let mut inner = self.inner.lock();
         if let Some((main, second)) = merged
             && inner.life.invocation() == Some(main)
@@ -176,8 +175,10 @@ impl Node {
         let second = inner.second.as_ref().map(|s| s.instance);
         let searching = inner.instances.absent_but(second) > 0;
         inner.backup.ended(how, searching, now);
+        let is_urgent = inner.backup.is_urgent();
         drop(inner);
         self.changed.notify_waiters();
+        is_urgent
     }
 
     /// Whether this invocation was for a round, and nobody else has used it
@@ -188,6 +189,12 @@ impl Node {
             && inner.life.woken_for() == Purpose::Backup
             && inner.linger.last_request().is_none_or(|at| at < since)
             && !self.is_put_under_way()
+    }
+
+    /// Whether this invocation was for a round, used since or not: it is patient.
+    pub(in crate::pool) fn woken_for_round(&self, invocation: InvocationId) -> bool {
+        let inner = self.inner.lock();
+        inner.life.invocation() == Some(invocation) && inner.life.woken_for() == Purpose::Backup
     }
 
     /// A round is due now; how many have ended so far.

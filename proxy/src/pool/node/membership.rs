@@ -88,12 +88,6 @@ impl Node {
         rests(inner.life.phase()) && inner.calls == 0
     }
 
-    /// Whether it has gone, and nothing of it is waited for.
-    pub(in crate::pool) fn is_at_rest_for_good(&self) -> bool {
-        let inner = self.inner.lock();
-        !inner.state.is_member() && rests(inner.life.phase())
-    }
-
     /// Forgets what was known of one that has gone, and may be other instances by now.
     pub(in crate::pool) fn begin_anew(&self, lost_after: u32) {
         let mut inner = self.inner.lock();
@@ -110,6 +104,6 @@ impl Node {
     }
 }
 
-fn rests(phase: Phase) -> bool {
+pub(super) fn rests(phase: Phase) -> bool {
     matches!(phase, Phase::Asleep | Phase::Unreachable { .. })
 }
