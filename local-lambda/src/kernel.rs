@@ -30,9 +30,11 @@ const STACK_UNITS: usize = 64 * 1024 / 16;
 /// What the new process needs until it runs its program, and what it says if it
 /// cannot.
 struct Birth<'a> {
-    launch: &'a Launch,
     parent: Pid,
-    stdin: RawFd,
+    stdin: OwnedFd,
+    /// Standard output and error.
+    output: Option<(OwnedFd, OwnedFd)>,
+    cgroup_procs: Option<OwnedFd>,
     programs: &'a [CString],
     args: Vec<*const c_char>,
     env: Vec<*const c_char>,
@@ -49,11 +51,15 @@ pub(crate) fn start(launch: &Launch) -> io::Result<Pid> {
         args,
         env,
     } = launch.prepare()?;
-    let nothing = File::open("/dev/null")?;
+    // none of the first three, which are replaced one after the other
+    let above = |file: &File| rustix::io::fcntl_dupfd_cloexec(file, 3);
+    let output = launch.output.as_ref();
+    let output = output.map(|(out, err)| Ok::<_, io::Error>((above(out)?, above(err)?)));
     let mut birth = Birth {
-        launch,
         parent: getpid(),
-        stdin: nothing.as_raw_fd(),
+        stdin: above(&File::open("/dev/null")?)?,
+        output: output.transpose()?,
+        cgroup_procs: launch.cgroup_procs.as_ref().map(above).transpose()?,
         programs: &programs,
         args: pointers(&args),
         env: pointers(&env),
@@ -71,7 +77,10 @@ pub(crate) fn start(launch: &Launch) -> io::Result<Pid> {
         let pid = libc::clone(born, top, flags, (&raw mut birth).cast());
         let error = io::Error::last_os_error();
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const blocked, ptr::null_mut());
-        Pid::from_raw(pid).filter(|_| pid > 0).ok_or(error)?
+        match pid {
+            1.. => Pid::from_raw(pid).ok_or(error)?,
+            _ => return Err(error),
+        }
     };
     // SAFETY: as above, it may have been written behind the compiler's back.
     let error = unsafe { ptr::read_volatile(&raw const birth.error) };
@@ -122,12 +131,12 @@ fn settle(birth: &Birth<'_>) -> rustix::io::Result<()> {
     if getppid() != Some(birth.parent) {
         return Err(rustix::io::Errno::SRCH);
     }
-    redirect(birth.stdin, 0)?;
-    if let Some((out, err)) = &birth.launch.output {
-        redirect(out.as_raw_fd(), 1)?;
-        redirect(err.as_raw_fd(), 2)?;
+    redirect(&birth.stdin, 0)?;
+    if let Some((out, err)) = &birth.output {
+        redirect(out, 1)?;
+        redirect(err, 2)?;
     }
-    if let Some(procs) = &birth.launch.cgroup_procs {
+    if let Some(procs) = &birth.cgroup_procs {
         rustix::io::write(procs, b"0")?;
     }
     setrlimit(
@@ -139,10 +148,9 @@ fn settle(birth: &Birth<'_>) -> rustix::io::Result<()> {
     )
 }
 
-/// `std` sees to it that a file never is one of the first three descriptors.
-fn redirect(from: RawFd, to: RawFd) -> rustix::io::Result<()> {
+fn redirect(from: &OwnedFd, to: RawFd) -> rustix::io::Result<()> {
     // SAFETY: two numbers; the descriptor table is this process's own.
-    match unsafe { libc::dup2(from, to) } {
+    match unsafe { libc::dup2(from.as_raw_fd(), to) } {
         -1 => Err(last_error()),
         _ => Ok(()),
     }
@@ -167,15 +175,17 @@ fn run(birth: &Birth<'_>) -> c_int {
         let mut none = MaybeUninit::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
-        let mut error = rustix::io::Errno::NOENT;
+        let mut told = rustix::io::Errno::NOENT;
         for program in birth.programs {
             libc::execve(program.as_ptr(), birth.args.as_ptr(), birth.env.as_ptr());
-            error = last_error();
-            if error != rustix::io::Errno::NOENT && error != rustix::io::Errno::NOTDIR {
-                break;
+            match last_error() {
+                rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR => {}
+                // another folder may have one that may be run
+                rustix::io::Errno::ACCESS => told = rustix::io::Errno::ACCESS,
+                error => return error.raw_os_error(),
             }
         }
-        error.raw_os_error()
+        told.raw_os_error()
     }
 }
 

@@ -9,6 +9,7 @@ pub mod autoscale;
 pub mod backup;
 pub mod breaker;
 pub mod bucket;
+mod doubt;
 mod handover;
 pub mod instances;
 mod labels;

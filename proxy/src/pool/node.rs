@@ -31,6 +31,7 @@ use super::{
     account::Account,
     backup::Backup,
     bucket::{self, Bucket},
+    doubt::Doubt,
     instances::{Instances, Meeting},
     latency::Latency,
     lifecycle::{Action, Event, Lifecycle, Phase},
@@ -95,8 +96,8 @@ struct Inner {
     last_failure: Option<InvokeFailure>,
     /// Why it fails, if it does.
     trouble: Option<Trouble>,
-    /// Its link broke or another instance than before answers, and no cell came since.
-    in_doubt: bool,
+    /// Whether it can be counted on.
+    doubt: Doubt,
 }
 
 /// Write ids whose chunks the node may free. Bounded by the chunks it holds.
@@ -200,7 +201,7 @@ impl Node {
             garbage: Garbage::default(),
             last_failure: None,
             trouble: None,
-            in_doubt: false,
+            doubt: Doubt::default(),
         };
         Self {
             id,
@@ -241,8 +242,8 @@ impl Node {
     pub fn answered(&self, took: Duration) {
         let mut inner = self.inner.lock();
         inner.latency.observe(took);
-        // what came before its link broke may be looked at later
-        inner.in_doubt &= inner.link.is_none();
+        let is_linked = inner.link.is_some();
+        inner.doubt.cell_came(is_linked);
     }
 
     /// What takes longer is out of the ordinary; none before the first answer.
@@ -491,7 +492,7 @@ impl Inner {
         let before = self.instances.lost();
         let meeting = self.instances.meet(about.instance);
         self.count_lost(before);
-        self.in_doubt |= meeting == Meeting::Stranger;
+        self.doubt.met(meeting);
         // a round that woke it compares both instances anyhow
         let is_round = self.backup.is_running() && self.life.woken_for() == Purpose::Backup;
         if meeting == Meeting::Stranger || meeting == Meeting::Back && !is_round {

@@ -1,7 +1,7 @@
 //! Reading an object, or a range of it, from any d of its chunks.
 //!
 //! Data chunks are asked first; parity steps in at once for what is known to be
-//! missing, and after a delay for what is late. Each request is for a window of
+//! missing or may well be, and after a delay for what is late. Each request is for a window of
 //! cells, so nodes may come and go while a slow client reads. Every cell is
 //! checked before anybody sees it, and handed on as soon as its turn comes.
 //! Memory is bounded by the window.
@@ -199,10 +199,13 @@ impl ObjectReader {
                     State::Spare => asked.state = State::Asked,
                     _ => self.narrow = false,
                 }
-                self.narrow &= !self.is_in_doubt(chunk);
             }
         }
-        if !self.narrow {
+        let is_asked = |i: &usize| self.chunks[*i].is_asked();
+        let in_doubt = (0..d).filter(is_asked).any(|i| self.is_in_doubt(i));
+        // or else there is nothing better than to wait for it
+        let may_do_without = || (0..self.chunks.len()).filter(|i| self.is_sound(*i)).count() >= d;
+        if !self.narrow || in_doubt && may_do_without() {
             self.widen();
         }
     }
@@ -310,7 +313,11 @@ impl ObjectReader {
         let layout = self.object.layout;
         let cells = match self.narrow {
             true => self.gather.wanted(stripe).len(),
-            false => layout.geometry().data(),
+            // others are asked in place of what is in doubt or late, and those may come, too
+            false => {
+                let asked = self.chunks.iter().filter(|c| c.is_asked()).count();
+                asked.max(layout.geometry().data())
+            }
         };
         (cells * layout.cell_len(stripe)) as u64
     }
@@ -439,7 +446,7 @@ impl ObjectReader {
     /// is known.
     fn lost_touch(&mut self, index: usize) {
         if self.chunks[index].interruptions == 0 && !self.narrow {
-            self.enlist();
+            self.replace(index);
         }
         self.interrupted(index);
     }
@@ -476,7 +483,7 @@ impl ObjectReader {
         if self.narrow {
             self.widen();
         } else {
-            self.enlist();
+            self.replace(index);
         }
     }
 

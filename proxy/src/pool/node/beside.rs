@@ -175,6 +175,9 @@ impl Node {
         let second = inner.second.as_ref().map(|s| s.instance);
         let searching = inner.instances.absent_but(second) > 0;
         inner.backup.ended(how, searching, now);
+        if how == Ending::Done {
+            inner.doubt.round_done();
+        }
         let is_urgent = inner.backup.is_urgent();
         drop(inner);
         self.changed.notify_waiters();

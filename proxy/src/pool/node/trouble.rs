@@ -16,10 +16,10 @@ impl Node {
         self.inner.lock().trouble
     }
 
-    /// Whether its link broke, or another instance than before answers, and no cell came
-    /// of it since: it may take as long as a start, and hold nothing.
+    /// Whether its link broke, or an instance answers that was not known, and nothing is known
+    /// since: it may take as long as a start, and hold nothing.
     pub fn is_in_doubt(&self) -> bool {
-        self.inner.lock().in_doubt
+        self.inner.lock().doubt.is_in_doubt()
     }
 
     /// Whether somebody who wants its link would have it invoked now.
@@ -39,7 +39,9 @@ impl Inner {
         let (Event::LinkLost(id) | Event::Returned(id, Outcome::Failed)) = event else {
             return;
         };
-        self.in_doubt |= self.is_linked(id);
+        if self.is_linked(id) {
+            self.doubt.link_lost();
+        }
     }
 
     /// What the step that was just taken says of it.

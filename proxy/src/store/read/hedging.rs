@@ -1,8 +1,9 @@
 //! Which chunks are asked: d at first, others in place of what is late or will be.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Chunk, LEAST_HEDGE, ObjectReader, State};
+use crate::pool::{lifecycle::Phase, node::Node};
 
 impl ObjectReader {
     /// Chunks that were asked and have not brought the stripe that is due.
@@ -62,6 +63,23 @@ impl ObjectReader {
                 return;
             }
         }
+    }
+
+    /// Asks one more chunk in place of this one, unless enough others are asked that can be
+    /// counted on.
+    pub(super) fn replace(&mut self, index: usize) {
+        let counts = |i: &usize| *i != index && self.chunks[*i].is_asked() && !self.is_in_doubt(*i);
+        let d = self.object.layout.geometry().data();
+        if (0..self.chunks.len()).filter(counts).count() < d {
+            self.enlist();
+        }
+    }
+
+    /// Whether there is a chunk, on a node that can be counted on.
+    pub(super) fn is_sound(&self, chunk: usize) -> bool {
+        let node = self.node(chunk).filter(|node| !node.is_in_doubt());
+        let can_be_reached = |n: &Arc<Node>| !matches!(n.view().phase, Phase::Unreachable { .. });
+        !self.chunks[chunk].is_failed() && node.is_some_and(can_be_reached)
     }
 
     /// Whether the chunk's node may take its time, and then not have it.
