@@ -1,6 +1,9 @@
 //! Spans of requests, and what happens within them.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, Once},
+};
 
 use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
@@ -16,6 +19,13 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// What is logged by this thread until the guard is dropped.
     fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
+        // or else a place that another thread comes by first, which has no subscriber, may
+        // be taken for one that interests nobody
+        static EVERYWHERE: Once = Once::new();
+        EVERYWHERE.call_once(|| {
+            let everything = tracing_subscriber::registry();
+            tracing::subscriber::set_global_default(everything).unwrap();
+        });
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt()
