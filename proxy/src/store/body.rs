@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Lookup, ObjectReader, ReadError};
+use super::{Lookup, ObjectReader, Pinned, ReadError};
 use crate::value::Value;
 
 /// Where the bytes of a value come from.
@@ -91,6 +91,15 @@ impl Stored {
             }
         };
         Self { here, there }
+    }
+
+    /// As far as it can be read now.
+    pub(super) fn for_repair(pinned: Pinned) -> Self {
+        let reader = ObjectReader::new(pinned).unmetered().for_repair();
+        Self {
+            here: VecDeque::new(),
+            there: Some(reader),
+        }
     }
 
     /// Makes sure that there are bytes in front.

@@ -105,6 +105,9 @@ pub struct ObjectReader {
     sought: u32,
     /// Since when.
     sought_since: Option<Instant>,
+    /// How many repairs had ended when missing chunks were asked for; `None` if it is a
+    /// repair that reads.
+    repairs_then: Option<u64>,
     /// How far it is, and what comes from the backing store.
     through: Through,
     opening: FuturesUnordered<Opening>,
@@ -145,6 +148,7 @@ impl ObjectReader {
             left_at: None,
             sought: 0,
             sought_since: None,
+            repairs_then: Some(store.repairs.ended()),
             through: Through::new(gather.bytes()),
             gather,
             opening: FuturesUnordered::new(),
@@ -174,6 +178,13 @@ impl ObjectReader {
     #[must_use]
     pub fn unmetered(mut self) -> Self {
         self.ahead.unmetered();
+        self
+    }
+
+    /// Reads for a repair, which must not wait for itself.
+    #[must_use]
+    pub fn for_repair(mut self) -> Self {
+        self.repairs_then = None;
         self
     }
 

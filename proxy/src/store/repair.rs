@@ -11,7 +11,7 @@ use scatterhoard_wire::{NodeId, WriteId};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Broken, Key, Lookup, Pinned, ReadError, Store,
+    Broken, Key, Pinned, ReadError, Store,
     body::Stored,
     cut::{ChunkOf, NOT_WANTED, Stripes},
 };
@@ -137,7 +137,7 @@ impl Store {
             }
         }
         let taking = async {
-            let body = Stored::new(Lookup::There(pinned));
+            let body = Stored::for_repair(pinned);
             let taken = self.take_in(&stripes, layout, body).await;
             stripes.break_off();
             taken

@@ -1,11 +1,18 @@
 //! Repairs that wait for their turn: what was used last goes first.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use parking_lot::Mutex;
 use scatterhoard_node::random::{HashMap, HashSet};
 use scatterhoard_wire::WriteId;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use super::RepairJob;
 
@@ -21,6 +28,8 @@ type Turn = (u32, u64);
 pub(super) struct Repairs {
     inner: Mutex<Queue>,
     more: Notify,
+    ended: AtomicU64,
+    over: Notify,
 }
 
 /// The queue itself; pure. An object is in it once, or under repair.
@@ -54,6 +63,26 @@ impl Repairs {
     /// The repair of this object is over.
     pub(super) fn done(&self, write_id: WriteId) {
         self.inner.lock().done(write_id);
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.over.notify_waiters();
+    }
+
+    /// How many are over.
+    pub(super) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Waits while this object is under repair, until the deadline.
+    pub(super) async fn await_end(&self, write_id: WriteId, deadline: Instant) {
+        loop {
+            let mut over = pin!(self.over.notified());
+            // from now on, not from when it is looked after
+            over.as_mut().enable();
+            let is_running = self.inner.lock().running.contains(&write_id);
+            if !is_running || timeout_at(deadline, over).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Objects that wait or are under repair.
@@ -110,7 +139,10 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use bytes::Bytes;
+    use futures_util::poll;
     use scatterhoard_wire::Epoch;
 
     use super::*;
@@ -145,6 +177,31 @@ mod tests {
         q.running.clear();
         assert!(q.add(job(1, &[2]), 0));
         assert_eq!(q.begin_next(), Some(job(1, &[2])));
+    }
+
+    #[tokio::test]
+    async fn readers_wait_for_the_repair_of_their_object_alone() {
+        let repairs = Repairs::default();
+        for counter in [1, 2] {
+            repairs.add(job(counter, &[0]), 0);
+        }
+        let (one, other) = (repairs.next().await.write_id, repairs.next().await.write_id);
+        let later = Instant::now() + Duration::from_secs(600);
+        let mut waiting = pin!(repairs.await_end(one, later));
+        assert!(poll!(&mut waiting).is_pending());
+        repairs.done(other);
+        assert!(poll!(&mut waiting).is_pending());
+        repairs.done(one);
+        assert!(poll!(&mut waiting).is_ready());
+        assert_eq!(repairs.ended(), 2);
+        assert!(poll!(pin!(repairs.await_end(one, later))).is_ready());
+        repairs.add(job(1, &[1]), 0);
+        assert!(
+            poll!(pin!(repairs.await_end(one, later))).is_ready(),
+            "it only waits"
+        );
+        repairs.next().await;
+        repairs.await_end(one, Instant::now()).await;
     }
 
     #[test]

@@ -64,6 +64,9 @@ impl ObjectReader {
                 elsewhere.push((i, node.clone()));
             }
         }
+        if again.is_empty() && elsewhere.is_empty() {
+            return self.repaired().await;
+        }
         if again.is_empty() {
             let pool = self.store.pool.clone();
             let deadline = Instant::now() + patience;
@@ -73,6 +76,25 @@ impl ObjectReader {
         }
         self.ask_again(&again);
         !again.is_empty()
+    }
+
+    /// What is missing may be made anew on the nodes that lost it, at this moment: asks
+    /// again if a repair has ended meanwhile.
+    async fn repaired(&mut self) -> bool {
+        let Some(then) = self.repairs_then else {
+            return false;
+        };
+        let repairs = &self.store.repairs;
+        let deadline = Instant::now() + self.store.settings.patience;
+        repairs.await_end(self.object.write_id, deadline).await;
+        let now = repairs.ended();
+        if now == then {
+            return false;
+        }
+        self.repairs_then = Some(now);
+        let missing: Vec<usize> = self.failed(Failure::Missing).collect();
+        self.ask_again(&missing);
+        true
     }
 
     /// Repairs move chunks: takes over where they are by now. Those that this read
