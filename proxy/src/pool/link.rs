@@ -141,6 +141,7 @@ struct Waiters {
 /// The link of one invocation. Cheap to share.
 pub struct Link {
     invocation: InvocationId,
+    linger: Duration,
     out: Mutex<Out>,
     /// Rung when the queue was not written to its end at once.
     unsent: Notify,
@@ -157,6 +158,9 @@ struct Out {
     socket: Option<Arc<Writer>>,
     /// Goodbye-ok is in the queue: nothing may follow it.
     is_last: bool,
+    /// Something was queued since it was last looked whether the node is to hear
+    /// something.
+    has_spoken: bool,
 }
 
 impl Out {
@@ -226,14 +230,22 @@ impl Drop for Call {
 }
 
 impl Link {
-    /// A link of this version that is open; [`run`] serves it.
-    pub fn new(invocation: InvocationId, version: Version, socket: Writer) -> Arc<Self> {
+    /// A link of this version that is open; [`run`] serves it. Its instance returns when
+    /// it hears nothing for the linger time.
+    pub fn new(
+        invocation: InvocationId,
+        linger: Duration,
+        version: Version,
+        socket: Writer,
+    ) -> Arc<Self> {
         Arc::new(Self {
             invocation,
+            linger,
             out: Mutex::new(Out {
                 queue: SendQueue::new(version),
                 socket: Some(Arc::new(socket)),
                 is_last: false,
+                has_spoken: false,
             }),
             unsent: Notify::new(),
             room: Notify::new(),
@@ -245,6 +257,11 @@ impl Link {
     /// The invocation that it lives for.
     pub fn invocation(&self) -> InvocationId {
         self.invocation
+    }
+
+    /// How long its instance waits to be asked something.
+    pub fn linger(&self) -> Duration {
+        self.linger
     }
 
     /// The version that both ends speak.
@@ -289,6 +306,7 @@ impl Link {
         if out.socket.is_none() || out.is_last {
             return false;
         }
+        out.has_spoken = true;
         out.is_last = *message == Message::GoodbyeOk;
         let (was_written, is_light) = (out.is_written(), out.queue.bytes() <= LIGHT_BYTES);
         out.queue.push(request, message, payload);
@@ -344,11 +362,15 @@ impl Link {
         has_room && self.push(0, message, Bytes::new(), Pace::Batched)
     }
 
-    /// Lets the node hear something, unless it is about to hear more: what a stuck
-    /// socket does not take must not pile up.
+    /// Lets the node hear something, unless it has since this was last called, or is
+    /// about to: what a stuck socket does not take must not pile up.
     pub fn keep_awake(&self) {
-        if self.out.lock().is_written() {
+        let mut out = self.out.lock();
+        let is_silent = !std::mem::take(&mut out.has_spoken) && out.is_written();
+        drop(out);
+        if is_silent {
             self.send(&Message::Ping);
+            self.out.lock().has_spoken = false;
         }
     }
 

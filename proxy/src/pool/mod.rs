@@ -61,6 +61,7 @@ use backup::Backup;
 use instances::Meeting;
 use lifecycle::{Action, Event, Lifecycle, Outcome};
 use link::Link;
+use listener::Awaited;
 pub use listener::Links;
 use members::Seats;
 pub use members::{Newcomer, function_name};
@@ -144,7 +145,7 @@ pub struct Pool {
     platform: Platform,
     epoch: AtomicU64,
     /// Who may dial: a token is taken out by the hello that uses it.
-    tokens: Mutex<HashMap<Token, (NodeId, InvocationId)>>,
+    tokens: Mutex<HashMap<Token, Awaited>>,
     /// Everything below is garbage, on whatever instance it turns up.
     floor: Mutex<WriteId>,
     /// What is known of how instances die.
@@ -457,10 +458,11 @@ impl Pool {
             return;
         }
         let token = Token(random::random());
-        if purpose != Purpose::Warm {
-            self.tokens.lock().insert(token, (node.id, id));
-        }
         let invocation = self.invocation(&node, id, purpose, token);
+        if purpose != Purpose::Warm {
+            let awaited = Awaited::of(&invocation);
+            self.tokens.lock().insert(token, awaited);
+        }
         let pool = self.clone();
         node.call_begins();
         self.tasks.spawn(async move {

@@ -45,6 +45,7 @@ async fn who_owes_no_answer_is_not_mute() {
     let kept = Kept::default();
     let link = Link::new(
         InvocationId(7),
+        Duration::from_millis(10),
         SPOKEN.newest(),
         Writer::Local(Box::new(kept.clone())),
     );
@@ -69,10 +70,30 @@ async fn who_owes_no_answer_is_not_mute() {
 }
 
 #[tokio::test]
+async fn who_has_heard_something_is_not_pinged() {
+    let kept = Kept::default();
+    let link = Link::new(
+        InvocationId(7),
+        Duration::from_millis(10),
+        SPOKEN.newest(),
+        Writer::Local(Box::new(kept.clone())),
+    );
+    let delete = Message::Delete(Vec::new());
+    assert!(link.send(&delete));
+    link.keep_awake();
+    assert_eq!(kept.messages(), [delete.clone()]);
+    link.keep_awake();
+    link.keep_awake();
+    let all = [delete, Message::Ping, Message::Ping];
+    assert_eq!(kept.messages(), all, "a ping does not count");
+}
+
+#[tokio::test]
 async fn what_precedes_a_request_is_written_with_it() {
     let kept = Kept::default();
     let link = Link::new(
         InvocationId(7),
+        Duration::from_millis(10),
         SPOKEN.newest(),
         Writer::Local(Box::new(kept.clone())),
     );
@@ -88,6 +109,7 @@ async fn what_precedes_nothing_is_written_by_the_task() {
     let kept = Kept::default();
     let link = Link::new(
         InvocationId(7),
+        Duration::from_millis(10),
         SPOKEN.newest(),
         Writer::Local(Box::new(kept.clone())),
     );
