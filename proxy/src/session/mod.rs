@@ -32,7 +32,7 @@ use crate::{
     admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
     client_limits,
-    clients::{Arrival, Client, Silence, Stranger},
+    clients::{Arrival, Client, Lookout, Silence, Stranger},
     command::Named,
     pubsub::{Mailbox, Message},
     resp::{OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
@@ -260,6 +260,8 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
+        // a simulation has nobody to wake
+        let is_local = matches!(self.stream, ClientStream::Local(_));
         let n = tokio::select! {
             biased;
             () = &mut calls.end => return Err(SessionError::Ended),
@@ -267,7 +269,9 @@ impl Session {
             () = self.mailbox.arrived() => return Ok(true),
             () = &mut calls.stop, if idle => return Ok(false),
             () = late => return Err(SessionError::Stranger),
+            never = self.context.clients.lookout.keep(), if idle && !is_local => match never {},
         };
+        Lookout::heard();
         self.client.entry.update(|c| c.idle_since = None);
         if n == 0 && !idle {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
