@@ -3,6 +3,7 @@
 
 mod filter;
 mod info;
+mod lookout;
 mod pause;
 mod strangers;
 
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use filter::Filter;
 pub use info::{ClientInfo, Kind};
+pub use lookout::Lookout;
 pub use pause::{Pause, Paused};
 pub use strangers::{STRANGER_LIMIT, Stranger, Strangers};
 
@@ -67,6 +69,8 @@ pub struct Clients {
     pub strangers: Strangers,
     /// Whether their commands wait.
     pub pause: Arc<Pause>,
+    /// What keeps a worker awake between requests that follow each other closely.
+    pub lookout: Arc<Lookout>,
 }
 
 /// One connection's entry; gone when dropped.

@@ -32,7 +32,7 @@ use crate::{
     admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
     client_limits,
-    clients::{Arrival, Client, Silence, Stranger},
+    clients::{Arrival, Client, Lookout, Silence, Stranger},
     command::Named,
     pubsub::{Mailbox, Message},
     resp::{OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
@@ -102,6 +102,8 @@ pub struct Session {
     input: BytesMut,
     output: OutBuffer,
     admitted: Admitted,
+    /// Requests carried out since the last read.
+    since_read: usize,
     /// Arguments of the present request that have been looked at already.
     checked: usize,
     /// It has yet to say who it is.
@@ -151,6 +153,7 @@ impl Session {
             input: BytesMut::new(),
             output: OutBuffer::new(),
             admitted: Admitted::default(),
+            since_read: 0,
             checked: 0,
             stranger,
             taking: None,
@@ -207,6 +210,7 @@ impl Session {
         loop {
             let carried_out = self.carry_out_in_memory().await;
             if carried_out > 0 {
+                self.since_read += carried_out;
                 for _ in 0..carried_out {
                     consume_budget().await;
                 }
@@ -215,6 +219,7 @@ impl Session {
             }
             match self.step() {
                 Ok(Step::Request(request)) => {
+                    self.since_read += 1;
                     // a pipeline lets others of its worker pass, however long it is
                     consume_budget().await;
                     let ends = match self.run_of_writes(request) {
@@ -260,6 +265,9 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
+        // pipelines keep a worker busy as it is, and a simulation has nobody to wake
+        let is_single = std::mem::take(&mut self.since_read) <= 1;
+        let looks_out = idle && is_single && !matches!(self.stream, ClientStream::Local(_));
         let n = tokio::select! {
             biased;
             () = &mut calls.end => return Err(SessionError::Ended),
@@ -267,7 +275,9 @@ impl Session {
             () = self.mailbox.arrived() => return Ok(true),
             () = &mut calls.stop, if idle => return Ok(false),
             () = late => return Err(SessionError::Stranger),
+            never = self.context.clients.lookout.keep(), if looks_out => match never {},
         };
+        Lookout::heard();
         self.client.entry.update(|c| c.idle_since = None);
         if n == 0 && !idle {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
