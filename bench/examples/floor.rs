@@ -3,9 +3,12 @@
 //! index but a map, no quorum, no layout by size. Blocking sockets, a thread for each
 //! connection. With `checked` it also computes parity, and checksums that nodes verify
 //! and, for reads, the relay; without, two cells of each stripe are sent twice instead.
+//! With `nodes=N` each value that is written goes to 12 of N processes, drawn at random;
+//! what it replaces is freed. With `lost=K` (and `checked`) reads do without K data
+//! chunks of each value and compute them from parity.
 //!
 //! ```sh
-//! cargo run --release -p scatterhoard-bench --example floor 7000 [checked] &
+//! cargo run --release -p scatterhoard-bench --example floor 7000 [checked] [nodes=N] [lost=K] &
 //! target/release/scatterhoard-bench load --target redis=127.0.0.1:6379 --target floor=127.0.0.1:7000 \
 //!   --pid floor=$! --sizes 1m,10m,100m --ops set,get
 //! ```
@@ -16,30 +19,70 @@ use std::{
     io::{self, BufRead as _, BufReader, IoSlice, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread,
 };
 
 use crc_fast::CrcAlgorithm::Crc32Iscsi;
+use rand::{SeedableRng as _, rngs::SmallRng, seq::index};
 use rusty_erasure::{Coder, Matrix, coder};
 use socket2::{Domain, Socket, Type};
 
 const DATA: usize = 10;
 const PARITY: usize = 2;
 const CELL_BYTES: usize = 256 << 10;
-/// Cells that a client's bytes are read into, in turn.
-const RING_CELLS: usize = 64;
+const CHUNKS: usize = DATA + PARITY;
+/// Cells that a client's or a node's bytes are read into, in turn.
+const RING_CELLS: usize = 6 * DATA;
+/// Columns that are decoded at a time.
+const DECODE_BYTES: usize = 16 << 10;
 const HEADER_BYTES: usize = 33;
 const MOST_BYTES: usize = 1 << 30;
 
+#[derive(Clone, Copy)]
+struct Settings {
+    port: u16,
+    checked: bool,
+    nodes: usize,
+    lost: usize,
+}
+
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["--node"] => node(),
-        [port] => relay(port.parse().map_err(io::Error::other)?, false),
-        [port, "checked"] => relay(port.parse().map_err(io::Error::other)?, true),
-        _ => Err(io::Error::other("usage: floor PORT [checked]")),
+    if arguments == ["--node"] {
+        return node();
     }
+    let settings = settings(&arguments).ok_or_else(|| {
+        let usage = "usage: floor PORT [checked] [nodes=N] [lost=K]; N 12 to 500, \
+                     K 0 to 2 and only with checked";
+        io::Error::other(usage)
+    })?;
+    relay(settings)
+}
+
+fn settings(arguments: &[String]) -> Option<Settings> {
+    let (port, rest) = arguments.split_first()?;
+    let mut settings = Settings {
+        port: port.parse().ok()?,
+        checked: false,
+        nodes: CHUNKS,
+        lost: 0,
+    };
+    for argument in rest {
+        match argument.split_once('=') {
+            None if argument == "checked" => settings.checked = true,
+            Some(("nodes", n)) => settings.nodes = n.parse().ok()?,
+            Some(("lost", k)) => settings.lost = k.parse().ok()?,
+            _ => return None,
+        }
+    }
+    let is_good = (CHUNKS..=500).contains(&settings.nodes)
+        && settings.lost <= PARITY
+        && (settings.checked || settings.lost == 0);
+    is_good.then_some(settings)
 }
 
 /// A socket that nothing paces, as those of scatterhoard (`node/src/socket.rs`).
@@ -80,7 +123,27 @@ struct Chunk {
     checksums: HashMap<usize, u64>,
 }
 
-type Chunks = Arc<Mutex<HashMap<u64, Arc<Mutex<Chunk>>>>>;
+#[derive(Default)]
+struct Chunks {
+    by_id: HashMap<u64, Arc<Mutex<Chunk>>>,
+    /// Freed ones, whose memory is used again.
+    free: Vec<Arc<Mutex<Chunk>>>,
+}
+
+impl Chunks {
+    fn chunk(&mut self, id: u64) -> Arc<Mutex<Chunk>> {
+        let free = &mut self.free;
+        let new = || free.pop().unwrap_or_default();
+        self.by_id.entry(id).or_insert_with(new).clone()
+    }
+
+    fn free(&mut self, id: u64) {
+        if let Some(chunk) = self.by_id.remove(&id) {
+            locked(&chunk).checksums.clear();
+            self.free.push(chunk);
+        }
+    }
+}
 
 /// A process that keeps chunks; it tells its port on standard output.
 fn node() -> io::Result<()> {
@@ -92,11 +155,11 @@ fn node() -> io::Result<()> {
         let _ = io::stdin().read(&mut [0]);
         std::process::exit(0);
     });
-    let chunks = Chunks::default();
+    let chunks = Arc::<Mutex<Chunks>>::default();
     accept(&listener, move |stream| keep(stream, &chunks))
 }
 
-fn keep(mut stream: TcpStream, chunks: &Chunks) -> io::Result<()> {
+fn keep(mut stream: TcpStream, chunks: &Mutex<Chunks>) -> io::Result<()> {
     let mut header = [0; HEADER_BYTES];
     loop {
         stream.read_exact(&mut header)?;
@@ -105,7 +168,11 @@ fn keep(mut stream: TcpStream, chunks: &Chunks) -> io::Result<()> {
             bytes.map_or(0, |b| u64::from_le_bytes(*b))
         };
         let (id, offset, len, checksum) = (word(0), word(1) as usize, word(2) as usize, word(3));
-        let chunk = locked(chunks).entry(id).or_default().clone();
+        if header[0] == b'd' {
+            locked(chunks).free(id);
+            continue;
+        }
+        let chunk = locked(chunks).chunk(id);
         let mut chunk = locked(&chunk);
         if chunk.bytes.len() < offset + len {
             chunk.bytes.resize(offset + len, 0);
@@ -141,18 +208,28 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 struct Nodes {
     ports: Vec<u16>,
+    /// What each may free, in the words that it is told by, with the next cell it gets.
+    garbage: Vec<Mutex<Vec<u8>>>,
+    /// Links to all nodes that no session uses now.
+    idle: Mutex<Vec<Vec<TcpStream>>>,
+    last_id: AtomicU64,
     _children: Vec<Child>,
 }
 
-/// Where a value is: an id that its chunks have, and its length.
-type Index = Arc<Mutex<HashMap<Vec<u8>, (u64, usize)>>>;
+/// Where a value is.
+#[derive(Clone)]
+struct Stored {
+    id: u64,
+    len: usize,
+    /// Of its chunks, in order.
+    nodes: Vec<usize>,
+}
 
-fn relay(port: u16, checked: bool) -> io::Result<()> {
-    let mut nodes = Nodes {
-        ports: Vec::new(),
-        _children: Vec::new(),
-    };
-    for _ in 0..DATA + PARITY {
+type Index = Arc<Mutex<HashMap<Vec<u8>, Stored>>>;
+
+fn relay(settings: Settings) -> io::Result<()> {
+    let (mut ports, mut children) = (Vec::new(), Vec::new());
+    for _ in 0..settings.nodes {
         let mut child = Command::new(env::current_exe()?)
             .arg("--node")
             .stdin(Stdio::piped())
@@ -164,22 +241,75 @@ fn relay(port: u16, checked: bool) -> io::Result<()> {
             .take()
             .ok_or_else(|| io::Error::other("no output"))?;
         BufReader::new(out).read_line(&mut line)?;
-        nodes
-            .ports
-            .push(line.trim().parse().map_err(io::Error::other)?);
-        nodes._children.push(child);
+        ports.push(line.trim().parse().map_err(io::Error::other)?);
+        children.push(child);
     }
-    let (nodes, index) = (Arc::new(nodes), Index::default());
-    accept(&listen(port)?, move |stream| {
-        serve(stream, &nodes, &index, checked)
+    let nodes = Arc::new(Nodes {
+        garbage: ports.iter().map(|_| Mutex::default()).collect(),
+        ports,
+        idle: Mutex::default(),
+        last_id: AtomicU64::new(0),
+        _children: children,
+    });
+    let index = Index::default();
+    accept(&listen(settings.port)?, move |stream| {
+        serve(stream, &nodes, &index, settings)
     })
 }
 
-struct Session {
+impl Nodes {
+    fn links(&self) -> io::Result<Vec<TcpStream>> {
+        let dial = |port: &u16| {
+            let socket = socket()?;
+            socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).into())?;
+            socket.set_tcp_nodelay(true)?;
+            Ok(TcpStream::from(socket))
+        };
+        let idle = locked(&self.idle).pop();
+        idle.map_or_else(|| self.ports.iter().map(dial).collect(), Ok)
+    }
+
+    /// On nodes drawn at random.
+    fn place(&self, len: usize) -> Stored {
+        let id = self.last_id.fetch_add(1, Relaxed);
+        let mut rng = SmallRng::seed_from_u64(id);
+        let nodes = index::sample(&mut rng, self.ports.len(), CHUNKS).into_vec();
+        Stored { id, len, nodes }
+    }
+
+    fn free(&self, old: &Stored) {
+        for node in &old.nodes {
+            locked(&self.garbage[*node]).extend(header(b'd', old.id, 0, 0, 0));
+        }
+    }
+
+    /// What the node may free, header and cell in one write, as long as the socket takes
+    /// all of them.
+    fn send(
+        &self,
+        links: &mut [TcpStream],
+        node: usize,
+        header: [u8; HEADER_BYTES],
+        cell: &[u8],
+    ) -> io::Result<()> {
+        let mut head = std::mem::take(&mut *locked(&self.garbage[node]));
+        head.extend(header);
+        let link = &mut links[node];
+        let sent = link.write_vectored(&[IoSlice::new(&head), IoSlice::new(cell)])?;
+        if sent < head.len() {
+            link.write_all(&head[sent..])?;
+        }
+        link.write_all(&cell[sent.saturating_sub(head.len())..])
+    }
+}
+
+struct Session<'a> {
     client: BufReader<TcpStream>,
+    nodes: &'a Nodes,
     links: Vec<TcpStream>,
     ring: Vec<u8>,
     checker: Option<Checker>,
+    lost: usize,
 }
 
 struct Checker {
@@ -187,24 +317,29 @@ struct Checker {
     parity: [Vec<u8>; PARITY],
 }
 
-fn serve(stream: TcpStream, nodes: &Nodes, index: &Index, checked: bool) -> io::Result<()> {
-    let dial = |port: &u16| {
-        let socket = socket()?;
-        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).into())?;
-        socket.set_tcp_nodelay(true)?;
-        Ok(TcpStream::from(socket))
-    };
+fn serve(stream: TcpStream, nodes: &Nodes, index: &Index, settings: Settings) -> io::Result<()> {
     let mut session = Session {
-        links: nodes.ports.iter().map(dial).collect::<io::Result<_>>()?,
         client: BufReader::with_capacity(16 << 10, stream),
+        links: nodes.links()?,
+        nodes,
         ring: vec![0; RING_CELLS * CELL_BYTES],
-        checker: checked.then(Checker::new).transpose()?,
+        checker: settings.checked.then(Checker::new).transpose()?,
+        lost: settings.lost,
     };
-    loop {
-        let count = session.number(b'*')?;
+    while !session.client.fill_buf()?.is_empty() {
+        session.request(index)?;
+    }
+    // a session that ends between two requests leaves nothing on its links
+    locked(&nodes.idle).push(session.links);
+    Ok(())
+}
+
+impl Session<'_> {
+    fn request(&mut self, index: &Index) -> io::Result<()> {
+        let count = self.number(b'*')?;
         let mut words = Vec::new();
         for _ in 0..count.min(2) {
-            words.push(session.word()?);
+            words.push(self.word()?);
         }
         let name = words
             .first()
@@ -212,33 +347,27 @@ fn serve(stream: TcpStream, nodes: &Nodes, index: &Index, checked: bool) -> io::
             .unwrap_or_default();
         match (&name[..], count) {
             (b"SET", 3) => {
-                let len = session.number(b'$')?;
-                // an id for each key: its chunks are overwritten where they lie
-                let mut index = locked(index);
-                let next = index.len() as u64;
-                let entry = index.entry(words.remove(1)).or_insert((next, 0));
-                *entry = (entry.0, len);
-                let id = entry.0;
-                drop(index);
-                session.set(id, len)?;
+                let len = self.number(b'$')?;
+                let new = self.nodes.place(len);
+                self.set(&new)?;
+                if let Some(old) = locked(index).insert(words.remove(1), new) {
+                    self.nodes.free(&old);
+                }
+                self.reply(b"+OK\r\n")
             }
             (b"GET", 2) => {
-                let index = locked(index);
-                let found = index.get(&words[1]).copied();
-                drop(index);
-                session.get(found)?;
+                let found = locked(index).get(&words[1]).cloned();
+                self.get(found)
             }
             _ => {
                 for _ in words.len()..count {
-                    session.word()?;
+                    self.word()?;
                 }
-                session.reply(b"+OK\r\n")?;
+                self.reply(b"+OK\r\n")
             }
         }
     }
-}
 
-impl Session {
     fn number(&mut self, kind: u8) -> io::Result<usize> {
         let mut line = Vec::new();
         self.client.read_until(b'\n', &mut line)?;
@@ -263,67 +392,113 @@ impl Session {
     }
 
     /// Each cell goes to its node as soon as it has come.
-    fn set(&mut self, id: u64, len: usize) -> io::Result<()> {
-        let cells = len.div_ceil(CELL_BYTES);
+    fn set(&mut self, new: &Stored) -> io::Result<()> {
+        let cells = new.len.div_ceil(CELL_BYTES);
         for i in 0..cells {
             let at = i % RING_CELLS * CELL_BYTES;
-            let cell = &mut self.ring[at..][..CELL_BYTES.min(len - i * CELL_BYTES)];
+            let cell = &mut self.ring[at..][..CELL_BYTES.min(new.len - i * CELL_BYTES)];
             self.client.read_exact(cell)?;
             let (stripe, chunk) = (i / DATA, i % DATA);
+            let mut send = |chunk: usize, header, cell: &[u8]| {
+                let node = new.nodes[chunk];
+                self.nodes.send(&mut self.links, node, header, cell)
+            };
             // the last cell of each chunk is answered
             let put = |i: usize, cell: &[u8], checksum| {
                 let op = if i + DATA >= cells { b'S' } else { b's' };
-                header(op, id, stripe, cell.len(), checksum)
+                header(op, new.id, stripe, cell.len(), checksum)
             };
             let Some(checker) = &mut self.checker else {
-                send(&mut self.links[chunk], put(i, cell, 0), cell)?;
+                send(chunk, put(i, cell, 0), cell)?;
                 if chunk < PARITY {
-                    send(&mut self.links[DATA + chunk], put(i, cell, 0), cell)?;
+                    send(DATA + chunk, put(i, cell, 0), cell)?;
                 }
                 continue;
             };
             let checksum = crc_fast::checksum(Crc32Iscsi, cell);
-            send(&mut self.links[chunk], put(i, cell, checksum), cell)?;
+            send(chunk, put(i, cell, checksum), cell)?;
             checker.add(chunk, cell)?;
             if chunk + 1 == DATA || i + 1 == cells {
                 let longest = if chunk > 0 { CELL_BYTES } else { cell.len() };
-                let links = self.links[DATA..].iter_mut();
-                for (link, parity) in links.zip(&checker.parity).take(cells.min(PARITY)) {
+                let parity = checker.parity.iter().enumerate();
+                for (which, parity) in parity.take(cells.min(PARITY)) {
                     let parity = &parity[..longest];
                     let checksum = crc_fast::checksum(Crc32Iscsi, parity);
                     // answered if it is the chunk's last
                     let place = if i + 1 == cells { cells } else { stripe * DATA };
-                    send(link, put(place, parity, checksum), parity)?;
+                    send(DATA + which, put(place, parity, checksum), parity)?;
                 }
             }
         }
         let used = cells.min(DATA);
         for chunk in (0..used).chain(DATA..DATA + used.min(PARITY)) {
-            self.links[chunk].read_exact(&mut [0])?;
+            self.links[new.nodes[chunk]].read_exact(&mut [0])?;
         }
-        self.client.read_exact(&mut [0; 2])?;
-        self.reply(b"+OK\r\n")
+        self.client.read_exact(&mut [0; 2])
     }
 
     /// All cells are asked for at once, and handed on in order.
-    fn get(&mut self, found: Option<(u64, usize)>) -> io::Result<()> {
-        let Some((id, len)) = found else {
+    fn get(&mut self, found: Option<Stored>) -> io::Result<()> {
+        let Some(Stored { id, len, nodes }) = found else {
             return self.reply(b"$-1\r\n");
         };
         self.reply(format!("${len}\r\n").as_bytes())?;
         let cells = len.div_ceil(CELL_BYTES);
+        let stripes = || (0..cells).step_by(DATA).map(|i| i..cells.min(i + DATA));
         let cell_len = |i: usize| CELL_BYTES.min(len - i * CELL_BYTES);
-        for i in 0..cells {
-            let ask = header(b'g', id, i / DATA, cell_len(i), 0);
-            self.links[i % DATA].write_all(&ask)?;
+        let lost = |stripe: usize, chunk: usize| {
+            // parity of a value of one cell is not written
+            (0..self.lost.min(cells - 1)).find(|k| {
+                let which = (id as usize + 5 * k) % DATA;
+                chunk == which && stripe * DATA + which < cells
+            })
+        };
+        for (stripe, cells) in stripes().enumerate() {
+            for (chunk, i) in cells.clone().enumerate() {
+                let (asked, len) = match lost(stripe, chunk) {
+                    Some(k) => (DATA + k, cell_len(cells.start)),
+                    None => (chunk, cell_len(i)),
+                };
+                let ask = header(b'g', id, stripe, len, 0);
+                self.links[nodes[asked]].write_all(&ask)?;
+            }
         }
-        for i in 0..cells {
-            let cell = &mut self.ring[i % RING_CELLS * CELL_BYTES..][..cell_len(i)];
-            let mut checksum = [0; 8];
-            self.links[i % DATA].read_exact(&mut checksum)?;
-            self.links[i % DATA].read_exact(cell)?;
-            check(cell, u64::from_le_bytes(checksum))?;
-            self.client.get_mut().write_all(cell)?;
+        let mut parity: [Vec<u8>; PARITY] = match &mut self.checker {
+            Some(checker) => std::mem::take(&mut checker.parity),
+            None => Default::default(),
+        };
+        for (stripe, cells) in stripes().enumerate() {
+            let at = stripe * DATA % RING_CELLS * CELL_BYTES;
+            let ring = &mut self.ring[at..][..DATA * CELL_BYTES];
+            let first_lost = (0..cells.len()).find(|chunk| lost(stripe, *chunk).is_some());
+            for (chunk, i) in cells.clone().enumerate() {
+                let own = &mut ring[chunk * CELL_BYTES..];
+                let (asked, cell) = match lost(stripe, chunk) {
+                    Some(k) => (DATA + k, &mut parity[k][..cell_len(cells.start)]),
+                    None => (chunk, &mut own[..cell_len(i)]),
+                };
+                let link = &mut self.links[nodes[asked]];
+                let mut checksum = [0; 8];
+                link.read_exact(&mut checksum)?;
+                link.read_exact(cell)?;
+                check(cell, u64::from_le_bytes(checksum))?;
+                if first_lost.is_none_or(|first| chunk < first) {
+                    self.client.get_mut().write_all(cell)?;
+                }
+            }
+            if let (Some(first), Some(checker)) = (first_lost, &self.checker) {
+                // what a short stripe lacks is zero
+                ring[(cells.len() - 1) * CELL_BYTES + cell_len(cells.end - 1)..].fill(0);
+                let stand_in = |chunk| lost(stripe, chunk);
+                checker.decode(ring, &parity, cell_len(cells.start), stand_in)?;
+                for (chunk, i) in cells.clone().enumerate().skip(first) {
+                    let cell = &ring[chunk * CELL_BYTES..][..cell_len(i)];
+                    self.client.get_mut().write_all(cell)?;
+                }
+            }
+        }
+        if let Some(checker) = &mut self.checker {
+            checker.parity = parity;
         }
         self.reply(b"\r\n")
     }
@@ -346,6 +521,45 @@ impl Checker {
         let added = self.coder.update(chunk, cell, &mut parity);
         added.map_err(io::Error::other)
     }
+
+    /// Computes the data cells of a stripe for which `stand_in` names a parity cell, from
+    /// those that it names and from the others.
+    fn decode(
+        &self,
+        data: &mut [u8],
+        parity: &[Vec<u8>; PARITY],
+        cell_len: usize,
+        stand_in: impl Fn(usize) -> Option<usize>,
+    ) -> io::Result<()> {
+        let (mut known, mut missing, mut sums) = (Vec::new(), Vec::new(), [None; PARITY]);
+        let (mut cells, mut rebuilt) = (Vec::new(), Vec::new());
+        for (chunk, cell) in data.chunks_exact_mut(CELL_BYTES).enumerate() {
+            if let Some(which) = stand_in(chunk) {
+                sums[which] = Some(&parity[which][..]);
+                cells.push(None);
+                missing.push(chunk);
+                rebuilt.push(cell);
+            } else {
+                cells.push(Some(&*cell));
+            }
+        }
+        cells.extend(sums);
+        known.extend(cells.iter().map(Option::is_some));
+        let plan = self.coder.decode_plan(&known, &missing);
+        let plan = plan.map_err(io::Error::other)?;
+        for from in (0..cell_len).step_by(DECODE_BYTES) {
+            let columns = from..cell_len.min(from + DECODE_BYTES);
+            let cells = cells.iter().copied();
+            let cells: Vec<_> = cells
+                .map(|cell| cell.map(|cell| &cell[columns.clone()]))
+                .collect();
+            let rebuilt = rebuilt.iter_mut();
+            let mut rebuilt: Vec<_> = rebuilt.map(|cell| &mut cell[columns.clone()]).collect();
+            let done = self.coder.recover_with(&plan, &cells, &mut rebuilt);
+            done.map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
 }
 
 fn header(op: u8, id: u64, stripe: usize, len: usize, checksum: u64) -> [u8; HEADER_BYTES] {
@@ -355,13 +569,4 @@ fn header(op: u8, id: u64, stripe: usize, len: usize, checksum: u64) -> [u8; HEA
         field.copy_from_slice(&word.to_le_bytes());
     }
     header
-}
-
-/// Header and cell in one write, as long as the socket takes both.
-fn send(link: &mut TcpStream, header: [u8; HEADER_BYTES], cell: &[u8]) -> io::Result<()> {
-    let sent = link.write_vectored(&[IoSlice::new(&header), IoSlice::new(cell)])?;
-    if sent < HEADER_BYTES {
-        link.write_all(&header[sent..])?;
-    }
-    link.write_all(&cell[sent.saturating_sub(HEADER_BYTES)..])
 }
