@@ -13,6 +13,9 @@
 //!   --pid floor=$! --sizes 1m,10m,100m --ops set,get
 //! ```
 
+mod code;
+mod node;
+
 use std::{
     collections::HashMap,
     env,
@@ -26,9 +29,9 @@ use std::{
     thread,
 };
 
+use code::Checker;
 use crc_fast::CrcAlgorithm::Crc32Iscsi;
 use rand::{SeedableRng as _, rngs::SmallRng, seq::index};
-use rusty_erasure::{Coder, Matrix, coder};
 use socket2::{Domain, Socket, Type};
 
 const DATA: usize = 10;
@@ -37,8 +40,6 @@ const CELL_BYTES: usize = 256 << 10;
 const CHUNKS: usize = DATA + PARITY;
 /// Cells that a client's or a node's bytes are read into, in turn.
 const RING_CELLS: usize = 6 * DATA;
-/// Columns that are decoded at a time.
-const DECODE_BYTES: usize = 16 << 10;
 const HEADER_BYTES: usize = 33;
 const MOST_BYTES: usize = 1 << 30;
 
@@ -53,7 +54,7 @@ struct Settings {
 fn main() -> io::Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     if arguments == ["--node"] {
-        return node();
+        return node::run();
     }
     let settings = settings(&arguments).ok_or_else(|| {
         let usage = "usage: floor PORT [checked] [nodes=N] [lost=K]; N 12 to 500, \
@@ -113,98 +114,6 @@ fn accept(
         thread::spawn(move || drop(serve(stream)));
     }
 }
-
-// ---- node -------------------------------------------------------------------
-
-#[derive(Default)]
-struct Chunk {
-    bytes: Vec<u8>,
-    /// By offset.
-    checksums: HashMap<usize, u64>,
-}
-
-#[derive(Default)]
-struct Chunks {
-    by_id: HashMap<u64, Arc<Mutex<Chunk>>>,
-    /// Freed ones, whose memory is used again.
-    free: Vec<Arc<Mutex<Chunk>>>,
-}
-
-impl Chunks {
-    fn chunk(&mut self, id: u64) -> Arc<Mutex<Chunk>> {
-        let free = &mut self.free;
-        let new = || free.pop().unwrap_or_default();
-        self.by_id.entry(id).or_insert_with(new).clone()
-    }
-
-    fn free(&mut self, id: u64) {
-        if let Some(chunk) = self.by_id.remove(&id) {
-            locked(&chunk).checksums.clear();
-            self.free.push(chunk);
-        }
-    }
-}
-
-/// A process that keeps chunks; it tells its port on standard output.
-fn node() -> io::Result<()> {
-    let listener = listen(0)?;
-    let port = listener.local_addr()?.as_socket().map_or(0, |a| a.port());
-    writeln!(io::stdout(), "{port}")?;
-    // whoever started it is gone when this ends
-    thread::spawn(|| {
-        let _ = io::stdin().read(&mut [0]);
-        std::process::exit(0);
-    });
-    let chunks = Arc::<Mutex<Chunks>>::default();
-    accept(&listener, move |stream| keep(stream, &chunks))
-}
-
-fn keep(mut stream: TcpStream, chunks: &Mutex<Chunks>) -> io::Result<()> {
-    let mut header = [0; HEADER_BYTES];
-    loop {
-        stream.read_exact(&mut header)?;
-        let word = |i: usize| {
-            let bytes = header[1 + 8 * i..].first_chunk();
-            bytes.map_or(0, |b| u64::from_le_bytes(*b))
-        };
-        let (id, offset, len, checksum) = (word(0), word(1) as usize, word(2) as usize, word(3));
-        if header[0] == b'd' {
-            locked(chunks).free(id);
-            continue;
-        }
-        let chunk = locked(chunks).chunk(id);
-        let mut chunk = locked(&chunk);
-        if chunk.bytes.len() < offset + len {
-            chunk.bytes.resize(offset + len, 0);
-        }
-        if header[0] == b'g' {
-            let checksum = chunk.checksums.get(&offset).copied().unwrap_or(0);
-            stream.write_all(&checksum.to_le_bytes())?;
-            stream.write_all(&chunk.bytes[offset..offset + len])?;
-            continue;
-        }
-        stream.read_exact(&mut chunk.bytes[offset..offset + len])?;
-        check(&chunk.bytes[offset..offset + len], checksum)?;
-        chunk.checksums.insert(offset, checksum);
-        if header[0] == b'S' {
-            stream.write_all(b"k")?;
-        }
-    }
-}
-
-/// A checksum of 0 is none.
-fn check(cell: &[u8], checksum: u64) -> io::Result<()> {
-    match checksum == 0 || crc_fast::checksum(Crc32Iscsi, cell) == checksum {
-        true => Ok(()),
-        false => Err(io::ErrorKind::InvalidData.into()),
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-// ---- relay ------------------------------------------------------------------
 
 struct Nodes {
     ports: Vec<u16>,
@@ -310,11 +219,6 @@ struct Session<'a> {
     ring: Vec<u8>,
     checker: Option<Checker>,
     lost: usize,
-}
-
-struct Checker {
-    coder: Coder,
-    parity: [Vec<u8>; PARITY],
 }
 
 fn serve(stream: TcpStream, nodes: &Nodes, index: &Index, settings: Settings) -> io::Result<()> {
@@ -504,64 +408,6 @@ impl Session<'_> {
     }
 }
 
-impl Checker {
-    fn new() -> io::Result<Self> {
-        let matrix = Matrix::cauchy(DATA, PARITY).map_err(io::Error::other)?;
-        Ok(Self {
-            coder: coder(matrix).map_err(io::Error::other)?,
-            parity: std::array::from_fn(|_| vec![0; CELL_BYTES]),
-        })
-    }
-
-    fn add(&mut self, chunk: usize, cell: &[u8]) -> io::Result<()> {
-        if chunk == 0 {
-            self.parity.iter_mut().for_each(|parity| parity.fill(0));
-        }
-        let mut parity = self.parity.each_mut().map(|p| &mut p[..cell.len()]);
-        let added = self.coder.update(chunk, cell, &mut parity);
-        added.map_err(io::Error::other)
-    }
-
-    /// Computes the data cells of a stripe for which `stand_in` names a parity cell, from
-    /// those that it names and from the others.
-    fn decode(
-        &self,
-        data: &mut [u8],
-        parity: &[Vec<u8>; PARITY],
-        cell_len: usize,
-        stand_in: impl Fn(usize) -> Option<usize>,
-    ) -> io::Result<()> {
-        let (mut known, mut missing, mut sums) = (Vec::new(), Vec::new(), [None; PARITY]);
-        let (mut cells, mut rebuilt) = (Vec::new(), Vec::new());
-        for (chunk, cell) in data.chunks_exact_mut(CELL_BYTES).enumerate() {
-            if let Some(which) = stand_in(chunk) {
-                sums[which] = Some(&parity[which][..]);
-                cells.push(None);
-                missing.push(chunk);
-                rebuilt.push(cell);
-            } else {
-                cells.push(Some(&*cell));
-            }
-        }
-        cells.extend(sums);
-        known.extend(cells.iter().map(Option::is_some));
-        let plan = self.coder.decode_plan(&known, &missing);
-        let plan = plan.map_err(io::Error::other)?;
-        for from in (0..cell_len).step_by(DECODE_BYTES) {
-            let columns = from..cell_len.min(from + DECODE_BYTES);
-            let cells = cells.iter().copied();
-            let cells: Vec<_> = cells
-                .map(|cell| cell.map(|cell| &cell[columns.clone()]))
-                .collect();
-            let rebuilt = rebuilt.iter_mut();
-            let mut rebuilt: Vec<_> = rebuilt.map(|cell| &mut cell[columns.clone()]).collect();
-            let done = self.coder.recover_with(&plan, &cells, &mut rebuilt);
-            done.map_err(io::Error::other)?;
-        }
-        Ok(())
-    }
-}
-
 fn header(op: u8, id: u64, stripe: usize, len: usize, checksum: u64) -> [u8; HEADER_BYTES] {
     let mut header = [op; HEADER_BYTES];
     let words = [id, (stripe * CELL_BYTES) as u64, len as u64, checksum];
@@ -569,4 +415,16 @@ fn header(op: u8, id: u64, stripe: usize, len: usize, checksum: u64) -> [u8; HEA
         field.copy_from_slice(&word.to_le_bytes());
     }
     header
+}
+
+/// A checksum of 0 is none.
+fn check(cell: &[u8], checksum: u64) -> io::Result<()> {
+    match checksum == 0 || crc_fast::checksum(Crc32Iscsi, cell) == checksum {
+        true => Ok(()),
+        false => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
