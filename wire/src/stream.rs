@@ -18,6 +18,9 @@ use crate::{
 /// Room for headers and bodies. What is read of a payload together with them,
 /// less than this, is copied once; the rest of it never.
 pub const HEAD_BYTES: usize = 16 * 1024;
+/// The same behind a payload longer than that, where another one is likely: all of it but
+/// this much is read to where it stays.
+const NEXT_HEAD_BYTES: usize = 1024;
 /// Payloads up to this many bytes travel in one piece with their header.
 const INLINE_BYTES: usize = 4 * 1024;
 
@@ -46,6 +49,8 @@ pub struct Assembler {
     pending: Option<Pending>,
     /// As soon as there was a frame: its version alone.
     expected: Versions,
+    /// What a read of the next header may take with it.
+    ahead_bytes: usize,
 }
 
 impl Default for Assembler {
@@ -61,6 +66,7 @@ impl Assembler {
             head: BytesMut::with_capacity(HEAD_BYTES),
             pending: None,
             expected,
+            ahead_bytes: HEAD_BYTES,
         }
     }
 
@@ -76,7 +82,7 @@ impl Assembler {
         match &mut self.pending {
             Some(p) => (&mut p.frame.payload).limit(p.missing),
             None => {
-                let room = head_room(&self.head, self.expected);
+                let room = head_room(&self.head, self.expected, self.ahead_bytes);
                 self.head.reserve(room);
                 (&mut self.head).limit(room)
             }
@@ -131,6 +137,10 @@ impl Assembler {
         let message = header.message(body)?;
         self.expected = Versions::only(header.version);
         self.head.advance(body_end);
+        self.ahead_bytes = match header.payload_len > HEAD_BYTES {
+            true => NEXT_HEAD_BYTES,
+            false => HEAD_BYTES,
+        };
         let here = header.payload_len.min(self.head.len());
         let mut payload = match header.payload_len {
             0 => BytesMut::new(),
@@ -155,13 +165,13 @@ impl Assembler {
 
 /// How much `head` may take now. Never all that it has room for, which long
 /// bodies make more: behind a body comes a payload that would be copied.
-fn head_room(head: &BytesMut, expected: Versions) -> usize {
+fn head_room(head: &BytesMut, expected: Versions, ahead_bytes: usize) -> usize {
     let header = head.first_chunk().map(|h| Header::decode(h, expected));
     let body_end = match header {
         Some(Ok(header)) => HEADER_BYTES + header.body_len,
         _ => 0,
     };
-    let wanted = body_end.max(HEAD_BYTES);
+    let wanted = body_end.max(ahead_bytes);
     // a read of nothing would look like the end of the stream
     wanted.saturating_sub(head.len()).max(1024)
 }
@@ -352,6 +362,8 @@ mod tests {
             assert_eq!(frame.payload.freeze().len(), payload.len());
         };
         check(&mut assembler, usize::MAX, HEAD_BYTES - head);
+        // another one is likely behind it
+        check(&mut assembler, usize::MAX, NEXT_HEAD_BYTES - head);
         check(&mut assembler, head, 0);
         check(&mut assembler, head + 5, 5);
         // a long body makes the buffer longer, but not what is copied
