@@ -2,7 +2,11 @@
 //! that sleeps has to wake it: that costs a client on this machine, or the interrupt of one
 //! elsewhere, more than a few looks at the sockets cost (docs/performance.md).
 
-use std::{cell::Cell, convert::Infallible, future::pending};
+use std::{
+    convert::Infallible,
+    future::pending,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use tokio::{sync::Mutex, task::yield_now};
 
@@ -12,22 +16,19 @@ const LOOKS: u32 = 40;
 /// rarely costs next to nothing.
 const MOST_DOUBLINGS: u32 = 6;
 
-thread_local! {
-    /// How often this worker has read something from a client.
-    static HEARD: Cell<u64> = const { Cell::new(0) };
-}
-
 /// One session at a time looks out for all: the turns that it gives to others are looks at
-/// all sockets.
+/// all sockets, whichever worker it is on.
 #[derive(Debug, Default)]
 pub struct Lookout {
     worth: Mutex<Worth>,
+    /// How often something was read from a client.
+    heard: AtomicU64,
 }
 
 impl Lookout {
-    /// This worker has read something from a client.
-    pub fn heard() {
-        HEARD.set(HEARD.get().wrapping_add(1));
+    /// Something was read from a client.
+    pub fn heard(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Keeps this worker awake for a while. To be dropped as soon as the session has
@@ -42,10 +43,11 @@ impl Lookout {
             return;
         };
         let Some(in_vain) = worth.begin() else { return };
-        let (mut heard, mut looks, mut is_worth_it) = (HEARD.get(), 0, false);
+        let count = || self.heard.load(Ordering::Relaxed);
+        let (mut heard, mut looks, mut is_worth_it) = (count(), 0, false);
         while looks < LOOKS {
             yield_now().await;
-            let now = HEARD.get();
+            let now = count();
             match now == heard {
                 true => looks += 1,
                 false => (heard, looks, is_worth_it) = (now, 0, true),
@@ -88,11 +90,7 @@ impl Worth {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        future::Future,
-        pin::pin,
-        sync::atomic::{AtomicU32, Ordering},
-    };
+    use std::{future::Future, pin::pin, sync::atomic::AtomicU32};
 
     use tokio::time::{Duration, timeout};
 
@@ -129,7 +127,7 @@ mod tests {
                 yield_now().await;
                 let turn = turns.fetch_add(1, Ordering::Relaxed);
                 if heard_at.contains(&turn) {
-                    Lookout::heard();
+                    lookout.heard();
                 }
             }
         };

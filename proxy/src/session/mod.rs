@@ -32,7 +32,7 @@ use crate::{
     admission::Admitted,
     apply::{self, Context, Outcome, Stats, ValueReply},
     client_limits,
-    clients::{Arrival, Client, Lookout, Silence, Stranger},
+    clients::{Arrival, Client, Silence, Stranger},
     command::Named,
     pubsub::{Mailbox, Message},
     resp::{OutBuffer, Protocol, ProtocolError, Reply, RequestParser, Step, reply},
@@ -277,7 +277,7 @@ impl Session {
             () = late => return Err(SessionError::Stranger),
             never = self.context.clients.lookout.keep(), if looks_out => match never {},
         };
-        Lookout::heard();
+        self.context.clients.lookout.heard();
         self.client.entry.update(|c| c.idle_since = None);
         if n == 0 && !idle {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
