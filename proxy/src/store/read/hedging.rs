@@ -36,20 +36,22 @@ impl ObjectReader {
         let d = self.object.layout.geometry().data();
         let due = self.gather.next();
         let asked = self.chunks.iter().filter(|c| c.is_asked()).count();
-        let mut surplus = asked.saturating_sub(d);
-        if self.narrow || surplus == 0 {
+        if self.narrow || asked <= d {
             return;
         }
-        for at in (0..self.order.len()).rev() {
-            let index = self.order[at];
+        let asked = self.order.iter().rev().map(|&i| (i, &self.chunks[i]));
+        let asked = asked.filter(|(_, chunk)| chunk.is_asked());
+        let asked = asked.map(|(index, chunk)| Asked {
+            index,
+            is_late: chunk.next < due,
+            is_in_doubt: self.is_in_doubt(index),
+        });
+        for index in dispensable(&asked.collect::<Vec<_>>(), d) {
             let chunk = &mut self.chunks[index];
-            if surplus > 0 && chunk.is_asked() && chunk.next < due {
-                chunk.state = State::Spare;
-                chunk.reset(due);
-                self.order.remove(at);
-                self.order.push(index);
-                surplus -= 1;
-            }
+            chunk.state = State::Spare;
+            chunk.reset(due);
+            self.order.retain(|i| *i != index);
+            self.order.push(index);
         }
     }
 
@@ -105,5 +107,57 @@ impl ObjectReader {
             }
         }
         (0..in_vain).for_each(|_| self.enlist());
+    }
+}
+
+/// A chunk that is asked.
+#[derive(Clone, Copy)]
+struct Asked {
+    index: usize,
+    is_late: bool,
+    is_in_doubt: bool,
+}
+
+/// Those that are late and need not go on, since d others can be counted on. What is in
+/// doubt cannot: it goes first, and nothing goes in its favour.
+fn dispensable(asked: &[Asked], d: usize) -> Vec<usize> {
+    let sound = asked.iter().filter(|a| !a.is_in_doubt).count();
+    let Some(mut surplus) = sound.checked_sub(d) else {
+        return Vec::new();
+    };
+    let goes = |a: &&Asked| {
+        let goes = a.is_late && (a.is_in_doubt || surplus > 0);
+        if goes && !a.is_in_doubt {
+            surplus -= 1;
+        }
+        goes
+    };
+    asked.iter().filter(goes).map(|a| a.index).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_sound_goes_in_favour_of_what_is_in_doubt() {
+        let asked = |marks: &str| -> Vec<Asked> {
+            let marks = marks.chars().enumerate();
+            let asked = marks.map(|(index, mark)| Asked {
+                index,
+                is_late: mark.is_ascii_uppercase(),
+                is_in_doubt: mark.eq_ignore_ascii_case(&'d'),
+            });
+            asked.collect()
+        };
+        let of = |marks: &str| dispensable(&asked(marks), 4);
+        assert_eq!(of("SSss"), [0; 0]);
+        assert_eq!(of("sssSS"), [3], "no more than are too many");
+        assert_eq!(of("ssssDD"), [4, 5]);
+        // the one in doubt brought its cell before its link broke
+        assert_eq!(of("Sdsss"), [0; 0]);
+        assert_eq!(of("SDsss"), [1]);
+        assert_eq!(of("SDssss"), [0, 1]);
+        assert_eq!(of("Dsss"), [0; 0], "there is nothing else");
     }
 }
