@@ -1,13 +1,19 @@
 //! The process: Lambda's runtime loop around [`crate::serve`].
 
-use std::{cell::RefCell, future::pending, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, panic::AssertUnwindSafe, time::Duration};
 
+use anyhow::Context;
+use futures_util::FutureExt;
 use lambda_runtime::{LambdaEvent, service_fn};
 use scatterhoard_wire::{
     SPOKEN, Version,
     invoke::{Ending, Invocation, InvokeError, Purpose, Report},
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -34,39 +40,47 @@ pub fn run() -> anyhow::Result<()> {
     runtime.block_on(serve_invocations())
 }
 
+/// An invocation, and where its report goes.
+type Job = (LambdaEvent<serde_json::Value>, oneshot::Sender<Outcome>);
+type Outcome = Result<Report, lambda_runtime::Error>;
+
+/// Lambda's loop is a task beside this one: what arrives on a link need not go through all
+/// its layers.
 async fn serve_invocations() -> anyhow::Result<()> {
     let memory_mb = std::env::var("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
         .ok()
         .and_then(|mb| mb.parse().ok())
         .unwrap_or(128);
-    let instance = Rc::new(RefCell::new(Instance::new(memory_mb, SPOKEN)));
-    let retired = Notify::new();
-    let handler = service_fn(|event: LambdaEvent<serde_json::Value>| {
-        let invoked = invoked(instance.clone(), event);
-        let retired = &retired;
+    let instance = RefCell::new(Instance::new(memory_mb, SPOKEN));
+    let (sender, mut jobs) = mpsc::channel::<Job>(1);
+    let handler = service_fn(move |event| {
+        let sender = sender.clone();
         async move {
-            let report = invoked.await?;
-            if report.ending == Ending::Retired {
-                // never answered: an instance that returned would be kept
-                retired.notify_one();
-                pending::<()>().await;
-            }
-            Ok::<_, lambda_runtime::Error>(report)
+            let (reply, outcome) = oneshot::channel();
+            sender.send((event, reply)).await?;
+            outcome.await?
         }
     });
-    tokio::select! {
-        ended = lambda_runtime::run(handler) => {
-            ended.map_err(|e| anyhow::anyhow!("lambda runtime: {e}"))
+    let tasks = TaskTracker::new();
+    let ended = tasks.spawn(lambda_runtime::run(handler));
+    while let Some((event, reply)) = jobs.recv().await {
+        let invoked = AssertUnwindSafe(invoked(&instance, event));
+        let outcome = invoked.catch_unwind().await;
+        let outcome = outcome.unwrap_or_else(|_| Err("the instance panicked".into()));
+        if let Ok(report) = &outcome
+            && report.ending == Ending::Retired
+        {
+            // never answered: an instance that returned would be kept
+            return Ok(());
         }
-        () = retired.notified() => Ok(()),
+        let _ = reply.send(outcome);
     }
+    let ended = ended.await.context("lambda runtime")?;
+    ended.map_err(|e| anyhow::anyhow!("lambda runtime: {e}"))
 }
 
 /// One invocation. Its error is what Lambda reports as a function error.
-async fn invoked(
-    instance: Rc<RefCell<Instance>>,
-    event: LambdaEvent<serde_json::Value>,
-) -> Result<Report, lambda_runtime::Error> {
+async fn invoked(instance: &RefCell<Instance>, event: LambdaEvent<serde_json::Value>) -> Outcome {
     let payload = event.payload.to_string();
     let speaks = instance.borrow().speaks();
     let (invocation, version) = match Invocation::from_json(payload.as_bytes(), speaks) {
@@ -79,7 +93,7 @@ async fn invoked(
         Err(error) => return Err(error.into()),
     };
     let deadline = event.context.deadline;
-    Ok(answer(&instance, &invocation, version, deadline, serve::dial).await)
+    Ok(answer(instance, &invocation, version, deadline, serve::dial).await)
 }
 
 /// Does what an invocation is for, in the version that both sides speak.

@@ -7,7 +7,7 @@
 
 mod gets;
 
-use std::{cell::RefCell, collections::HashSet, io, io::IoSlice, time::Duration};
+use std::{cell::RefCell, collections::HashSet, io, io::IoSlice, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 use scatterhoard_wire::{
@@ -17,7 +17,7 @@ use scatterhoard_wire::{
     message::{GoodbyeReason, Message, Refusal},
     stream::{Assembler, Frame, SendQueue},
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::{
     conduit::{self, Reader, Writer},
@@ -82,6 +82,7 @@ pub(crate) async fn serve(
         last_use: Instant::now(),
         is_new: true,
         unfinished: HashSet::new(),
+        timer: Box::pin(sleep_until(Instant::now())),
     };
     let ended = link.run(invocation, deadlines).await;
     link.writer.close();
@@ -131,6 +132,9 @@ struct Link<'a> {
     is_new: bool,
     /// Chunks of which a window came, and the rest is bound to come.
     unfinished: HashSet<ChunkId>,
+    /// Ends when something is due, or before: it is set anew when it has ended, not by
+    /// every frame.
+    timer: Pin<Box<Sleep>>,
 }
 
 /// What a frame means for the life of the link.
@@ -255,6 +259,9 @@ impl Link<'_> {
         // a get may have more cells than were taken ahead of the socket
         let writing = !self.is_written() || !self.gets.is_empty();
         let reading = self.is_reading();
+        if self.timer.is_elapsed() || wake < self.timer.deadline() {
+            self.timer.as_mut().reset(wake);
+        }
         let mut spare = self.assembler.spare();
         let n = tokio::select! {
             biased;
@@ -264,7 +271,7 @@ impl Link<'_> {
                 self.last_use = Instant::now();
                 return ready;
             }
-            () = sleep_until(wake) => return Ok(()),
+            () = &mut self.timer => return Ok(()),
         };
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
