@@ -231,7 +231,9 @@ impl Store {
             taken
         };
         let sending = async {
-            let rooms = self.room_in_time(&stripes, &layout).await?;
+            // room is made, perhaps at others' cost, for bodies that do come
+            let _came = stripes.cell(0, layout.geometry().total() - 1).await;
+            let rooms = self.find_room(&layout).await?;
             // from here on dropping the attempt cleans up on all of them
             attempt.nodes.extend(rooms.iter().map(|r| r.node().id));
             let sent = self.send_out(attempt, &stripes, layout, rooms, pace);
@@ -260,10 +262,6 @@ impl Store {
                 let cell = body.next(len, layout.cell_len(stripe)).await;
                 let cell = cell.map_err(Broken::Body)?;
                 stripes.push(cell).map_err(WriteError::from)?;
-                if layout.stripes() == 1 && chunk + 1 < layout.geometry().data() {
-                    // it may go out while the next one comes
-                    turn().await;
-                }
             }
         }
         Ok(())
@@ -366,46 +364,23 @@ impl Store {
         }
     }
 
-    /// Room for the chunks, as soon as there is something to send. It is made, perhaps at
-    /// others' cost, for bodies that do come.
-    async fn room_in_time(
-        self: &Arc<Self>,
-        stripes: &Stripes<'_>,
-        layout: &Layout,
-    ) -> Result<Vec<Reservation>, WriteError> {
-        if layout.stripes() == 1 {
-            let _came = stripes.cell(0, 0).await;
-            if let Ok(rooms) = self.room_at_hand(layout)
-                && rooms.len() == layout.geometry().total()
-            {
-                return Ok(rooms);
-            }
-        }
-        let _came = stripes.cell(0, layout.geometry().total() - 1).await;
-        self.find_room(layout).await
-    }
-
-    /// The same as far as nobody has to make any; none if another write was faster.
-    fn room_at_hand(&self, layout: &Layout) -> Result<Vec<Reservation>, PlacementError> {
-        let (want, need) = (layout.geometry().total(), quorum(layout));
-        let bytes = layout.accounted_bytes();
-        let nodes = placement::place(&self.pool.candidates(), want, need, bytes, &mut self.rng())?;
-        let reserve = |id: &NodeId| self.pool.node(*id)?.reserve(bytes);
-        let rooms: Option<Vec<Reservation>> = nodes.iter().map(reserve).collect();
-        Ok(rooms.unwrap_or_default())
-    }
-
     /// Reserves room for one chunk on each of d + p different nodes, or on as
     /// many as can be reached. Evicts if need be.
     async fn find_room(self: &Arc<Self>, layout: &Layout) -> Result<Vec<Reservation>, WriteError> {
-        let want = layout.geometry().total();
+        let (want, need) = (layout.geometry().total(), quorum(layout));
         let bytes = layout.accounted_bytes();
         let mut barren = Vec::new();
         for _ in 0..ROOM_ATTEMPTS {
-            match self.room_at_hand(layout) {
-                // look again
-                Ok(rooms) if rooms.is_empty() => {}
-                Ok(rooms) => return Ok(rooms),
+            let candidates = self.pool.candidates();
+            match placement::place(&candidates, want, need, bytes, &mut self.rng()) {
+                Ok(nodes) => {
+                    let reserve = |id: &NodeId| self.pool.node(*id)?.reserve(bytes);
+                    let rooms: Option<Vec<Reservation>> = nodes.iter().map(reserve).collect();
+                    // none if another write was faster: look again
+                    if let Some(rooms) = rooms {
+                        return Ok(rooms);
+                    }
+                }
                 Err(error @ PlacementError::TooFewNodes { .. }) => {
                     return Err(WriteError::Nodes(error));
                 }
@@ -494,19 +469,6 @@ impl Store {
         let chosen = placement::place(&candidates, 1, 1, bytes, &mut self.rng()).ok()?;
         self.pool.node(*chosen.first()?)?.reserve(bytes)
     }
-}
-
-/// Lets others of the same task, and then of the same worker, pass.
-async fn turn() {
-    let mut passed = false;
-    std::future::poll_fn(|cx| match std::mem::replace(&mut passed, true) {
-        true => std::task::Poll::Ready(()),
-        false => {
-            cx.waker().wake_by_ref();
-            std::task::Poll::Pending
-        }
-    })
-    .await;
 }
 
 /// Chunks that an acknowledgement needs: one more than reading does, so that
