@@ -21,12 +21,12 @@ const MOST_DOUBLINGS: u32 = 6;
 #[derive(Debug, Default)]
 pub struct Lookout {
     worth: Mutex<Worth>,
-    /// How often something was read from a client.
+    /// How often something was read from a client that sends no pipelines.
     heard: AtomicU64,
 }
 
 impl Lookout {
-    /// Something was read from a client.
+    /// Something was read from a client that sends no pipelines.
     pub fn heard(&self) {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }

@@ -36,6 +36,8 @@ pub use serving::{Notice, run};
 /// references to bodies that were admitted before.
 const OUT_BYTES: usize = 2 << 20;
 const IO_SLICES: usize = 64;
+/// Instances that linger for so long need not hear something every time.
+const PATIENT: Duration = Duration::from_millis(150);
 /// What is urgent takes so much with it that waits for company.
 const LIGHT_BYTES: usize = 4 << 10;
 
@@ -362,11 +364,13 @@ impl Link {
         has_room && self.push(0, message, Bytes::new(), Pace::Batched)
     }
 
-    /// Lets the node hear something, unless it has since this was last called, or is
-    /// about to: what a stuck socket does not take must not pile up.
+    /// Lets the node hear something, unless it is about to: what a stuck socket does not
+    /// take must not pile up. One that waits for long may have heard something since this
+    /// was last called instead.
     pub fn keep_awake(&self) {
         let mut out = self.out.lock();
-        let is_silent = !std::mem::take(&mut out.has_spoken) && out.is_written();
+        let has_heard = std::mem::take(&mut out.has_spoken) && self.linger >= PATIENT;
+        let is_silent = !has_heard && out.is_written();
         drop(out);
         if is_silent {
             self.send(&Message::Ping);

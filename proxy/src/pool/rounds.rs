@@ -34,8 +34,8 @@ use super::{
 /// An instance that was invoked for a round returns when it hears nothing for so
 /// long.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
-/// So often somebody looks whether an instance has heard something: four times in its
-/// linger time, within these bounds.
+/// So often instances are made to hear something: three times in their linger time, within
+/// these bounds.
 const KEEP_AWAKE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(50);
 /// Cells of a chunk that are copied at a time.
 const COPY_CELLS: u32 = 4;
@@ -337,7 +337,7 @@ impl Pool {
 async fn keep_awake(links: Vec<Arc<Link>>) -> Infallible {
     let each = links.iter().map(|link| async {
         let (least, most) = KEEP_AWAKE.into_inner();
-        let every = (link.linger() / 4).clamp(least, most);
+        let every = (link.linger() / 3).clamp(least, most);
         loop {
             sleep(every).await;
             link.keep_awake();

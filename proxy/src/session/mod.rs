@@ -265,9 +265,12 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
-        // pipelines keep a worker busy as it is, and a simulation has nobody to wake
+        // pipelines keep a worker busy as it is, a simulation has nobody to wake, and one of
+        // several workers that looks wakes the others
         let is_single = std::mem::take(&mut self.since_read) <= 1;
-        let looks_out = idle && is_single && !matches!(self.stream, ClientStream::Local(_));
+        let is_alone = self.context.config.threads == 1;
+        let looks_out =
+            idle && is_single && is_alone && !matches!(self.stream, ClientStream::Local(_));
         let n = tokio::select! {
             biased;
             () = &mut calls.end => return Err(SessionError::Ended),
@@ -277,7 +280,9 @@ impl Session {
             () = late => return Err(SessionError::Stranger),
             never = self.context.clients.lookout.keep(), if looks_out => match never {},
         };
-        self.context.clients.lookout.heard();
+        if is_single {
+            self.context.clients.lookout.heard();
+        }
         self.client.entry.update(|c| c.idle_since = None);
         if n == 0 && !idle {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());

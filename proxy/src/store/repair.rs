@@ -73,6 +73,7 @@ impl Store {
             loop {
                 let job = self.repairs.next().await;
                 self.repair_rate.take(self.bytes_of(&job)).await;
+                self.repairs.at_work(job.write_id);
                 match self.repair(&job).await {
                     Ok(chunks) => {
                         metrics::counter!("scatterhoard_repaired_chunks_total").increment(chunks);

@@ -38,6 +38,8 @@ pub struct Queue {
     turns: BTreeMap<Turn, WriteId>,
     jobs: HashMap<WriteId, (Turn, RepairJob)>,
     running: HashSet<WriteId>,
+    /// Those of them that are read and sent, and do not wait for the rate.
+    at_work: HashSet<WriteId>,
     last: u64,
 }
 
@@ -60,10 +62,16 @@ impl Repairs {
         }
     }
 
+    /// The repair of this object has waited for its rate.
+    pub(super) fn at_work(&self, write_id: WriteId) {
+        self.inner.lock().at_work.insert(write_id);
+    }
+
     /// The repair of this object is over.
     pub(super) fn done(&self, write_id: WriteId) {
-        self.inner.lock().done(write_id);
+        // before, for who sees that it is over
         self.ended.fetch_add(1, Ordering::Relaxed);
+        self.inner.lock().done(write_id);
         self.over.notify_waiters();
     }
 
@@ -72,14 +80,18 @@ impl Repairs {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Waits while this object is under repair, until the deadline.
+    /// Whether this object is repaired at this moment.
+    pub(super) fn is_at_work(&self, write_id: WriteId) -> bool {
+        self.inner.lock().at_work.contains(&write_id)
+    }
+
+    /// Waits while this object is repaired, until the deadline.
     pub(super) async fn await_end(&self, write_id: WriteId, deadline: Instant) {
         loop {
             let mut over = pin!(self.over.notified());
             // from now on, not from when it is looked after
             over.as_mut().enable();
-            let is_running = self.inner.lock().running.contains(&write_id);
-            if !is_running || timeout_at(deadline, over).await.is_err() {
+            if !self.is_at_work(write_id) || timeout_at(deadline, over).await.is_err() {
                 return;
             }
         }
@@ -134,6 +146,7 @@ impl Queue {
     /// The repair of this object is over.
     pub fn done(&mut self, write_id: WriteId) {
         self.running.remove(&write_id);
+        self.at_work.remove(&write_id);
     }
 }
 
@@ -187,6 +200,12 @@ mod tests {
         }
         let (one, other) = (repairs.next().await.write_id, repairs.next().await.write_id);
         let later = Instant::now() + Duration::from_secs(600);
+        assert!(
+            poll!(pin!(repairs.await_end(one, later))).is_ready(),
+            "not yet"
+        );
+        repairs.at_work(one);
+        repairs.at_work(other);
         let mut waiting = pin!(repairs.await_end(one, later));
         assert!(poll!(&mut waiting).is_pending());
         repairs.done(other);
@@ -201,7 +220,9 @@ mod tests {
             "it only waits"
         );
         repairs.next().await;
+        repairs.at_work(one);
         repairs.await_end(one, Instant::now()).await;
+        assert!(repairs.is_at_work(one));
     }
 
     #[test]

@@ -70,22 +70,17 @@ async fn who_owes_no_answer_is_not_mute() {
 }
 
 #[tokio::test]
-async fn who_has_heard_something_is_not_pinged() {
-    let kept = Kept::default();
-    let link = Link::new(
-        InvocationId(7),
-        Duration::from_millis(10),
-        SPOKEN.newest(),
-        Writer::Local(Box::new(kept.clone())),
-    );
-    let delete = Message::Delete(Vec::new());
-    assert!(link.send(&delete));
-    link.keep_awake();
-    assert_eq!(kept.messages(), std::slice::from_ref(&delete));
-    link.keep_awake();
-    link.keep_awake();
-    let all = [delete, Message::Ping, Message::Ping];
-    assert_eq!(kept.messages(), all, "a ping does not count");
+async fn who_waits_for_long_and_has_heard_something_is_not_pinged() {
+    for (linger, pings) in [(PATIENT, 2), (Duration::from_millis(10), 3)] {
+        let kept = Kept::default();
+        let writer = Writer::Local(Box::new(kept.clone()));
+        let link = Link::new(InvocationId(7), linger, SPOKEN.newest(), writer);
+        assert!(link.send(&Message::Delete(Vec::new())));
+        (0..3).for_each(|_| link.keep_awake());
+        let messages = kept.messages();
+        // a ping does not count
+        assert_eq!(messages[1..], vec![Message::Ping; pings]);
+    }
 }
 
 #[tokio::test]

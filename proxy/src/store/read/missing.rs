@@ -21,13 +21,16 @@ const MAX_SEEKS: u32 = 8;
 
 impl ObjectReader {
     /// What it means that too few chunks are left and nothing can be done: nothing is
-    /// lost that may be on an instance which did not answer so far.
+    /// lost that may be on an instance which did not answer so far, or is made anew.
     pub(super) fn verdict(&self, error: ReadError) -> ReadError {
         let ReadError::Lost { missing: failed } = error else {
             return error;
         };
         let mut nodes = self.failed(Failure::Missing).filter_map(|i| self.node(i));
-        if nodes.any(|node| node.sought_instances(None) > 0) {
+        let is_sought = nodes.any(|node| node.sought_instances(None) > 0);
+        let is_repaired =
+            self.repairs_then.is_some() && self.store.repairs.is_at_work(self.object.write_id);
+        if is_sought || is_repaired {
             return ReadError::Unavailable { failed };
         }
         error
