@@ -36,8 +36,6 @@ pub use serving::{Notice, run};
 /// references to bodies that were admitted before.
 const OUT_BYTES: usize = 2 << 20;
 const IO_SLICES: usize = 64;
-/// Instances that linger for so long need not hear something every time.
-const PATIENT: Duration = Duration::from_millis(150);
 /// What is urgent takes so much with it that waits for company.
 const LIGHT_BYTES: usize = 4 << 10;
 
@@ -143,7 +141,6 @@ struct Waiters {
 /// The link of one invocation. Cheap to share.
 pub struct Link {
     invocation: InvocationId,
-    linger: Duration,
     out: Mutex<Out>,
     /// Rung when the queue was not written to its end at once.
     unsent: Notify,
@@ -160,9 +157,6 @@ struct Out {
     socket: Option<Arc<Writer>>,
     /// Goodbye-ok is in the queue: nothing may follow it.
     is_last: bool,
-    /// Something was queued since it was last looked whether the node is to hear
-    /// something.
-    has_spoken: bool,
 }
 
 impl Out {
@@ -232,22 +226,14 @@ impl Drop for Call {
 }
 
 impl Link {
-    /// A link of this version that is open; [`run`] serves it. Its instance returns when
-    /// it hears nothing for the linger time.
-    pub fn new(
-        invocation: InvocationId,
-        linger: Duration,
-        version: Version,
-        socket: Writer,
-    ) -> Arc<Self> {
+    /// A link of this version that is open; [`run`] serves it.
+    pub fn new(invocation: InvocationId, version: Version, socket: Writer) -> Arc<Self> {
         Arc::new(Self {
             invocation,
-            linger,
             out: Mutex::new(Out {
                 queue: SendQueue::new(version),
                 socket: Some(Arc::new(socket)),
                 is_last: false,
-                has_spoken: false,
             }),
             unsent: Notify::new(),
             room: Notify::new(),
@@ -259,11 +245,6 @@ impl Link {
     /// The invocation that it lives for.
     pub fn invocation(&self) -> InvocationId {
         self.invocation
-    }
-
-    /// How long its instance waits to be asked something.
-    pub fn linger(&self) -> Duration {
-        self.linger
     }
 
     /// The version that both ends speak.
@@ -308,7 +289,6 @@ impl Link {
         if out.socket.is_none() || out.is_last {
             return false;
         }
-        out.has_spoken = true;
         out.is_last = *message == Message::GoodbyeOk;
         let (was_written, is_light) = (out.is_written(), out.queue.bytes() <= LIGHT_BYTES);
         out.queue.push(request, message, payload);
@@ -364,17 +344,11 @@ impl Link {
         has_room && self.push(0, message, Bytes::new(), Pace::Batched)
     }
 
-    /// Lets the node hear something, unless it is about to: what a stuck socket does not
-    /// take must not pile up. One that waits for long may have heard something since this
-    /// was last called instead.
+    /// Lets the node hear something, unless it is about to hear more: what a stuck
+    /// socket does not take must not pile up.
     pub fn keep_awake(&self) {
-        let mut out = self.out.lock();
-        let has_heard = std::mem::take(&mut out.has_spoken) && self.linger >= PATIENT;
-        let is_silent = !has_heard && out.is_written();
-        drop(out);
-        if is_silent {
+        if self.out.lock().is_written() {
             self.send(&Message::Ping);
-            self.out.lock().has_spoken = false;
         }
     }
 

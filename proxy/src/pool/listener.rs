@@ -6,8 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use scatterhoard_node::conduit::{self, Acceptor, Reader, Writer};
 use scatterhoard_wire::{
-    InvocationId, NodeId, SPOKEN, Versions, frame,
-    invoke::Invocation,
+    SPOKEN, Versions, frame,
     message::{Hello, Message},
     stream::Assembler,
 };
@@ -97,12 +96,12 @@ async fn serve(
     };
     drop(stranger);
     match admit(pool, &hello) {
-        Ok((node, Place::Main, linger)) => {
-            run(pool, &node, linger, guest, hello).await;
+        Ok((node, Place::Main)) => {
+            run(pool, &node, guest, hello).await;
             Ok(())
         }
-        Ok((node, Place::Beside, linger)) => {
-            run_beside(pool, &node, linger, guest, hello).await;
+        Ok((node, Place::Beside)) => {
+            run_beside(pool, &node, guest, hello).await;
             Ok(())
         }
         Err(why) => {
@@ -187,38 +186,15 @@ impl Guest {
     }
 }
 
-/// The invocation that a token is of.
-#[derive(Clone, Copy)]
-pub(super) struct Awaited {
-    node: NodeId,
-    invocation: InvocationId,
-    linger: Duration,
-}
-
-impl Awaited {
-    pub(super) fn of(invocation: &Invocation) -> Self {
-        Self {
-            node: invocation.node,
-            invocation: invocation.invocation,
-            linger: Duration::from_millis(invocation.linger_ms.into()),
-        }
-    }
-}
-
 /// Which of a node's links it is.
 enum Place {
     Main,
     Beside,
 }
 
-/// The node, which of its links it is, and how long its instance lingers.
-fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<(Arc<Node>, Place, Duration), &'static str> {
-    let awaited = pool.tokens.lock().remove(&hello.token);
-    let Awaited {
-        node,
-        invocation,
-        linger,
-    } = awaited.ok_or("no invocation expects this token")?;
+fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<(Arc<Node>, Place), &'static str> {
+    let entry = pool.tokens.lock().remove(&hello.token);
+    let (node, invocation) = entry.ok_or("no invocation expects this token")?;
     if invocation != hello.invocation {
         return Err("the token is of another invocation");
     }
@@ -226,25 +202,20 @@ fn admit(pool: &Arc<Pool>, hello: &Hello) -> Result<(Arc<Node>, Place, Duration)
     pool.supersede(hello.highest_epoch);
     pool.platform.works();
     match node.step(Event::Hello(invocation), Instant::now()) {
-        Some(Action::Admit) => Ok((node.clone(), Place::Main, linger)),
-        Some(Action::AdmitCompanion) => Ok((node.clone(), Place::Beside, linger)),
+        Some(Action::Admit) => Ok((node.clone(), Place::Main)),
+        Some(Action::AdmitCompanion) => Ok((node.clone(), Place::Beside)),
         _ => Err("the invocation was given up"),
     }
 }
 
-async fn run(pool: &Arc<Pool>, node: &Arc<Node>, linger: Duration, guest: Guest, hello: Hello) {
+async fn run(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
     let contact = node.met(About {
         instance: hello.instance,
         birth_unix_ms: hello.birth_unix_ms,
         held: hello.held,
     });
     pool.met(node, hello.instance, contact);
-    let link = Link::new(
-        hello.invocation,
-        linger,
-        guest.assembler.version(),
-        guest.writer,
-    );
+    let link = Link::new(hello.invocation, guest.assembler.version(), guest.writer);
     // first in the queue, before anybody can see the link; written together with what is
     // behind it
     link.precede(&Message::Welcome);
@@ -257,13 +228,7 @@ async fn run(pool: &Arc<Pool>, node: &Arc<Node>, linger: Duration, guest: Guest,
 }
 
 /// The second instance of a round: nobody but the round asks it.
-async fn run_beside(
-    pool: &Arc<Pool>,
-    node: &Arc<Node>,
-    linger: Duration,
-    guest: Guest,
-    hello: Hello,
-) {
+async fn run_beside(pool: &Arc<Pool>, node: &Arc<Node>, guest: Guest, hello: Hello) {
     let now = Instant::now();
     let met = node.met_beside(hello.instance, hello.birth_unix_ms, now);
     if let Some(survived) = met.survived {
@@ -271,12 +236,7 @@ async fn run_beside(
         warmth.contact(met.silence, met.age, survived, now);
     }
     tracing::debug!(node = %node.id, instance = %hello.instance, ?met, "second instance");
-    let link = Link::new(
-        hello.invocation,
-        linger,
-        guest.assembler.version(),
-        guest.writer,
-    );
+    let link = Link::new(hello.invocation, guest.assembler.version(), guest.writer);
     link.precede(&Message::Welcome);
     link.send(&Message::DeleteBelow(pool.floor()));
     if pool.stop.is_cancelled() || met.meeting == Meeting::Same {

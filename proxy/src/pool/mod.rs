@@ -61,7 +61,6 @@ use backup::Backup;
 use instances::Meeting;
 use lifecycle::{Action, Event, Lifecycle, Outcome};
 use link::Link;
-use listener::Awaited;
 pub use listener::Links;
 use members::Seats;
 pub use members::{Newcomer, function_name};
@@ -145,7 +144,7 @@ pub struct Pool {
     platform: Platform,
     epoch: AtomicU64,
     /// Who may dial: a token is taken out by the hello that uses it.
-    tokens: Mutex<HashMap<Token, Awaited>>,
+    tokens: Mutex<HashMap<Token, (NodeId, InvocationId)>>,
     /// Everything below is garbage, on whatever instance it turns up.
     floor: Mutex<WriteId>,
     /// What is known of how instances die.
@@ -458,11 +457,10 @@ impl Pool {
             return;
         }
         let token = Token(random::random());
-        let invocation = self.invocation(&node, id, purpose, token);
         if purpose != Purpose::Warm {
-            let awaited = Awaited::of(&invocation);
-            self.tokens.lock().insert(token, awaited);
+            self.tokens.lock().insert(token, (node.id, id));
         }
+        let invocation = self.invocation(&node, id, purpose, token);
         let pool = self.clone();
         node.call_begins();
         self.tasks.spawn(async move {

@@ -32,7 +32,7 @@ const PUT_WINDOW_CELLS: u32 = 4;
 const PUTS_AHEAD: usize = 4;
 
 /// Well below the time after which a node leaves that expects something.
-pub(super) const KEEP_AWAKE_EVERY: Duration = Duration::from_millis(100);
+pub(super) const KEEP_AWAKE_EVERY: Duration = Duration::from_millis(200);
 
 /// A cell that takes longer to write than to hand over to another task.
 const LARGE_CELL_BYTES: usize = 32 * 1024;

@@ -3,14 +3,11 @@
 
 use std::{
     convert::Infallible,
-    future::pending,
-    ops::RangeInclusive,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use scatterhoard_wire::{
     Cell, ChunkDescriptor, InstanceId, WriteId,
     limits::DELETE_BATCH,
@@ -34,9 +31,11 @@ use super::{
 /// An instance that was invoked for a round returns when it hears nothing for so
 /// long.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
-/// So often instances are made to hear something: three times in their linger time, within
-/// these bounds.
-const KEEP_AWAKE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(50);
+/// So they hear something this often.
+const KEEP_AWAKE: Duration = Duration::from_millis(50);
+/// The same of one that was invoked for others: it returns when it hears nothing for its
+/// linger time.
+const KEEP_SERVING: Duration = Duration::from_millis(3);
 /// Cells of a chunk that are copied at a time.
 const COPY_CELLS: u32 = 4;
 
@@ -170,17 +169,21 @@ impl Pool {
         let deadline = began + patience;
         let opened = async {
             let main = self.link_for(&node, Event::RoundWanted, deadline).await?;
+            let every = match node.woken_for_round(main.invocation()) {
+                true => KEEP_AWAKE,
+                false => KEEP_SERVING,
+            };
             let mut second = None;
             if self.has_standbys() {
                 second = tokio::select! {
                     biased;
                     second = self.second_link(&node, deadline) => second?,
-                    never = keep_awake(vec![main.clone()]) => match never {},
+                    never = keep_awake(vec![main.clone()], every) => match never {},
                 };
             }
             let links = [Some(&main), second.as_ref().map(|s| &s.link)];
             let links = links.into_iter().flatten().cloned().collect();
-            let awake = async move { match keep_awake(links).await {} };
+            let awake = async move { match keep_awake(links, every).await {} };
             let awake = AbortOnDropHandle::new(self.tasks.spawn(awake));
             Ok((main, second, awake))
         };
@@ -334,17 +337,11 @@ impl Pool {
 }
 
 /// A task of its own: the round may be busy for longer than a node waits.
-async fn keep_awake(links: Vec<Arc<Link>>) -> Infallible {
-    let each = links.iter().map(|link| async {
-        let (least, most) = KEEP_AWAKE.into_inner();
-        let every = (link.linger() / 3).clamp(least, most);
-        loop {
-            sleep(every).await;
-            link.keep_awake();
-        }
-    });
-    let _: Vec<Infallible> = join_all(each).await;
-    pending().await
+async fn keep_awake(links: Vec<Arc<Link>>, every: Duration) -> Infallible {
+    loop {
+        sleep(every).await;
+        links.iter().for_each(|link| link.keep_awake());
+    }
 }
 
 /// Gets `count` cells of a chunk, from stripe `first` on.

@@ -45,7 +45,6 @@ async fn who_owes_no_answer_is_not_mute() {
     let kept = Kept::default();
     let link = Link::new(
         InvocationId(7),
-        Duration::from_millis(10),
         SPOKEN.newest(),
         Writer::Local(Box::new(kept.clone())),
     );
@@ -70,25 +69,10 @@ async fn who_owes_no_answer_is_not_mute() {
 }
 
 #[tokio::test]
-async fn who_waits_for_long_and_has_heard_something_is_not_pinged() {
-    for (linger, pings) in [(PATIENT, 2), (Duration::from_millis(10), 3)] {
-        let kept = Kept::default();
-        let writer = Writer::Local(Box::new(kept.clone()));
-        let link = Link::new(InvocationId(7), linger, SPOKEN.newest(), writer);
-        assert!(link.send(&Message::Delete(Vec::new())));
-        (0..3).for_each(|_| link.keep_awake());
-        let messages = kept.messages();
-        // a ping does not count
-        assert_eq!(messages[1..], vec![Message::Ping; pings]);
-    }
-}
-
-#[tokio::test]
 async fn what_precedes_a_request_is_written_with_it() {
     let kept = Kept::default();
     let link = Link::new(
         InvocationId(7),
-        Duration::from_millis(10),
         SPOKEN.newest(),
         Writer::Local(Box::new(kept.clone())),
     );
@@ -104,7 +88,6 @@ async fn what_precedes_nothing_is_written_by_the_task() {
     let kept = Kept::default();
     let link = Link::new(
         InvocationId(7),
-        Duration::from_millis(10),
         SPOKEN.newest(),
         Writer::Local(Box::new(kept.clone())),
     );

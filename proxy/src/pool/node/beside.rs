@@ -194,6 +194,12 @@ impl Node {
             && !self.is_put_under_way()
     }
 
+    /// Whether this invocation was for a round, used since or not: it is patient.
+    pub(in crate::pool) fn woken_for_round(&self, invocation: InvocationId) -> bool {
+        let inner = self.inner.lock();
+        inner.life.invocation() == Some(invocation) && inner.life.woken_for() == Purpose::Backup
+    }
+
     /// A round is due now; how many have ended so far.
     pub(in crate::pool) fn urge_round(&self) -> u64 {
         let mut inner = self.inner.lock();
