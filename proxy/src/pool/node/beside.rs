@@ -238,6 +238,14 @@ impl Node {
         }
     }
 
+    /// Whether what the instance that serves lacks may be on another one: of those that
+    /// rounds may yet find, or of a round under way.
+    pub fn may_turn_up(&self) -> bool {
+        let inner = self.inner.lock();
+        let is_sought = inner.backup.can_search() && inner.instances.absent_but(None) > 0;
+        is_sought || inner.backup.is_running()
+    }
+
     /// A predecessor's index is served: there may be instances nobody has met.
     pub fn assume_unknown_instances(&self, now: Instant) {
         let mut inner = self.inner.lock();

@@ -27,7 +27,7 @@ impl ObjectReader {
             return error;
         };
         let mut nodes = self.failed(Failure::Missing).filter_map(|i| self.node(i));
-        let is_sought = nodes.any(|node| node.sought_instances(None) > 0);
+        let is_sought = nodes.any(|node| node.may_turn_up());
         let is_repaired =
             self.repairs_then.is_some() && self.store.repairs.is_at_work(self.object.write_id);
         if is_sought || is_repaired {
@@ -63,7 +63,7 @@ impl ObjectReader {
             if node.rounds_ended() != self.chunks[i].rounds_then {
                 // the one that answers has what the other one had
                 again.push(i);
-            } else if node.sought_instances(None) > 0 {
+            } else if node.may_turn_up() {
                 elsewhere.push((i, node.clone()));
             }
         }
@@ -138,7 +138,7 @@ impl ObjectReader {
     pub(super) fn finish(&mut self) {
         let is_lost = |i: &usize| {
             let node = self.node(*i);
-            self.chunks[*i].damaged || node.is_none_or(|n| n.sought_instances(None) == 0)
+            self.chunks[*i].damaged || node.is_none_or(|n| !n.may_turn_up())
         };
         let mut missing: Vec<usize> = self.failed(Failure::Missing).filter(is_lost).collect();
         if missing.is_empty() {
