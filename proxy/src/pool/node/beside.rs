@@ -241,9 +241,7 @@ impl Node {
     /// Whether what the instance that serves lacks may be on another one: of those that
     /// rounds may yet find, or of a round under way.
     pub fn may_turn_up(&self) -> bool {
-        let inner = self.inner.lock();
-        let is_sought = inner.backup.can_search() && inner.instances.absent_but(None) > 0;
-        is_sought || inner.backup.is_running()
+        self.sought_instances(None) > 0 || self.inner.lock().backup.is_running()
     }
 
     /// A predecessor's index is served: there may be instances nobody has met.
