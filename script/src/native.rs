@@ -221,6 +221,16 @@ pub(crate) fn truncated(number: f64) -> i64 {
     }
 }
 
+/// The same without a sign: from 2^64 on it is 0, and below 0 it wraps.
+pub(crate) fn truncated_unsigned(number: f64) -> u64 {
+    const HALF: f64 = 9_223_372_036_854_775_808.0;
+    if number >= HALF {
+        (truncated(number - HALF) ^ i64::MIN).cast_unsigned()
+    } else {
+        truncated(number).cast_unsigned()
+    }
+}
+
 /// A number's value.
 pub(crate) fn number_value(number: f64) -> Value {
     Value::Number(number)

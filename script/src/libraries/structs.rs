@@ -5,7 +5,9 @@ use std::sync::Arc;
 use mlua::{Lua, MultiValue, Table, Value};
 
 use crate::context::Context;
-use crate::native::{Args, Body, Fault, Outcome, as_number, error, function, one};
+use crate::native::{
+    Args, Body, Fault, Outcome, as_number, error, function, one, truncated_unsigned,
+};
 
 /// Bytes of the largest whole number.
 const MAX_INT: usize = 32;
@@ -278,11 +280,7 @@ fn unpack(lua: &Lua, _: &Context, args: Args) -> Outcome {
                         return error("format 'c0' needs a previous size");
                     };
                     results.pop();
-                    size = if before < 0.0 {
-                        usize::MAX
-                    } else {
-                        before as usize
-                    };
+                    size = usize::try_from(truncated_unsigned(before)).unwrap_or(usize::MAX);
                 }
                 results.push(Value::String(lua.create_string(part(size)?)?));
             }
