@@ -10,6 +10,7 @@ use scatterhoard_wire::{
 
 use crate::{
     conduit::{Reader, Writer},
+    end::End,
     instance::Instance,
     runtime,
 };
@@ -43,7 +44,7 @@ impl Embedded {
         let Ok(version) = agreed else {
             return instance.borrow().report(Ending::NoVersion);
         };
-        let dial = async |_: &RefCell<Instance>, _: &Invocation| dial().await;
+        let dial = async |_: &RefCell<Instance>, _: &Invocation| dial().await.map(End::beside);
         runtime::answer(instance, invocation, version, deadline_unix_ms, dial).await
     }
 

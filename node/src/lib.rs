@@ -11,6 +11,7 @@
 pub mod clock;
 pub mod conduit;
 pub mod embedded;
+mod end;
 mod instance;
 pub mod random;
 pub mod runtime;

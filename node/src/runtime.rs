@@ -18,7 +18,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     clock,
-    conduit::{Reader, Writer},
+    end::End,
     instance::Instance,
     serve::{self, Deadlines},
 };
@@ -102,7 +102,7 @@ pub(crate) async fn answer(
     invocation: &Invocation,
     version: Version,
     deadline_unix_ms: u64,
-    dial: impl AsyncFnOnce(&RefCell<Instance>, &Invocation) -> io::Result<(Reader, Writer)>,
+    dial: impl AsyncFnOnce(&RefCell<Instance>, &Invocation) -> io::Result<End>,
 ) -> Report {
     if !instance.borrow_mut().admit(invocation.epoch) {
         return instance.borrow().report(Ending::StaleEpoch);

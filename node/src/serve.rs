@@ -7,7 +7,7 @@
 
 mod gets;
 
-use std::{cell::RefCell, collections::HashSet, io, io::IoSlice, pin::Pin, time::Duration};
+use std::{cell::RefCell, collections::HashSet, io, io::IoSlice, time::Duration};
 
 use bytes::Bytes;
 use scatterhoard_wire::{
@@ -17,10 +17,10 @@ use scatterhoard_wire::{
     message::{GoodbyeReason, Message, Refusal},
     stream::{Assembler, Frame, SendQueue},
 };
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    conduit::{self, Reader, Writer},
+    end::{End, Event},
     instance::Instance,
 };
 use gets::Gets;
@@ -58,18 +58,17 @@ pub(crate) async fn serve(
     invocation: &Invocation,
     version: Version,
     deadlines: Deadlines,
-    dial: impl AsyncFnOnce(&RefCell<Instance>, &Invocation) -> io::Result<(Reader, Writer)>,
+    dial: impl AsyncFnOnce(&RefCell<Instance>, &Invocation) -> io::Result<End>,
 ) -> Ending {
-    let (reader, writer) = match dial(instance, invocation).await {
-        Ok(halves) => halves,
+    let end = match dial(instance, invocation).await {
+        Ok(end) => end,
         Err(error) => {
             tracing::warn!(proxy = %invocation.proxy, %error, "cannot dial the proxy");
             return Ending::Unreachable;
         }
     };
     let mut link = Link {
-        reader,
-        writer,
+        end,
         instance,
         assembler: Assembler::new(Versions::only(version)),
         queue: SendQueue::new(version),
@@ -82,10 +81,9 @@ pub(crate) async fn serve(
         last_use: Instant::now(),
         is_new: true,
         unfinished: HashSet::new(),
-        timer: Box::pin(sleep_until(Instant::now())),
     };
     let ended = link.run(invocation, deadlines).await;
-    link.writer.close();
+    link.end.close();
     match ended {
         Ok(ending) => ending,
         Err(error) => {
@@ -97,22 +95,19 @@ pub(crate) async fn serve(
 
 /// Connects over TCP; with a certificate given, to the proxy that has it and in TLS, or
 /// not at all.
-pub(crate) async fn dial(
-    instance: &RefCell<Instance>,
-    invocation: &Invocation,
-) -> io::Result<(Reader, Writer)> {
+pub(crate) async fn dial(instance: &RefCell<Instance>, invocation: &Invocation) -> io::Result<End> {
     let stream = timeout(CONNECT_TIMEOUT, crate::socket::connect(invocation.proxy)).await??;
     let Some(certificate) = invocation.certificate else {
-        return Ok(conduit::plain(stream));
+        let linger = Duration::from_millis(invocation.linger_ms.into());
+        return End::alone(stream, linger);
     };
     let dialer = instance.borrow_mut().dialer(certificate)?;
     let handshake = dialer.connect(stream, invocation.proxy.ip());
-    timeout(HANDSHAKE_TIMEOUT, handshake).await?
+    Ok(End::beside(timeout(HANDSHAKE_TIMEOUT, handshake).await??))
 }
 
 struct Link<'a> {
-    reader: Reader,
-    writer: Writer,
+    end: End,
     instance: &'a RefCell<Instance>,
     assembler: Assembler,
     queue: SendQueue,
@@ -132,9 +127,6 @@ struct Link<'a> {
     is_new: bool,
     /// Chunks of which a window came, and the rest is bound to come.
     unfinished: HashSet<ChunkId>,
-    /// Ends when something is due, or before: it is set anew when it has ended, not by
-    /// every frame.
-    timer: Pin<Box<Sleep>>,
 }
 
 /// What a frame means for the life of the link.
@@ -243,7 +235,7 @@ impl Link<'_> {
 
     /// Whether the socket has all of it.
     fn is_written(&self) -> bool {
-        self.queue.is_empty() && !self.writer.has_unsent()
+        self.queue.is_empty() && !self.end.has_unsent()
     }
 
     /// Backpressure: while much is to be written, nothing more is read. When
@@ -253,30 +245,19 @@ impl Link<'_> {
             || (self.queue.bytes() < 2 * SEND_AHEAD_BYTES && self.gets.has_room())
     }
 
-    /// Waits until something can be read or written, or `wake`. A short read
-    /// says that no more is there, so nobody asks again.
+    /// Waits until something can be read or written, or `wake`.
     async fn wait_and_read(&mut self, wake: Instant) -> io::Result<()> {
         // a get may have more cells than were taken ahead of the socket
         let writing = !self.is_written() || !self.gets.is_empty();
         let reading = self.is_reading();
-        if self.timer.is_elapsed() || wake < self.timer.deadline() {
-            self.timer.as_mut().reset(wake);
-        }
         let mut spare = self.assembler.spare();
-        let n = tokio::select! {
-            biased;
-            read = self.reader.read_buf(&mut spare), if reading => read?,
-            ready = self.writer.writable(), if writing => {
-                // the peer took something
-                self.last_use = Instant::now();
-                return ready;
-            }
-            () = &mut self.timer => return Ok(()),
-        };
-        if n == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        let into = reading.then_some(&mut spare);
+        match self.end.wait(into, writing, wake).await? {
+            Event::Read(n) => self.assembler.filled(n),
+            // the peer took something
+            Event::Writable => self.last_use = Instant::now(),
+            Event::Late => {}
         }
-        self.assembler.filled(n);
         Ok(())
     }
 
@@ -285,7 +266,7 @@ impl Link<'_> {
         while !self.is_written() {
             let mut slices = [IoSlice::new(&[]); IO_SLICES];
             let used = self.queue.slices(&mut slices);
-            match self.writer.try_write_vectored(&slices[..used]) {
+            match self.end.try_write_vectored(&slices[..used]) {
                 Ok(n) => self.queue.advance(n),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) => return Err(e),

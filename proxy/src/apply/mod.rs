@@ -212,10 +212,11 @@ impl Stats {
         self.commands.fetch_add(commands, Ordering::Relaxed);
     }
 
-    /// So many commands that read, and found their key.
-    pub fn count_hits(&self, reads: u64) {
-        self.count_commands(reads);
-        self.hits.fetch_add(reads, Ordering::Relaxed);
+    /// So many commands that read one key each, and found it or not.
+    pub fn count_reads(&self, hits: u64, misses: u64) {
+        self.count_commands(hits + misses);
+        self.hits.fetch_add(hits, Ordering::Relaxed);
+        self.misses.fetch_add(misses, Ordering::Relaxed);
     }
 
     /// Sets everything to zero (CONFIG RESETSTAT).

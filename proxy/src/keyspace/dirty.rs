@@ -166,7 +166,7 @@ mod tests {
     use scatterhoard_wire::{Epoch, Geometry};
 
     use super::{
-        super::{EvictionPolicy, HeldString, Place, eviction::Verdict},
+        super::{EvictionPolicy, HeldString, HotString, Place, eviction::Verdict},
         *,
     };
 
@@ -194,7 +194,10 @@ mod tests {
     }
 
     fn value(k: &mut Keyspace, key: u8) -> Option<Vec<u8>> {
-        k.hot_string(at(&[key]), 1).map(|value| value.to_vec())
+        match k.hot_string(at(&[key]), 1) {
+            HotString::Kept(value) => Some(value.to_vec()),
+            _ => None,
+        }
     }
 
     fn take(k: &mut Keyspace) -> Vec<Waiting> {

@@ -24,6 +24,17 @@ pub(super) struct Hot {
     longest_bytes: u64,
 }
 
+/// A look for the string that a key means.
+#[derive(Debug, PartialEq, Eq)]
+pub enum HotString<'a> {
+    /// It is kept.
+    Kept(&'a Arc<[u8]>),
+    /// Something else is to be done: it is not kept, is none, or its time is over.
+    NotKept,
+    /// The key does not exist.
+    NoKey,
+}
+
 fn cost(len: usize) -> u64 {
     len as u64 + ENTRY_BYTES
 }
@@ -86,15 +97,22 @@ impl Keyspace {
 
     /// The string that a key means, if it is kept: counts as a use then, and as nothing
     /// otherwise.
-    pub fn hot_string(&mut self, key: KeyRef<'_>, now_ms: u64) -> Option<&Arc<[u8]>> {
-        let i = self.find(key)?;
-        let slot = self.slot(i)?;
-        let has_expired = slot.expires_unix_ms != 0 && slot.expires_unix_ms <= now_ms;
-        if has_expired || slot.object.kind() != Kind::String || slot.hot.is_none() {
-            return None;
+    pub fn hot_string(&mut self, key: KeyRef<'_>, now_ms: u64) -> HotString<'_> {
+        let Some(i) = self.find(key) else {
+            return HotString::NoKey;
+        };
+        let is_kept = self.slot(i).is_some_and(|slot| {
+            let has_expired = slot.expires_unix_ms != 0 && slot.expires_unix_ms <= now_ms;
+            !has_expired && slot.object.kind() == Kind::String && slot.hot.is_some()
+        });
+        if is_kept {
+            self.recency.touch(&mut self.slots, i);
         }
-        self.recency.touch(&mut self.slots, i);
-        self.slot(i)?.hot.as_ref()
+        let kept = self.slot(i).filter(|_| is_kept);
+        match kept.and_then(|slot| slot.hot.as_ref()) {
+            Some(value) => HotString::Kept(value),
+            None => HotString::NotKept,
+        }
     }
 
     /// Bytes of kept values, bookkeeping included.
@@ -153,6 +171,7 @@ mod tests {
 
     use super::{
         super::{Condition, NewExpiry, Object},
+        HotString::{Kept, NoKey, NotKept},
         *,
     };
 
@@ -209,17 +228,17 @@ mod tests {
         k.keep_values(2 * (1 + ENTRY_BYTES), 1);
         set(&mut k, 1, 1, b"a");
         set(&mut k, 2, 2, b"b");
-        assert_eq!(
-            k.hot_string(at(&[1]), 1).map(|v| v.to_vec()),
-            Some(b"a".to_vec())
-        );
-        assert_eq!(k.hot_string(at(&[9]), 1), None);
+        let Kept(value) = k.hot_string(at(&[1]), 1) else {
+            panic!("not kept");
+        };
+        assert_eq!(value[..], *b"a");
+        assert_eq!(k.hot_string(at(&[9]), 1), NoKey);
         // 2 is the longest unused now
         set(&mut k, 3, 3, b"c");
-        assert_eq!(k.hot_string(at(&[2]), 1), None);
+        assert_eq!(k.hot_string(at(&[2]), 1), NotKept);
         k.set_expiry(at(&[1]), Some(10), 1);
-        assert!(k.hot_string(at(&[1]), 9).is_some());
-        assert_eq!(k.hot_string(at(&[1]), 10), None);
+        assert!(matches!(k.hot_string(at(&[1]), 9), Kept(_)));
+        assert_eq!(k.hot_string(at(&[1]), 10), NotKept, "expiring is a change");
         assert_eq!(k.len(0), 3, "only looked at");
     }
 

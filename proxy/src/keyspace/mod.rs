@@ -35,6 +35,7 @@ use dirty::Dirty;
 pub use dirty::{Waiting, dirty_bytes};
 pub use eviction::EvictionPolicy;
 use hot::Hot;
+pub use hot::HotString;
 pub use hot::bytes_of;
 pub use names::Names;
 use news::News;

@@ -136,7 +136,7 @@ mod tests {
     use scatterhoard_wire::{Epoch, Geometry};
 
     use super::{
-        super::{NewExpiry, Waiting, dirty_bytes, tests::at},
+        super::{HotString, NewExpiry, Waiting, dirty_bytes, tests::at},
         *,
     };
 
@@ -174,7 +174,10 @@ mod tests {
     }
 
     fn value(k: &mut Keyspace, key: u8) -> Option<Vec<u8>> {
-        k.hot_string(at(&[key]), 1).map(|value| value.to_vec())
+        match k.hot_string(at(&[key]), 1) {
+            HotString::Kept(value) => Some(value.to_vec()),
+            _ => None,
+        }
     }
 
     #[test]

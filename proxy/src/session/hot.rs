@@ -1,4 +1,4 @@
-//! GETs of values in the proxy's own memory, and with `ack = proxy` SETs of small ones,
+//! GETs of values in the proxy's own memory and of keys that are not there, and with `ack = proxy` SETs of small ones,
 //! carried out where they lie in the read buffer: neither is the request taken apart, nor
 //! does each one of a pipeline take the index's lock for itself.
 
@@ -12,9 +12,10 @@ use crate::{
     apply,
     clients::Silence,
     journal::Fsync,
-    keyspace::KeyRef,
+    keyspace::{HotString, KeyRef},
     pubsub::Classes,
     resp::{
+        Reply,
         ahead::{plain_get, plain_set},
         reply,
     },
@@ -42,25 +43,35 @@ impl Session {
 
     /// Answers GETs, up to one whose value is not in memory; how many.
     fn answer_gets(&mut self) -> usize {
-        let (mut answered, mut taken) = (0, 0);
+        let (mut hits, mut misses, mut taken) = (0, 0, 0);
+        let are_misses_told = self.context.store.events().wants(Classes::MISSED);
         let mut strings = self.context.store.hot_strings();
-        while answered < TOGETHER && self.output.pending_bytes() < FLUSH_BYTES {
+        while hits + misses < TOGETHER && self.output.pending_bytes() < FLUSH_BYTES {
             let rest = &self.input[taken..];
             let Some(get) = plain_get(rest) else { break };
             let key = KeyRef {
                 db: self.client.db,
                 key: &rest[get.key],
             };
-            let Some(value) = strings.get(key) else { break };
-            reply::hot_bulk(value, &mut self.output);
-            answered += 1;
+            match strings.get(key) {
+                HotString::Kept(value) => {
+                    reply::hot_bulk(value, &mut self.output);
+                    hits += 1;
+                }
+                HotString::NoKey if !are_misses_told => {
+                    Reply::Null.encode(self.client.protocol, &mut self.output);
+                    misses += 1;
+                }
+                HotString::NoKey | HotString::NotKept => break,
+            }
             taken += get.len;
         }
         drop(strings);
         self.input.advance(taken);
+        let answered = hits + misses;
         if answered > 0 {
             self.client.entry.update(|entry| entry.command = "get");
-            self.context.stats.count_hits(answered as u64);
+            self.context.stats.count_reads(hits as u64, misses as u64);
         }
         answered
     }

@@ -1,9 +1,10 @@
 //! Values that are answered from the index as they lie there.
 
-use std::sync::Arc;
-
 use super::{IndexGuard, Store};
-use crate::{clock, keyspace::KeyRef};
+use crate::{
+    clock,
+    keyspace::{HotString, KeyRef},
+};
 
 /// The hot tier, with the index locked.
 pub struct HotStrings<'a> {
@@ -13,7 +14,7 @@ pub struct HotStrings<'a> {
 
 impl HotStrings<'_> {
     /// The string that a key means, if it is in memory. Counts as a use.
-    pub fn get(&mut self, key: KeyRef<'_>) -> Option<&Arc<[u8]>> {
+    pub fn get(&mut self, key: KeyRef<'_>) -> HotString<'_> {
         self.index.hot_string(key, self.now_ms)
     }
 }
