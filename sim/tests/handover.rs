@@ -127,6 +127,8 @@ fn all_are_replaced(seed: u64, backup_bytes_per_s: u64, at_age: Duration) -> Str
                 "seed {seed}: they stay: {left:?}"
             );
         }
+        // the proxy hears of the last one's end a moment later
+        sleep(S).await;
         world.end().await;
     });
     drop(logging);

@@ -7,7 +7,7 @@
 
 mod calm;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use calm::{S, World, until};
 use scatterhoard_proxy::{config::Config, pool::retire};
@@ -17,13 +17,15 @@ use tokio::time::{Instant, sleep};
 
 const NODES: usize = 5;
 const KEYS: usize = 30;
+/// At which instances go.
+const AGE: Duration = Duration::from_secs(120);
 
 fn adjust(speaks: Versions) -> impl FnOnce(&mut Config) {
     move |config| {
         config.speaks = speaks;
         config.backup.interval = 5 * S;
         // a moment of its own for each instance
-        config.retire = retire::Settings::At(120 * S);
+        config.retire = retire::Settings::At(AGE);
     }
 }
 
@@ -43,13 +45,13 @@ async fn read_all(world: &World) -> BTreeSet<Version> {
     versions
 }
 
-/// Reads all, again and again, until none of these instances is left: the sets of
-/// versions that were spoken at the same time.
+/// Reads all, again and again, until none of these instances is left, one by one and not
+/// much later than it is time: the sets of versions that were spoken at the same time.
 async fn read_until_replaced(
     world: &World,
     before: &BTreeSet<String>,
 ) -> BTreeSet<BTreeSet<Version>> {
-    let (mut seen, end) = (BTreeSet::new(), Instant::now() + 1_800 * S);
+    let (mut seen, end) = (BTreeSet::new(), Instant::now() + 2 * AGE);
     while !world.instances().is_disjoint(before) {
         assert!(Instant::now() < end, "some were not replaced");
         seen.insert(read_all(world).await);

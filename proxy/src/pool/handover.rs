@@ -44,6 +44,15 @@ impl Pool {
         Some(goes)
     }
 
+    /// Has a round made of a node whose hand-over has waited for those of others, if it
+    /// need not wait any more.
+    pub(super) fn resume_retirements(&self) {
+        let turn = self.retirements.lock().whose_turn(Instant::now());
+        if let Some(node) = turn.and_then(|id| self.seats.get(id)) {
+            self.have_round(node);
+        }
+    }
+
     /// Nobody goes at the end of this round, though it is time. `is_whole`: the one that
     /// serves lacks nothing that the other one has.
     pub fn gives_up(&self, round: &Round, is_whole: bool, why: Obstacle) {

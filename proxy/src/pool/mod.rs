@@ -409,6 +409,7 @@ impl Pool {
                 self.act(node, action);
             }
             self.oversee();
+            self.resume_retirements();
         }
     }
 

@@ -127,6 +127,8 @@ struct Past {
     /// A hand-over began, and no two instances hold all since.
     is_open: bool,
     opened: Option<Instant>,
+    /// Its hand-over was due, but for those of other nodes, since then.
+    waits_since: Option<Instant>,
 }
 
 /// Hand-overs of a pool.
@@ -135,6 +137,10 @@ pub struct Retirements {
     settings: Settings,
     nodes: Vec<Past>,
     last: Option<Instant>,
+    /// Least time between two of the pool.
+    pace: Duration,
+    /// When a node that had waited was called last.
+    called: Option<Instant>,
 }
 
 impl Retirements {
@@ -144,6 +150,8 @@ impl Retirements {
             settings,
             nodes: vec![Past::default(); nodes],
             last: None,
+            pace: Duration::ZERO,
+            called: None,
         }
     }
 
@@ -154,9 +162,10 @@ impl Retirements {
     }
 
     /// Which instance of a node goes now, if each has all that the other one has.
-    /// `wearing`: the age from which on instances are taken for their age.
+    /// `wearing`: the age from which on instances are taken for their age. A node that
+    /// only others keep from it waits: see [`Self::whose_turn`].
     pub fn choose(
-        &self,
+        &mut self,
         node: NodeId,
         ages: Ages,
         wearing: Option<Duration>,
@@ -167,26 +176,34 @@ impl Retirements {
             Settings::Typical => wearing?,
             Settings::At(age) => age,
         };
-        let past = self.nodes.get(usize::from(node.0))?;
-        let since = |last: Option<Instant>, pace: Duration| {
-            last.is_none_or(|last| now.saturating_duration_since(last) >= pace)
-        };
-        let pool_pace = age.mul_f64(POOL_PACE / self.nodes.len() as f64);
-        let is_time = since(past.last, age.mul_f64(NODE_PACE)) && since(self.last, pool_pace);
-        let again = age.mul_f64(past.again_after());
-        let is_time = is_time && since(past.given_up_at, again);
-        if past.is_open || !is_time || self.open(now) > self.nodes.len() / AT_ONCE {
+        self.pace = age.mul_f64(POOL_PACE / self.nodes.len().max(1) as f64);
+        let is_free = self.is_free(now);
+        let past = self.nodes.get_mut(usize::from(node.0))?;
+        let goes = past.due(age, limit(node), ages, now);
+        let waits = goes.is_some() && !is_free;
+        past.waits_since = waits.then(|| past.waits_since.unwrap_or(now));
+        goes.filter(|_| is_free)
+    }
+
+    /// The node that waits longest, if nobody keeps it any more: a round of it is wanted
+    /// now. Its own come at the same distance from those of others again and again, and
+    /// may find them in the way each time.
+    pub fn whose_turn(&mut self, now: Instant) -> Option<NodeId> {
+        let waiting = self.nodes.iter().enumerate();
+        let waiting = waiting.filter_map(|(i, past)| Some((past.waits_since?, i)));
+        let (_, longest) = waiting.min()?;
+        // not more such rounds than there may be hand-overs
+        if !self.is_free(now) || !has_passed(self.called, self.pace, now) {
             return None;
         }
-        let (older, goes) = if ages.main > ages.second {
-            (ages.main, Goes::Main)
-        } else {
-            (ages.second, Goes::Second)
-        };
-        let limit = age.mul_f64(limit(node));
-        let are_twins = ages.main.abs_diff(ages.second) < age.mul_f64(TWINS);
-        let limit = if are_twins { limit / 2 } else { limit };
-        (older >= limit).then_some(goes)
+        self.called = Some(now);
+        self.nodes[longest].waits_since = None;
+        u16::try_from(longest).ok().map(NodeId)
+    }
+
+    /// Whether other nodes leave room for a hand-over.
+    fn is_free(&self, now: Instant) -> bool {
+        has_passed(self.last, self.pace, now) && self.open(now) <= self.nodes.len() / AT_ONCE
     }
 
     /// Nodes whose hand-over is under way, or whose instance was not replaced.
@@ -236,11 +253,35 @@ impl Retirements {
 }
 
 impl Past {
+    /// Which instance goes, as far as this node is concerned. `limit`: its share of the
+    /// age.
+    fn due(&self, age: Duration, limit: f64, ages: Ages, now: Instant) -> Option<Goes> {
+        let again = age.mul_f64(self.again_after());
+        let is_time = has_passed(self.last, age.mul_f64(NODE_PACE), now)
+            && has_passed(self.given_up_at, again, now);
+        if self.is_open || !is_time {
+            return None;
+        }
+        let (older, goes) = if ages.main > ages.second {
+            (ages.main, Goes::Main)
+        } else {
+            (ages.second, Goes::Second)
+        };
+        let limit = age.mul_f64(limit);
+        let are_twins = ages.main.abs_diff(ages.second) < age.mul_f64(TWINS);
+        let limit = if are_twins { limit / 2 } else { limit };
+        (older >= limit).then_some(goes)
+    }
+
     /// Share of the age after which a hand-over that was given up is tried again.
     fn again_after(&self) -> f64 {
         let doubled = self.given_up.saturating_sub(1).min(16);
         (AGAIN * f64::from(1_u32 << doubled)).min(NODE_PACE)
     }
+}
+
+fn has_passed(since: Option<Instant>, pause: Duration, now: Instant) -> bool {
+    since.is_none_or(|at| now.saturating_duration_since(at) >= pause)
 }
 
 /// A node's part of the age, all as far from each other as can be: by the golden

@@ -13,8 +13,8 @@ fn ages(main: u64, second: u64) -> Ages {
 #[test]
 fn the_older_one_goes_at_its_limit() {
     let now = Instant::now();
-    let pool = Retirements::new(Settings::At(AGE), 10);
-    let choose = |main, second| pool.choose(NODE, ages(main, second), None, now);
+    let mut pool = Retirements::new(Settings::At(AGE), 10);
+    let mut choose = |main, second| pool.choose(NODE, ages(main, second), None, now);
     assert_eq!(limit(NODE), EARLIEST);
     assert_eq!(choose(749, 10), None);
     assert_eq!(choose(750, 10), Some(Goes::Main));
@@ -29,13 +29,13 @@ fn the_older_one_goes_at_its_limit() {
 fn what_is_not_known_or_not_wanted_makes_nobody_go() {
     let now = Instant::now();
     let choose = |settings, wearing| {
-        let pool = Retirements::new(settings, 10);
+        let mut pool = Retirements::new(settings, 10);
         pool.choose(NODE, ages(100_000, 1), wearing, now)
     };
     assert_eq!(choose(Settings::Never, Some(AGE)), None);
     assert_eq!(choose(Settings::Typical, None), None);
     assert_eq!(choose(Settings::Typical, Some(AGE)), Some(Goes::Main));
-    let nowhere = Retirements::new(Settings::At(AGE), 0);
+    let mut nowhere = Retirements::new(Settings::At(AGE), 0);
     assert_eq!(nowhere.choose(NODE, ages(100_000, 1), None, now), None);
 }
 
@@ -43,47 +43,47 @@ fn what_is_not_known_or_not_wanted_makes_nobody_go() {
 fn one_hand_over_waits_for_another_until_both_instances_hold_all() {
     let now = Instant::now();
     let mut pool = Retirements::new(Settings::At(AGE), 10);
-    let at = |pool: &Retirements, node, s: u64| {
+    let at = |pool: &mut Retirements, node, s: u64| {
         let now = now + Duration::from_secs(s);
         pool.choose(NodeId(node), ages(100_000, 1), None, now)
     };
     pool.begins(NODE, now);
-    assert_eq!((at(&pool, 0, 1), at(&pool, 1, 1)), (None, None));
+    assert_eq!((at(&mut pool, 0, 1), at(&mut pool, 1, 1)), (None, None));
     // they have changed places, and it was broken off then
     pool.gives_up(NODE, false, now);
-    assert_eq!((at(&pool, 0, 100), at(&pool, 1, 100)), (None, None));
+    assert_eq!((at(&mut pool, 0, 100), at(&mut pool, 1, 100)), (None, None));
     pool.is_whole(NODE);
-    assert_eq!(at(&pool, 1, 100), Some(Goes::Main));
+    assert_eq!(at(&mut pool, 1, 100), Some(Goes::Main));
     // nothing has changed
     pool.begins(NODE, now);
     pool.gives_up(NODE, true, now);
-    assert_eq!(at(&pool, 1, 1), Some(Goes::Main));
+    assert_eq!(at(&mut pool, 1, 1), Some(Goes::Main));
     // nobody says how it came out
     pool.begins(NODE, now);
     let after = OPEN_AT_MOST.as_secs();
-    assert_eq!(at(&pool, 1, after - 1), None);
-    assert_eq!(at(&pool, 1, after), Some(Goes::Main));
+    assert_eq!(at(&mut pool, 1, after - 1), None);
+    assert_eq!(at(&mut pool, 1, after), Some(Goes::Main));
 }
 
 #[test]
 fn a_node_that_gets_no_other_instance_keeps_the_one_it_has_and_stops_others_for_a_while() {
     let now = Instant::now();
     let mut pool = Retirements::new(Settings::At(AGE), 10);
-    let at = |pool: &Retirements, node, s: u64| {
+    let at = |pool: &mut Retirements, node, s: u64| {
         let now = now + Duration::from_secs(s);
         pool.choose(NodeId(node), ages(100_000, 1), None, now)
     };
     pool.goes(NODE, now);
-    assert_eq!((at(&pool, 0, 250), at(&pool, 1, 250)), (None, None));
+    assert_eq!((at(&mut pool, 0, 250), at(&mut pool, 1, 250)), (None, None));
     let after = OPEN_AT_MOST.as_secs();
     assert_eq!(
-        (at(&pool, 0, after), at(&pool, 1, after)),
+        (at(&mut pool, 0, after), at(&mut pool, 1, after)),
         (None, Some(Goes::Main))
     );
     pool.is_whole(NODE);
-    assert_eq!(at(&pool, 0, 249), None, "too soon");
+    assert_eq!(at(&mut pool, 0, 249), None, "too soon");
     assert_eq!(
-        (at(&pool, 0, 250), at(&pool, 1, 25)),
+        (at(&mut pool, 0, 250), at(&mut pool, 1, 25)),
         (Some(Goes::Main), Some(Goes::Main))
     );
 }
@@ -92,15 +92,16 @@ fn a_node_that_gets_no_other_instance_keeps_the_one_it_has_and_stops_others_for_
 fn what_was_given_up_is_tried_again_later_and_later() {
     let now = Instant::now();
     let mut pool = Retirements::new(Settings::At(64 * AGE), 10);
-    let at =
-        |pool: &Retirements, node, now| pool.choose(NodeId(node), ages(1_000_000, 1), None, now);
+    let at = |pool: &mut Retirements, node, now| {
+        pool.choose(NodeId(node), ages(1_000_000, 1), None, now)
+    };
     let mut last = now;
     for pause in [1, 2, 4, 8, 16, 16, 16] {
         pool.gives_up(NODE, true, last);
         let next = last + pause * AGE;
-        assert_eq!(at(&pool, 0, next - AGE / 2), None, "{pause}");
-        assert_eq!(at(&pool, 0, next), Some(Goes::Main), "{pause}");
-        assert_eq!(at(&pool, 1, last), Some(Goes::Main), "others go");
+        assert_eq!(at(&mut pool, 0, next - AGE / 2), None, "{pause}");
+        assert_eq!(at(&mut pool, 0, next), Some(Goes::Main), "{pause}");
+        assert_eq!(at(&mut pool, 1, last), Some(Goes::Main), "others go");
         last = next;
     }
     // one that succeeds makes that good
@@ -108,7 +109,7 @@ fn what_was_given_up_is_tried_again_later_and_later() {
     pool.is_whole(NODE);
     let next = last + 16 * AGE;
     pool.gives_up(NODE, true, next);
-    assert_eq!(at(&pool, 0, next + AGE), Some(Goes::Main));
+    assert_eq!(at(&mut pool, 0, next + AGE), Some(Goes::Main));
 }
 
 #[test]
@@ -146,19 +147,25 @@ fn nobody_goes_whose_chunks_find_no_room_or_are_in_use() {
     assert!(!left_out.is_merged() && !under_way.is_merged());
 }
 
-/// Rounds of nodes whose instances nobody takes: how old the older of each pair
-/// is, in the end.
-fn play(nodes: u16, seconds: u64, fill_s: u64) -> Vec<(Duration, Duration)> {
+/// Rounds of nodes whose instances nobody takes, as it is time for them or when a new
+/// instance is filled: how old the older of each pair is, in the end.
+fn play(
+    nodes: u16,
+    seconds: u64,
+    fill_s: u64,
+    is_time: impl Fn(u64, u16) -> bool,
+) -> Vec<(Duration, Duration)> {
     let start = Instant::now();
     let mut pool = Retirements::new(Settings::At(AGE), usize::from(nodes));
     let mut births = vec![[0u64; 2]; usize::from(nodes)];
     let mut whole_at = vec![0u64; usize::from(nodes)];
     for s in 0..seconds {
         let now = start + Duration::from_secs(s);
-        // rounds of a node every 10 seconds, or when a new instance is filled
+        let called = pool.whose_turn(now);
         for node in 0..nodes {
             let i = usize::from(node);
-            if s < whole_at[i] || (s + u64::from(node)) % 10 > 0 && s != whole_at[i] {
+            let has_round = is_time(s, node) || called == Some(NodeId(node)) || s == whole_at[i];
+            if s < whole_at[i] || !has_round {
                 continue;
             }
             pool.is_whole(NodeId(node));
@@ -182,7 +189,7 @@ fn play(nodes: u16, seconds: u64, fill_s: u64) -> Vec<(Duration, Duration)> {
 
 #[test]
 fn ages_come_apart_in_a_pool_whose_instances_began_together() {
-    let ages = play(100, 20_000, 2);
+    let ages = play(100, 20_000, 2, |s, node| (s + u64::from(node)) % 10 == 0);
     assert!(
         ages.iter()
             .all(|(old, _)| *old < AGE + Duration::from_secs(60))
@@ -196,6 +203,36 @@ fn ages_come_apart_in_a_pool_whose_instances_began_together() {
         .iter()
         .map(|a| old.iter().filter(|b| b.abs_diff(*a) < 20).count());
     assert!(most.max().unwrap() < 35, "{old:?}");
+}
+
+#[test]
+fn whose_rounds_come_behind_those_of_others_each_time_is_called_in_between() {
+    // all within the pool's pace, the first one's at a time at which it may go again
+    let ages = play(5, 20_000, 2, |s, node| s % 400 == u64::from(node));
+    let most = AGE + Duration::from_secs(400);
+    assert!(ages.iter().all(|(old, _)| *old < most), "{ages:?}");
+}
+
+#[test]
+fn who_waits_is_called_once_when_others_are_out_of_the_way_the_longest_first() {
+    let now = Instant::now();
+    let s = |s| now + Duration::from_secs(s);
+    let mut pool = Retirements::new(Settings::At(AGE), 5);
+    let ask = |pool: &mut Retirements, node, old, at| {
+        pool.choose(NodeId(node), ages(old, 1), None, s(at))
+    };
+    pool.goes(NODE, now);
+    for (node, old, at) in [(1, 2_000, 1), (2, 2_000, 2), (3, 10, 2), (1, 2_000, 3)] {
+        assert_eq!(ask(&mut pool, node, old, at), None);
+    }
+    assert_eq!(pool.whose_turn(s(60)), None, "one is open");
+    pool.is_whole(NODE);
+    assert_eq!(pool.whose_turn(s(49)), None, "the pool's pace");
+    assert_eq!(pool.whose_turn(s(50)), Some(NodeId(1)));
+    assert_eq!(pool.whose_turn(s(99)), None, "it may go still");
+    assert_eq!(pool.whose_turn(s(100)), Some(NodeId(2)));
+    assert_eq!(ask(&mut pool, 2, 2_000, 100), Some(Goes::Main));
+    assert_eq!(pool.whose_turn(s(1_000)), None, "nobody waits");
 }
 
 proptest! {
