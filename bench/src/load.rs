@@ -80,6 +80,10 @@ pub(crate) struct Plan {
     /// Measured seconds per cell, round and target.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) seconds: f64,
+    /// Seconds of load before those that are measured, in each round [default: a fifth of
+    /// them, 0.3 at most].
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) warm_up: Option<f64>,
     /// Distinct keys per cell [default: about 64 MB of them, between 4 and 1000].
     #[arg(long)]
     pub(crate) keys: Option<usize>,
@@ -174,6 +178,11 @@ impl Args {
             plan.seconds > 0.0 && plan.seconds <= MAX_SECONDS,
             "--seconds {}: want more than 0, and {MAX_SECONDS} at most",
             plan.seconds
+        );
+        let warm_up = plan.warm_up.unwrap_or_default();
+        ensure!(
+            (0.0..=MAX_SECONDS).contains(&warm_up),
+            "--warm-up {warm_up}: want 0 to {MAX_SECONDS}"
         );
         plan.traffic.prepare()?;
         ensure!(

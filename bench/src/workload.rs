@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
         for index in 0..cell.clients {
             workers.push(self.worker(index, round).await?);
         }
-        let warm_up_s = (seconds * 0.2).min(0.3);
+        let warm_up_s = self.plan.warm_up.unwrap_or((seconds * 0.2).min(0.3));
         let (workers, _) = run_all(workers, || self.pace(warm_up_s, !(round as u64))).await?;
 
         let cpu_before = self.cpu();

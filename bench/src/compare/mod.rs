@@ -172,6 +172,7 @@ impl Args {
         Plan {
             rounds,
             seconds,
+            warm_up: None,
             keys: None,
             threads: self.threads,
             verify,

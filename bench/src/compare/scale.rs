@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::Args;
 use crate::chaos::platform::Platform;
 use crate::goals::{Figure, Goal};
-use crate::load::run_cell;
+use crate::load::{Plan, run_cell};
 use crate::pool::{Ack, Pool};
 use crate::procfs;
 use crate::progress::Progress;
@@ -30,6 +30,10 @@ const ROWS: [(Op, &str); 4] = [
     (Op::Get, "1m"),
     (Op::Set, "1m"),
 ];
+/// Before what is measured. A pool that was not asked for a while dials anew, node by node,
+/// and its memory is new until about as much was written as it holds: with 200 nodes that
+/// takes a few hundred requests, not a few dozen.
+const WARM_UP_S: f64 = 2.0;
 /// Of the largest pool, as a share of the smallest one's rate.
 const GOAL: Goal = Goal::Ratio(0.9);
 /// The idle proxy's, in percent of a core.
@@ -74,7 +78,11 @@ async fn measure(args: &Args, nodes: &[usize], report: &mut Report) -> Result<()
     let targets: Vec<Target> = servers.iter().map(|server| server.target.clone()).collect();
     for (op, size) in ROWS {
         let cell = Cell::new(op, size.parse()?, 1, 1);
-        let mut measured = run_cell(&targets, &cell, &args.plan(1)).await;
+        let plan = Plan {
+            warm_up: (!args.quick).then_some(WARM_UP_S),
+            ..args.plan(1)
+        };
+        let mut measured = run_cell(&targets, &cell, &plan).await;
         for server in &servers {
             measured = server.explain(measured);
         }

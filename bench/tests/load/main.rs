@@ -410,6 +410,7 @@ fn wrong_options_are_refused_before_anything_is_asked() {
         (&["--keys", "99999999999"], "--keys"),
         (&["--seconds=-1"], "--seconds"),
         (&["--seconds=nan"], "--seconds"),
+        (&["--warm-up=-1"], "--warm-up"),
         (&["--rate", "0"], "--rate 0"),
         (&["--sizes", "1x"], "unknown unit"),
         (&["--size-mix", "1k=x"], "want 1k=70,1m=30"),
