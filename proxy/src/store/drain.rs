@@ -381,8 +381,7 @@ impl Store {
             candidates.retain(|c| !taken.contains(&c.node));
             placement::shortfall(&candidates, 1, bytes)
         };
-        self.purge(&lacking()).await;
-        let lacking = lacking();
+        let lacking = self.lacking_still(lacking).await;
         if lacking.is_empty() {
             return;
         }

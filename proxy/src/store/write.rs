@@ -413,8 +413,9 @@ impl Store {
             return Err(WriteError::TooLarge { size_bytes });
         }
         // what is garbage already comes first
-        self.purge(&self.shortfall(want, bytes, barren)).await;
-        let lacking = self.shortfall(want, bytes, barren);
+        let lacking = self
+            .lacking_still(|| self.shortfall(want, bytes, barren))
+            .await;
         if lacking.is_empty() {
             return Ok(());
         }
@@ -446,6 +447,26 @@ impl Store {
         }
         barren.clear();
         placement::shortfall(&all, want, bytes)
+    }
+
+    /// Purges the nodes that lack room, until only such lack it as were purged: meanwhile
+    /// others take room, and nodes lack it then on which there may be nothing but garbage.
+    /// What lacks on them.
+    pub(super) async fn lacking_still(
+        self: &Arc<Self>,
+        mut shortfall: impl FnMut() -> Vec<(NodeId, u64)>,
+    ) -> Vec<(NodeId, u64)> {
+        let mut purged = Vec::new();
+        loop {
+            let lacking = shortfall();
+            let others = lacking.iter().filter(|(id, _)| !purged.contains(id));
+            let others: Vec<(NodeId, u64)> = others.copied().collect();
+            if others.is_empty() {
+                return lacking;
+            }
+            self.purge(&others).await;
+            purged.extend(others.iter().map(|(id, _)| *id));
+        }
     }
 
     pub(super) async fn purge(self: &Arc<Self>, nodes: &[(NodeId, u64)]) {
