@@ -221,7 +221,8 @@ pub(crate) fn truncated(number: f64) -> i64 {
     }
 }
 
-/// The same without a sign: from 2^64 on it is 0, and below 0 it wraps.
+/// The same without a sign: from 2^64 on it is 0, below 0 it wraps, and below -2^63 (or if
+/// it is no number) it is 2^63.
 pub(crate) fn truncated_unsigned(number: f64) -> u64 {
     const HALF: f64 = 9_223_372_036_854_775_808.0;
     if number >= HALF {

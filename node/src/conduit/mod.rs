@@ -1,9 +1,10 @@
 //! The bytes of a link: plain TCP, or TLS with the proxy's certificate pinned.
 //!
-//! Both ends of a link use it. Reading is a future that may be dropped at any
-//! time without losing a byte. Writing never waits: it takes what there is room
-//! for, and whoever writes asks [`Writer::has_unsent`] before taking what was
-//! written for sent. Plain halves do what the socket does, and nothing else.
+//! Both ends of a link use it, but for a node in a process of its own without TLS, which
+//! has its socket to itself. Reading is a future that may be dropped at any time without
+//! losing a byte. Writing never waits: it takes what there is room for, and whoever
+//! writes asks [`Writer::has_unsent`] before taking what was written for sent. Plain
+//! halves do what the socket does, and nothing else.
 
 mod pin;
 mod session;

@@ -1,6 +1,6 @@
-//! GETs of values in the proxy's own memory and of keys that are not there, and with `ack = proxy` SETs of small ones,
-//! carried out where they lie in the read buffer: neither is the request taken apart, nor
-//! does each one of a pipeline take the index's lock for itself.
+//! GETs of values in the proxy's own memory and of keys that are not there, and with
+//! `ack = proxy` SETs of small values, carried out where they lie in the read buffer: no
+//! request is taken apart, nor does each one of a pipeline take the index's lock for itself.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Session {
         0
     }
 
-    /// Answers GETs, up to one whose value is not in memory; how many.
+    /// Answers GETs, up to one that has to be taken apart; how many.
     fn answer_gets(&mut self) -> usize {
         let (mut hits, mut misses, mut taken) = (0, 0, 0);
         let are_misses_told = self.context.store.events().wants(Classes::MISSED);

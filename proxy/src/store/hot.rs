@@ -13,7 +13,7 @@ pub struct HotStrings<'a> {
 }
 
 impl HotStrings<'_> {
-    /// The string that a key means, if it is in memory. Counts as a use.
+    /// The string that a key means, if it is in memory: counts as a use then.
     pub fn get(&mut self, key: KeyRef<'_>) -> HotString<'_> {
         self.index.hot_string(key, self.now_ms)
     }

@@ -88,6 +88,9 @@ impl<E> From<WriteError> for Broken<E> {
 const KEEP_BYTES: u64 = 32 << 20;
 /// Attempts to find room before a write fails.
 const ROOM_ATTEMPTS: usize = 8;
+/// Times that nodes are told of garbage for one of them: each may take as long as a node that
+/// does not answer is waited for.
+const PURGES: usize = 4;
 /// Other nodes that a chunk is offered to when its own does not take it.
 const SUBSTITUTES: usize = 2;
 
@@ -457,7 +460,7 @@ impl Store {
         mut shortfall: impl FnMut() -> Vec<(NodeId, u64)>,
     ) -> Vec<(NodeId, u64)> {
         let mut purged = Vec::new();
-        loop {
+        for _ in 0..PURGES {
             let lacking = shortfall();
             let others = lacking.iter().filter(|(id, _)| !purged.contains(id));
             let others: Vec<(NodeId, u64)> = others.copied().collect();
@@ -467,6 +470,7 @@ impl Store {
             self.purge(&others).await;
             purged.extend(others.iter().map(|(id, _)| *id));
         }
+        shortfall()
     }
 
     pub(super) async fn purge(self: &Arc<Self>, nodes: &[(NodeId, u64)]) {
