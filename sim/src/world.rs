@@ -43,6 +43,9 @@ use crate::{
 const TROUBLED: Duration = Duration::from_secs(240);
 /// How long after that all must be well again.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
+/// And how long a read may be put off then, while the platform chooses among more
+/// instances of a node than it runs at a time.
+const MET_WITHIN: Duration = Duration::from_secs(30);
 /// The date when every run begins.
 const BEGINS: Duration = Duration::from_secs(1_600_000_000);
 /// Nodes are added as long as there have been no more.
@@ -388,16 +391,38 @@ impl World {
         Ok(())
     }
 
-    async fn read_all(self: &Rc<Self>) {
-        for key in 0..self.scenario.keys {
+    /// Enough chunks of a key are certain to be met.
+    fn is_certain(&self, key: usize) -> bool {
+        let seen = self.seen.borrow().get(&key).map(|s| Arc::clone(&s.object));
+        let is_met =
+            |object: Arc<Object>| self.reachable(&object).len() >= object.layout.geometry().data();
+        seen.is_none_or(is_met)
+    }
+
+    async fn read_at_last(self: &Rc<Self>, key: usize) {
+        let end = Instant::now() + MET_WITHIN;
+        loop {
+            // before its rounds change who is
+            let is_certain = self.is_certain(key);
             match client::get(self, key).await {
-                client::Ended::Answered => {}
+                client::Ended::Answered => return,
                 // lost behind its first bytes: judged as a miss is
-                client::Ended::BrokeOff => self.missed(key),
-                client::Ended::Refused => {
+                client::Ended::BrokeOff => return self.missed(key),
+                client::Ended::Refused if is_certain || Instant::now() >= end => {
                     self.violated(key, "cannot be read although all is well");
+                    return;
+                }
+                client::Ended::Refused => {
+                    self.history.add(format_args!("put off {key}"));
+                    sleep(Duration::from_secs(1)).await;
                 }
             }
+        }
+    }
+
+    async fn read_all(self: &Rc<Self>) {
+        for key in 0..self.scenario.keys {
+            self.read_at_last(key).await;
         }
         if let Some(proxy) = self.proxy() {
             let (drains, without_room) = proxy.store().drains();
