@@ -21,7 +21,7 @@ pub mod message;
 pub mod stream;
 pub mod version;
 
-pub use buffer::buffer_bytes;
+pub use buffer::{buffer_bytes, bulk_buffer, off_page_start};
 pub use descriptor::{Cell, ChunkDescriptor};
 pub use geometry::{Geometry, GeometryPolicy, Layout};
 pub use ids::{

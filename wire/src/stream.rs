@@ -9,6 +9,7 @@ use std::{collections::VecDeque, io::IoSlice};
 use bytes::{Buf, BufMut, Bytes, BytesMut, buf::Limit};
 
 use crate::{
+    buffer::bulk_buffer,
     frame::{self, FrameError, HEADER_BYTES, Header},
     limits::MAX_BODY_BYTES,
     message::Message,
@@ -109,7 +110,7 @@ impl Assembler {
 
     /// The next whole frame, if it has arrived. An error ends the link.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
-        self.next_frame_into(BytesMut::with_capacity)
+        self.next_frame_into(bulk_buffer)
     }
 
     /// As [`Self::next_frame`], for owners that have a buffer to hand: when a

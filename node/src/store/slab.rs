@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{Bytes, BytesMut};
-use scatterhoard_wire::buffer_bytes;
+use scatterhoard_wire::{buffer_bytes, off_page_start};
 
 /// Longest buffer that is not kept.
 const SMALL_BYTES: usize = 16 * 1024;
@@ -35,7 +35,7 @@ impl Slab {
     }
 
     /// An empty buffer with room for `len` bytes: the one freed last, if there
-    /// is one of this size.
+    /// is one of this size. A cell that does not fill its pages begins within one.
     pub(super) fn take(&mut self, len: usize) -> BytesMut {
         if len <= SMALL_BYTES {
             return BytesMut::with_capacity(len);
@@ -45,7 +45,8 @@ impl Slab {
         let newest = self.free.range(of_this_size).next_back();
         let newest = newest.map(|(key, _)| *key);
         let kept = newest.and_then(|key| self.remove(key));
-        kept.unwrap_or_else(|| BytesMut::with_capacity(capacity))
+        let buffer = kept.unwrap_or_else(|| BytesMut::with_capacity(capacity));
+        off_page_start(buffer, len)
     }
 
     /// Keeps the buffer of a freed cell, unless somebody still reads it or it
@@ -58,10 +59,11 @@ impl Slab {
         let Ok(mut buffer) = payload.try_into_mut() else {
             return;
         };
-        if buffer.capacity() != capacity {
+        buffer.clear();
+        // with what lies before the place where its cell began
+        if !buffer.try_reclaim(capacity) || buffer.capacity() != capacity {
             return;
         }
-        buffer.clear();
         self.free.insert((capacity, self.next_age), buffer);
         self.ages.insert(self.next_age, capacity);
         self.next_age += 1;
@@ -108,7 +110,8 @@ mod tests {
         slab.keep(first);
         assert_eq!(slab.bytes(), 102_400 + ENTRY_BYTES);
         assert_ne!(cell(&mut slab, 98_000).as_ptr(), place, "another size");
-        assert_eq!(cell(&mut slab, 102_400).as_ptr(), place);
+        // one that fills its pages begins with the first
+        assert_eq!(cell(&mut slab, 102_400).as_ptr(), place.wrapping_sub(2_048));
         assert_eq!(slab.bytes(), 0);
     }
 
@@ -152,8 +155,9 @@ mod tests {
                     }
                     1 if !live.is_empty() => slab.keep(live.swap_remove(len % live.len())),
                     _ => {
-                        let capacity = slab.take(len).capacity();
-                        prop_assert!(capacity == len || capacity == buffer_bytes(len));
+                        let buffer = slab.take(len);
+                        prop_assert!(buffer.is_empty());
+                        prop_assert!((len..=buffer_bytes(len)).contains(&buffer.capacity()));
                         // the same sizes again and again
                         live.push(cell(&mut slab, len % 5 * 30_000 + 1));
                     }

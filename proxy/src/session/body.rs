@@ -9,6 +9,7 @@ use std::{
 
 use bytes::{BufMut, Bytes, BytesMut, buf::Limit};
 use futures_util::FutureExt;
+use scatterhoard_wire::bulk_buffer;
 use tokio::{io::AsyncReadExt, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,7 @@ struct Incoming<'a> {
 impl Incoming<'_> {
     /// Exactly `len` bytes, in a buffer of their own with room for `capacity`.
     async fn read(&mut self, len: usize, capacity: usize) -> Result<BytesMut, SessionError> {
-        let mut segment = BytesMut::with_capacity(capacity);
+        let mut segment = bulk_buffer(capacity);
         let here = len.min(self.input.len());
         segment.put_slice(&self.input.split_to(here));
         *self.rest_bytes -= here as u64;
