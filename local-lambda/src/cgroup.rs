@@ -4,6 +4,7 @@
 //! killed platform left behind are removed by the next one that starts.
 
 use crate::fleet::InstanceId;
+use crate::process::Spawner;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ impl Cgroups {
             .group(InstanceId(0), 128)
             .map_err(|e| e.to_string())?;
         trial.procs().map_err(|e| e.to_string())?;
-        let _ = fs::remove_dir(&trial.path);
+        trial.discard();
         Ok(cgroups)
     }
 
@@ -109,15 +110,21 @@ impl Group {
 
     /// Removes the group once its processes are dead; the kernel may take a
     /// moment to notice that.
-    pub(crate) async fn remove(self) {
+    pub(crate) async fn remove(self, spawner: &Spawner) {
         for pause_ms in [1, 5, 20, 100, 500] {
-            match fs::remove_dir(&self.path) {
+            let path = self.path.clone();
+            match spawner.run(move || fs::remove_dir(path)).await {
                 Err(e) if e.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
                     tokio::time::sleep(Duration::from_millis(pause_ms)).await;
                 }
                 _ => return,
             }
         }
+    }
+
+    /// Removes it if nothing has ever been in it.
+    pub(crate) fn discard(self) {
+        let _ = fs::remove_dir(&self.path);
     }
 }
 

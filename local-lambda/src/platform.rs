@@ -32,7 +32,7 @@ pub(crate) struct Platform {
     pub(crate) settings: Settings,
     pub(crate) world: Mutex<World>,
     pub(crate) spawner: Spawner,
-    pub(crate) cgroups: Option<Cgroups>,
+    pub(crate) cgroups: Option<Arc<Cgroups>>,
     pub(crate) poll_memory: bool,
     pub(crate) tracker: TaskTracker,
     pub(crate) stop: CancellationToken,
@@ -60,7 +60,7 @@ impl Platform {
         Ok(Platform {
             world: Mutex::new(World::new(&settings, Instant::now())),
             spawner: Spawner::start()?,
-            cgroups,
+            cgroups: cgroups.map(Arc::new),
             poll_memory,
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),

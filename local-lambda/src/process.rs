@@ -171,25 +171,22 @@ impl Exit {
     }
 }
 
-struct Order {
-    launch: Launch,
-    reply: oneshot::Sender<io::Result<Process>>,
-}
+type Work = Box<dyn FnOnce() + Send>;
 
-/// The thread that spawns. It ends, and with it every child, once all clones of
-/// its handle are dropped.
+/// The thread that spawns, and does what else may have to wait for the kernel: a process
+/// that joins a cgroup holds up the making and removing of cgroups for an RCU grace period,
+/// some 10 ms. It ends, and with it every child, once all clones of its handle are dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct Spawner {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Work>,
 }
 
 impl Spawner {
     pub(crate) fn start() -> Result<Spawner, Error> {
-        let (orders, mut inbox) = mpsc::channel::<Order>(64);
+        let (orders, mut inbox) = mpsc::channel::<Work>(64);
         let work = move || {
             while let Some(order) = inbox.blocking_recv() {
-                // Nobody waiting any more: the process dies when it is dropped.
-                let _ = order.reply.send(spawn(&order.launch));
+                order();
             }
         };
         std::thread::Builder::new()
@@ -199,18 +196,29 @@ impl Spawner {
         Ok(Spawner { orders })
     }
 
-    pub(crate) async fn spawn(&self, launch: Launch) -> io::Result<Process> {
+    /// Does this on the thread, behind what it was told before.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let (reply, answer) = oneshot::channel();
         let gone = |_| io::Error::other("the spawning thread has ended");
-        self.orders
-            .send(Order { launch, reply })
-            .await
-            .map_err(|_| gone(()))?;
+        let order = Box::new(move || {
+            // Nobody waiting any more: a process dies when it is dropped.
+            let _ = reply.send(work());
+        });
+        self.orders.send(order).await.map_err(|_| gone(()))?;
         answer.await.map_err(|_| gone(()))?
+    }
+
+    #[cfg(test)]
+    async fn spawn(&self, launch: Launch) -> io::Result<Process> {
+        self.run(move || spawn(&launch)).await
     }
 }
 
-fn spawn(launch: &Launch) -> io::Result<Process> {
+/// Starts a process that lives as long as this thread.
+pub(crate) fn spawn(launch: &Launch) -> io::Result<Process> {
     Ok(Process {
         pid: kernel::start(launch)?,
         life: Mutex::new(Life::Running),

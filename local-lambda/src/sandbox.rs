@@ -10,7 +10,7 @@ use crate::function::FunctionConfig;
 use crate::http;
 use crate::launch::Launch;
 use crate::platform::Platform;
-use crate::process::{Exit, Process};
+use crate::process::{Exit, Process, Spawner, spawn};
 use crate::runtime_api::{Delivery, Mailbox, Posted, RuntimeEvent};
 use crate::settings::Output;
 use rustix::process::Signal;
@@ -34,6 +34,7 @@ pub(crate) struct Sandbox {
     mailbox: Arc<Mailbox>,
     events: mpsc::Receiver<RuntimeEvent>,
     group: Option<Group>,
+    spawner: Spawner,
 }
 
 /// How an invocation went.
@@ -73,25 +74,26 @@ impl Sandbox {
 
         let mut launch = launch(config, &platform.settings.region, id, address);
         launch.output = output(&platform.settings.output, &config.name)?;
-        let group = platform
-            .cgroups
-            .as_ref()
-            .map(|c| c.group(id, config.memory_mb))
-            .transpose()?;
-        launch.cgroup_procs = group.as_ref().map(Group::procs).transpose()?;
+        let spawner = platform.spawner.clone();
+        let cgroups = platform.cgroups.clone();
+        let memory_mb = config.memory_mb;
         let started = Instant::now();
-        let spawned = match platform.spawner.spawn(launch).await {
-            Ok(process) => Arc::new(process),
-            Err(error) => {
-                if let Some(group) = group {
-                    group.remove().await;
+        let spawned = spawner.run(move || {
+            let group = cgroups.map(|c| c.group(id, memory_mb)).transpose()?;
+            let process = spawn_in(group.as_ref(), launch);
+            match process {
+                Ok(process) => Ok((Arc::new(process), group)),
+                Err(error) => {
+                    group.into_iter().for_each(Group::discard);
+                    Err(error)
                 }
-                return Err(error);
             }
-        };
-        let exit = Exit::watch(Arc::clone(&spawned))?;
+        });
+        let (process, group) = spawned.await?;
+        let exit = Exit::watch(Arc::clone(&process))?;
         Ok(Sandbox {
-            process: spawned,
+            process,
+            spawner,
             started,
             exit,
             kill: kill.clone(),
@@ -196,7 +198,7 @@ impl Sandbox {
         self.end().await;
         self.kill.cancel();
         if let Some(group) = self.group.take() {
-            group.remove().await;
+            group.remove(&self.spawner).await;
         }
     }
 
@@ -218,6 +220,12 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.process.kill();
     }
+}
+
+/// Starts a process in this group.
+fn spawn_in(group: Option<&Group>, mut launch: Launch) -> io::Result<Process> {
+    launch.cgroup_procs = group.map(Group::procs).transpose()?;
+    spawn(&launch)
 }
 
 /// Waits for the end of a process, and brings it about when `kill` says so.
