@@ -73,17 +73,6 @@ fn has_argument(pid: u32, argument: &str) -> bool {
     })
 }
 
-/// Whether a process has ended, with all its threads: its sockets are closed then, and
-/// its memory is the kernel's again. It may not have been waited for yet.
-pub(crate) fn has_ended(pid: u32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-    let state = fs::read_to_string(format!("/proc/{pid}/stat"));
-    // the name before it may hold anything
-    let state = state.as_deref().map(|line| line.rsplit_once(") "));
-    let is_zombie = matches!(state, Ok(Some((_, rest))) if rest.starts_with('Z'));
-    threads == 0 || threads == 1 && is_zombie
-}
-
 /// A variable in the environment that a process was started with.
 pub(crate) fn variable(pid: u32, name: &str) -> Option<String> {
     let all = fs::read(format!("/proc/{pid}/environ")).ok()?;
@@ -191,23 +180,6 @@ mod tests {
             })
         );
         assert_eq!(parse_stat("42 (short) S 7"), None);
-    }
-
-    #[test]
-    fn a_zombie_has_ended() {
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
-        let pid = child.id();
-        assert!(!has_ended(pid));
-        child.kill().unwrap();
-        while !has_ended(pid) {
-            std::thread::yield_now();
-        }
-        assert!(name(pid).is_some(), "nobody has waited for it");
-        child.wait().unwrap();
-        assert!(has_ended(pid));
     }
 
     #[test]

@@ -148,14 +148,14 @@ impl<'a> Run<'a> {
 
     /// Each key once, shared among the clients, right after `before` was done. Contents are
     /// checked in full.
-    pub(crate) async fn pass(&self, before: impl AsyncFnOnce() -> Result<()>) -> Result<Measured> {
+    pub(crate) async fn pass(&self, before: impl FnOnce() -> Result<()>) -> Result<Measured> {
         let clients = self.cell.clients;
         let mut workers = Vec::with_capacity(clients);
         for index in 0..clients {
             workers.push(self.worker(index, 0).await?);
         }
         let cpu_before = self.cpu();
-        before().await?;
+        before()?;
         let started = Instant::now();
         let mut tasks = JoinSet::new();
         for (index, mut worker) in workers.into_iter().enumerate() {

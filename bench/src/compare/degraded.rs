@@ -4,14 +4,12 @@
 //! as a share of the healthy rate of the same server in the same run? A *burst* is one
 //! operation on each key. Before every burst all keys are written anew, outside of the
 //! clock, so that it begins with all chunks of every object in place; before a degraded one,
-//! K random nodes' processes are then killed, and its clock starts when they have ended:
-//! while the kernel clears their memory, which a platform does on other machines, nothing
-//! else gets far here. The pool starts them again when they are asked next, empty; an object
-//! has lost as many of its d + p chunks as were there. So the first operations wait for that
-//! start, every read that lacks a data chunk is decoded from parity, and the repairs that the
-//! reads set off compete with those that follow. (That reads met the loss is checked, and
-//! told as a figure.) A round is as many bursts as its measured time takes; healthy and
-//! degraded rounds take turns.
+//! K random node processes are then killed, and its clock starts. The pool starts them again
+//! when they are asked next, empty; an object has lost as many of its d + p chunks as were
+//! there. So the first operations wait for that start, every read that lacks a data chunk is
+//! decoded from parity, and the repairs that the reads set off compete with those that
+//! follow. (That reads met the loss is checked, and told as a figure.) A round is as many
+//! bursts as its measured time takes; healthy and degraded rounds take turns.
 //!
 //! A SET meets the loss only while the killed nodes start again: the p99 of its row tells
 //! about that moment, its rate about the whole burst. What degraded SETs wrote is read back
@@ -98,7 +96,7 @@ impl<'a> Bursts<'a> {
     pub(super) async fn round(&mut self, kill: usize, samples: &mut Samples) -> Result<()> {
         let mut round = Round::NOTHING;
         while round.ops == 0 || round.elapsed_s < self.plan.seconds {
-            let strike = async || self.server.kill_nodes(kill, &mut self.rng).await;
+            let strike = || self.server.kill_nodes(kill, &mut self.rng);
             let burst = async {
                 keys::populate(self.run.target, &self.run.keys).await?;
                 self.run.pass(strike).await
