@@ -57,7 +57,7 @@ impl Cgroups {
             .group(InstanceId(0), 128)
             .map_err(|e| e.to_string())?;
         trial.procs().map_err(|e| e.to_string())?;
-        trial.discard();
+        let _ = fs::remove_dir(&trial.path);
         Ok(cgroups)
     }
 
@@ -120,11 +120,6 @@ impl Group {
                 _ => return,
             }
         }
-    }
-
-    /// Removes it if nothing has ever been in it.
-    pub(crate) fn discard(self) {
-        let _ = fs::remove_dir(&self.path);
     }
 }
 

@@ -70,14 +70,19 @@ impl InstanceTask {
                     break;
                 }
             }
-            self.platform.forget(self.id);
+            self.leave();
             sandbox.close().await;
         }
-        self.platform.forget(self.id);
+        self.leave();
         // Its Runtime API ends too, if the process never came to be.
         self.kill.cancel();
-        // Nothing is sent here any more. What was sent before met a process
-        // that had died while idle, which is nobody's error: another serves it.
+    }
+
+    /// Nothing is sent here any more. What was sent before met a process that
+    /// had died while idle, which is nobody's error: another serves it, without
+    /// waiting for this one to be tidied away.
+    fn leave(&mut self) {
+        self.platform.forget(self.id);
         while let Ok(work) = self.work.try_recv() {
             self.platform.dispatch(work);
         }

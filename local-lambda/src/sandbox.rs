@@ -77,19 +77,21 @@ impl Sandbox {
         let spawner = platform.spawner.clone();
         let cgroups = platform.cgroups.clone();
         let memory_mb = config.memory_mb;
-        let started = Instant::now();
         let spawned = spawner.run(move || {
             let group = cgroups.map(|c| c.group(id, memory_mb)).transpose()?;
-            let process = spawn_in(group.as_ref(), launch);
-            match process {
-                Ok(process) => Ok((Arc::new(process), group)),
-                Err(error) => {
-                    group.into_iter().for_each(Group::discard);
-                    Err(error)
-                }
-            }
+            let started = Instant::now();
+            Ok((spawn_in(group.as_ref(), launch), group, started))
         });
-        let (process, group) = spawned.await?;
+        let (process, group, started) = spawned.await?;
+        let process = match process {
+            Ok(process) => Arc::new(process),
+            Err(error) => {
+                if let Some(group) = group {
+                    group.remove(&spawner).await;
+                }
+                return Err(error);
+            }
+        };
         let exit = Exit::watch(Arc::clone(&process))?;
         Ok(Sandbox {
             process,

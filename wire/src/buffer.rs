@@ -1,4 +1,4 @@
-//! What a buffer takes in memory, beyond the bytes asked for.
+//! What a buffer takes in memory, beyond the bytes asked for, and where in it they begin.
 
 use bytes::{Buf, BufMut, BytesMut};
 
@@ -98,9 +98,11 @@ mod tests {
             [2048, 2048, 64, 0, 0]
         );
         for len in [1, PAGED_FROM_BYTES, PAGED_FROM_BYTES + 1, 262_144] {
-            let buffer = bulk_buffer(len);
+            let mut buffer = bulk_buffer(len);
             assert!(buffer.is_empty());
             assert_eq!(buffer.capacity(), len);
+            let has_room_before = buffer.try_reclaim(len + BULK_OFFSET_BYTES);
+            assert_eq!(has_room_before, len > PAGED_FROM_BYTES, "{len}");
         }
     }
 

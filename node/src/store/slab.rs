@@ -60,8 +60,8 @@ impl Slab {
             return;
         };
         buffer.clear();
-        // with what lies before the place where its cell began
-        if !buffer.try_reclaim(capacity) || buffer.capacity() != capacity {
+        // all of it, also what lies before the place where its cell began, and no more
+        if buffer.try_reclaim(capacity + 1) || !buffer.try_reclaim(capacity) {
             return;
         }
         self.free.insert((capacity, self.next_age), buffer);
@@ -124,6 +124,9 @@ mod tests {
         slab.keep(small);
         slab.keep(Bytes::from(vec![0; 100_000]));
         slab.keep(Bytes::from_static(&[0; 20_480]));
+        let mut of_a_link = scatterhoard_wire::bulk_buffer(102_400);
+        of_a_link.put_bytes(7, 102_400);
+        slab.keep(of_a_link.freeze());
         slab.keep(cell(&mut Slab::default(), 200_000).slice(..100_000));
         assert_eq!(slab.bytes(), 0);
         assert_eq!(sent.len(), 100_000);
