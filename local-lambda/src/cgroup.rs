@@ -69,19 +69,13 @@ impl Cgroups {
             version: self.version,
             path,
         };
-        let bytes = (u64::from(memory_mb) << 20).to_string();
-        match self.version {
-            Version::V1 => {
-                fs::write(group.path.join("memory.limit_in_bytes"), &bytes)?;
-                // Absent where the kernel does not account swap.
-                let _ = fs::write(group.path.join("memory.memsw.limit_in_bytes"), &bytes);
-            }
-            Version::V2 => {
-                fs::write(group.path.join("memory.max"), &bytes)?;
-                let _ = fs::write(group.path.join("memory.swap.max"), "0");
+        match group.limit(memory_mb) {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                let _ = fs::remove_dir(&group.path);
+                Err(error)
             }
         }
-        Ok(group)
     }
 }
 
@@ -92,6 +86,22 @@ impl Drop for Cgroups {
 }
 
 impl Group {
+    fn limit(&self, memory_mb: u32) -> io::Result<()> {
+        let bytes = (u64::from(memory_mb) << 20).to_string();
+        match self.version {
+            Version::V1 => {
+                fs::write(self.path.join("memory.limit_in_bytes"), &bytes)?;
+                // Absent where the kernel does not account swap.
+                let _ = fs::write(self.path.join("memory.memsw.limit_in_bytes"), &bytes);
+            }
+            Version::V2 => {
+                fs::write(self.path.join("memory.max"), &bytes)?;
+                let _ = fs::write(self.path.join("memory.swap.max"), "0");
+            }
+        }
+        Ok(())
+    }
+
     /// The file to which a process writes `0` to enter.
     pub(crate) fn procs(&self) -> io::Result<File> {
         OpenOptions::new()

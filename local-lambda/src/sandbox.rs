@@ -75,16 +75,25 @@ impl Sandbox {
         let mut launch = launch(config, &platform.settings.region, id, address);
         launch.output = output(&platform.settings.output, &config.name)?;
         let spawner = platform.spawner.clone();
-        let cgroups = platform.cgroups.clone();
+        // Queued work must not keep the groups of a platform that has ended.
+        let cgroups = platform.cgroups.as_ref().map(Arc::downgrade);
         let memory_mb = config.memory_mb;
         let spawned = spawner.run(move || {
-            let group = cgroups.map(|c| c.group(id, memory_mb)).transpose()?;
+            let group = match cgroups.map(|c| c.upgrade()) {
+                Some(Some(cgroups)) => Some(cgroups.group(id, memory_mb)?),
+                Some(None) => return Err(io::Error::other("the platform has ended")),
+                None => None,
+            };
             let started = Instant::now();
             Ok((spawn_in(group.as_ref(), launch), group, started))
         });
         let (process, group, started) = spawned.await?;
-        let process = match process {
-            Ok(process) => Arc::new(process),
+        let watched = process.and_then(|process| {
+            let process = Arc::new(process);
+            Ok((Arc::clone(&process), Exit::watch(process)?))
+        });
+        let (process, exit) = match watched {
+            Ok(watched) => watched,
             Err(error) => {
                 if let Some(group) = group {
                     group.remove(&spawner).await;
@@ -92,7 +101,6 @@ impl Sandbox {
                 return Err(error);
             }
         };
-        let exit = Exit::watch(Arc::clone(&process))?;
         Ok(Sandbox {
             process,
             spawner,

@@ -91,7 +91,9 @@ fn size(world: &World) -> usize {
 pub enum Ended {
     /// With a reply.
     Answered,
-    /// With an error, or there is no proxy.
+    /// For now: with `UNAVAILABLE`.
+    PutOff,
+    /// With another error, or there is no proxy.
     Refused,
     /// In the middle.
     BrokeOff,
@@ -114,7 +116,11 @@ pub async fn get(world: &Rc<World>, key: usize) -> Ended {
         }
         Answer::Refused(why) => {
             world.history.add(format_args!("get {key}: {why}"));
-            return Ended::Refused;
+            return if why.starts_with("UNAVAILABLE ") {
+                Ended::PutOff
+            } else {
+                Ended::Refused
+            };
         }
         Answer::Broken => {
             world.history.add(format_args!("get {key}: broken"));

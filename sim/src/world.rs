@@ -402,19 +402,20 @@ impl World {
     async fn read_at_last(self: &Rc<Self>, key: usize) {
         let end = Instant::now() + MET_WITHIN;
         loop {
-            // before its rounds change who is
+            // by where it lies now, and before its rounds change who is
+            self.observe(key);
             let is_certain = self.is_certain(key);
             match client::get(self, key).await {
                 client::Ended::Answered => return,
                 // lost behind its first bytes: judged as a miss is
                 client::Ended::BrokeOff => return self.missed(key),
-                client::Ended::Refused if is_certain || Instant::now() >= end => {
-                    self.violated(key, "cannot be read although all is well");
-                    return;
-                }
-                client::Ended::Refused => {
+                client::Ended::PutOff if !is_certain && Instant::now() < end => {
                     self.history.add(format_args!("put off {key}"));
                     sleep(Duration::from_secs(1)).await;
+                }
+                client::Ended::PutOff | client::Ended::Refused => {
+                    self.violated(key, "cannot be read although all is well");
+                    return;
                 }
             }
         }

@@ -182,7 +182,10 @@ fn really_held(store: ChunkStore) -> u64 {
     let chunk = |chunk: Chunk| {
         let cells = buffer_bytes(size_of_val(&*chunk.cells));
         let cell = |cell: StoredCell| {
-            let buffer = cell.payload.try_into_mut().unwrap();
+            let mut buffer = cell.payload.try_into_mut().unwrap();
+            // a payload may begin behind the beginning of its buffer
+            buffer.clear();
+            let _ = buffer.try_reclaim(buffer.capacity() + 1);
             buffer_bytes(buffer.capacity()) + readers
         };
         cells + chunk.cells.into_iter().flatten().map(cell).sum::<usize>()
