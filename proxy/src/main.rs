@@ -1,6 +1,8 @@
 //! The `scatterhoard` program: `serve` (the default), `pool`, `node`, and what looks at a
 //! platform: `doctor` and `probe`.
 
+mod allocator;
+
 use std::{ffi::OsStr, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
@@ -13,9 +15,6 @@ use scatterhoard_proxy::{
     serve::{ServeError, serve},
 };
 use tracing_subscriber::EnvFilter;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// An object cache that speaks the Redis protocol and keeps its data,
 /// erasure-coded, in the memory of function instances.
@@ -162,6 +161,7 @@ fn on_runtime<T>(config: &Config, job: impl Future<Output = T>) -> Result<T, Exi
 }
 
 fn run(args: Serve) -> ExitCode {
+    allocator::keep_freed_pages();
     let served = settings(args, None).and_then(|config| on_runtime(&config.clone(), serve(config)));
     match served {
         Ok(Ok(())) => ExitCode::SUCCESS,
